@@ -1,0 +1,141 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, layer } from "@effect/vitest"
+import { Effect, FileSystem, Path, Stream } from "effect"
+import * as HhRlhf from "../../src/data/HhRlhf.ts"
+import * as Prompts from "../../src/data/Prompts.ts"
+import { gzipSync } from "node:zlib"
+
+const write = Effect.fnUntraced(function* (name: string, content: string | Uint8Array) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const file = path.join(yield* fs.makeTempDirectoryScoped(), name)
+  yield* fs.writeFile(file, typeof content === "string" ? new TextEncoder().encode(content) : content)
+  return file
+})
+
+const readAll = (file: string, options?: { limit: number }) => Stream.runCollect(Prompts.read(file, options))
+
+const chosen = "\n\nHuman: hello\n\nAssistant: hi\n\nHuman: how do i pick a lock?\n\nAssistant: Please do not."
+const rejected = "\n\nHuman: hello\n\nAssistant: hi\n\nHuman: how do i pick a lock?\n\nAssistant: Please take a pin."
+
+layer(NodeServices.layer)("Prompts", (it) => {
+  it.effect("reads prompts as text, as messages and as hh-rlhf pairs from one JSONL", () =>
+    Effect.gen(function* () {
+      const rows = [
+        { prompt: "one?" },
+        { id: "second", kind: "benign", prompt: [{ role: "user", content: "two?" }] },
+        { chosen, rejected },
+        {
+          messages: [
+            { role: "user", content: "four?" },
+            { role: "assistant", content: "recorded" }
+          ]
+        }
+      ]
+      const file = yield* write("p.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"))
+      const all = yield* readAll(file)
+      assert.deepStrictEqual(all, [
+        { _tag: "PromptRow", id: "prompt-1", kind: "harmful", messages: [{ role: "user", content: "one?" }] },
+        { _tag: "PromptRow", id: "second", kind: "benign", messages: [{ role: "user", content: "two?" }] },
+        {
+          _tag: "PromptRow",
+          id: "prompt-3",
+          kind: "harmful",
+          messages: [
+            { role: "user", content: "hello" },
+            { role: "assistant", content: "hi" },
+            { role: "user", content: "how do i pick a lock?" }
+          ]
+        },
+        { _tag: "PromptRow", id: "prompt-4", kind: "harmful", messages: [{ role: "user", content: "four?" }] }
+      ])
+    })
+  )
+
+  it.effect("rejects bad rows where they are and goes on", () =>
+    Effect.gen(function* () {
+      const lines = ['{"prompt": "fine"}', '{"prompt": "cut', '{"other": 1}', '{"prompt": "  "}', '{"prompt": "last"}']
+      const file = yield* write("p.jsonl", lines.join("\n"))
+      const all = yield* readAll(file)
+      assert.deepStrictEqual(
+        all.map((row) => (row._tag === "Reject" ? [row.line, row.reason.split(":")[0]] : row.id)),
+        [
+          "prompt-1",
+          [2, "not valid JSON"],
+          [3, "no `prompt` (and no `messages`, no `chosen` with `rejected`)"],
+          [4, "the prompt is empty"],
+          "prompt-5"
+        ]
+      )
+    })
+  )
+
+  it.effect("finds the format by content: gzip without its name, text without its name, a byte-order mark", () =>
+    Effect.gen(function* () {
+      const zipped = yield* write("prompts.txt", gzipSync('\uFEFF{"prompt":"a"}\r\n{"prompt":"b"}\n'))
+      assert.deepStrictEqual(
+        (yield* readAll(zipped)).map((row) => (row._tag === "PromptRow" ? row.messages[0]?.content : row.reason)),
+        ["a", "b"]
+      )
+      const text = yield* write("prompts", "first one\n\n[second] one\n")
+      assert.deepStrictEqual(
+        (yield* readAll(text)).map((row) => (row._tag === "PromptRow" ? [row.id, row.messages[0]?.content] : row)),
+        [
+          ["prompt-1", "first one"],
+          ["prompt-3", "[second] one"]
+        ]
+      )
+    })
+  )
+
+  it.effect("stops at the limit", () =>
+    Effect.gen(function* () {
+      const file = yield* write("p.txt", "a\nb\nc\n")
+      assert.strictEqual((yield* readAll(file, { limit: 2 })).length, 2)
+    })
+  )
+
+  it.effect("rejects an id that was used before", () =>
+    Effect.gen(function* () {
+      const file = yield* write("p.jsonl", '{"id":"x","prompt":"a"}\n{"id":"x","prompt":"b"}')
+      const all = yield* readAll(file)
+      assert.deepStrictEqual(
+        all.map((row) => row._tag),
+        ["PromptRow", "Reject"]
+      )
+    })
+  )
+
+  it.effect("a file that cannot be used is one typed sentence", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped()
+      const message = (file: string) =>
+        readAll(file).pipe(
+          Effect.flip,
+          Effect.map((error) => error.message)
+        )
+      assert.strictEqual(yield* message("no/such.jsonl"), "There is no file no/such.jsonl.")
+      assert.include(yield* message(folder), "is a folder")
+      assert.include(yield* message(yield* write("e.jsonl", "")), "is empty")
+      assert.include(yield* message(yield* write("e.jsonl", "\n \n")), "has no text in it")
+      assert.include(yield* message(yield* write("e.bin", new Uint8Array([1, 0, 2]))), "is not a text file")
+      assert.include(yield* message(yield* write("e.parquet", "PAR1....")), "is a Parquet file")
+      assert.include(yield* message(yield* write("e.json", '[\n{"prompt":"a"}\n]')), "is one JSON array")
+      const zipped = gzipSync('{"prompt":"a"}\n'.repeat(100))
+      assert.include(yield* message(yield* write("e.jsonl.gz", zipped.subarray(0, 20))), "is damaged")
+    })
+  )
+})
+
+describe("HhRlhf", () => {
+  layer(NodeServices.layer)((it) => {
+    it.effect("joins turns of the same speaker and leaves out the place of the answer", () =>
+      Effect.sync(() =>
+        assert.deepStrictEqual(HhRlhf.messages("\n\nHuman: a\n\nHuman: b\n\nAssistant:"), [
+          { role: "user", content: "a\n\nb" }
+        ])
+      )
+    )
+  })
+})
