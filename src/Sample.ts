@@ -1,0 +1,195 @@
+/**
+ * The records that flow through the stages, as Schema classes.
+ *
+ * A record carries its parents, so every line of a run can be followed back to the prompt that it began with: a
+ * revision names its critique, the critique its answer, the answer its prompt. In later rounds the answer under
+ * critique is the revised one and bears the id of its revision, so records do not grow from round to round.
+ *
+ * Ids are hashes of content and parents: the same run writes the same ids on every machine.
+ */
+import { createHash } from "node:crypto"
+import { Effect, Schema } from "effect"
+import { Message } from "./Policy.ts"
+
+/**
+ * The id of a record: the first 16 hexadecimal digits of the SHA-256 of its kind, parents and content.
+ *
+ * @example
+ * Sample.id("critique", response.id, principle, text)
+ */
+export const id = (kind: string, ...parts: ReadonlyArray<string | number>): string =>
+  createHash("sha256")
+    .update(JSON.stringify([kind, ...parts]))
+    .digest("hex")
+    .slice(0, 16)
+
+/** Whether a prompt tries to draw harm out of the model (a red-team prompt) or asks for help. */
+export const Kind = Schema.Literals(["harmful", "benign"])
+export type Kind = typeof Kind.Type
+
+/** A conversation to be answered. Made by {@link prompt}. */
+export class Prompt extends Schema.Class<Prompt>("charter/Prompt")({
+  id: Schema.String,
+  /** The human's last turn. */
+  text: Schema.String,
+  /** The conversation so far, ending with the human's turn. */
+  messages: Schema.Array(Message),
+  /** `harmful` (the default) is a red-team prompt, `benign` a helpfulness prompt. */
+  kind: Kind.pipe(
+    Schema.withDecodingDefaultKey(Effect.succeed("harmful" as const)),
+    Schema.withConstructorDefault(Effect.succeed("harmful" as const))
+  )
+}) {}
+
+/** An answer. Made by {@link response}. */
+export class Response extends Schema.Class<Response>("charter/Response")({
+  id: Schema.String,
+  prompt: Prompt,
+  text: Schema.String,
+  model: Schema.String,
+  seed: Schema.Number,
+  /** Which sample of the prompt it is, from 0. */
+  index: Schema.Number
+}) {}
+
+/** What a model found wrong with an answer under one principle. Made by {@link critique}. */
+export class Critique extends Schema.Class<Critique>("charter/Critique")({
+  id: Schema.String,
+  /** The answer under critique; from the second round on its id is the id of the revision that wrote it. */
+  response: Response,
+  /** The id of the principle. */
+  principle: Schema.String,
+  /** The critique request of the principle. */
+  request: Schema.String,
+  text: Schema.String,
+  /** The round, from 1. */
+  round: Schema.Number,
+  model: Schema.String
+}) {}
+
+/** An answer rewritten in the light of a critique. Made by {@link revision}. */
+export class Revision extends Schema.Class<Revision>("charter/Revision")({
+  id: Schema.String,
+  critique: Critique,
+  /** The revision request of the principle. */
+  request: Schema.String,
+  text: Schema.String,
+  /** The round, from 1. */
+  round: Schema.Number,
+  model: Schema.String
+}) {}
+
+/** Two answers to one prompt, to be compared. Made by {@link comparison}. */
+export class Comparison extends Schema.Class<Comparison>("charter/Comparison")({
+  id: Schema.String,
+  prompt: Prompt,
+  first: Response,
+  second: Response
+}) {}
+
+/** A soft label: how probable it is that the first of two answers is the better one under a principle. */
+export class Preference extends Schema.Class<Preference>("charter/Preference")({
+  id: Schema.String,
+  comparison: Comparison,
+  /** The id of the principle. */
+  principle: Schema.String,
+  /** The principle as it was put to the judge. */
+  request: Schema.String,
+  /** The probability that `comparison.first` is preferred, over the orders asked. */
+  probability: Schema.Number,
+  /**
+   * The probability that `comparison.first` is preferred, when it was shown as (A) and, if that was asked too, when it
+   * was shown as (B). Both are about the first answer (the second number is already un-swapped); half their
+   * difference is the judge's bias to the option shown first.
+   */
+  byOrder: Schema.Tuple([Schema.Number, Schema.optionalKey(Schema.Number)]),
+  model: Schema.String
+}) {}
+
+/** An answer sampled from the policy in training, with what a policy update needs. Made by {@link rollout}. */
+export class Rollout extends Schema.Class<Rollout>("charter/Rollout")({
+  id: Schema.String,
+  prompt: Prompt,
+  /** The iteration of reinforcement learning, from 0. */
+  iteration: Schema.Number,
+  text: Schema.String,
+  promptIds: Schema.Array(Schema.Number),
+  /** The sampled tokens, with the end token if there is one. */
+  tokenIds: Schema.Array(Schema.Number),
+  /** Nats, at temperature 1, one for each of `tokenIds`. */
+  logprobs: Schema.Array(Schema.Number),
+  finish: Schema.Literals(["stop", "length"]),
+  model: Schema.String
+}) {}
+
+/** A rollout with its reward. Made by {@link reward}. */
+export class Reward extends Schema.Class<Reward>("charter/Reward")({
+  id: Schema.String,
+  rollout: Rollout,
+  /** The reward model's score: a logit. */
+  score: Schema.Number,
+  /** What the policy learns from: the score standardised and clamped, or the penalty of an answer without end. */
+  reward: Schema.Number
+}) {}
+
+type Fields<A> = Omit<A, "id">
+
+/**
+ * A prompt from its text or from a conversation that ends with the human's turn.
+ *
+ * @example
+ * Sample.prompt("How do I pick a lock?")
+ * Sample.prompt([{ role: "user", content: "Hi" }, { role: "assistant", content: "Hello" }, { role: "user", content: "?" }], "benign")
+ */
+export const prompt = (input: string | ReadonlyArray<Message>, kind: Kind = "harmful"): Prompt => {
+  const messages = typeof input === "string" ? [{ role: "user" as const, content: input }] : input
+  const text = messages.findLast((message) => message.role === "user")?.content ?? ""
+  const parts = messages.flatMap((message) => [message.role, message.content])
+  return new Prompt({ id: id("prompt", kind, ...parts), text, messages, kind })
+}
+
+/** An answer with its id. */
+export const response = (fields: Fields<Response>): Response =>
+  new Response({
+    ...fields,
+    id: id("response", fields.prompt.id, fields.model, fields.seed, fields.index, fields.text)
+  })
+
+/** A critique with its id. */
+export const critique = (fields: Fields<Critique>): Critique =>
+  new Critique({
+    ...fields,
+    id: id("critique", fields.response.id, fields.model, fields.round, fields.principle, fields.request, fields.text)
+  })
+
+/** A revision with its id. */
+export const revision = (fields: Fields<Revision>): Revision =>
+  new Revision({ ...fields, id: id("revision", fields.critique.id, fields.model, fields.request, fields.text) })
+
+/** The revised answer, as the answer that the next round starts from: it bears the id of its revision. */
+export const revised = (revision: Revision): Response => {
+  const { prompt, seed, index } = revision.critique.response
+  return new Response({ id: revision.id, prompt, text: revision.text, model: revision.model, seed, index })
+}
+
+/** A comparison of two answers to the same prompt. */
+export const comparison = (first: Response, second: Response): Comparison =>
+  new Comparison({ id: id("comparison", first.id, second.id), prompt: first.prompt, first, second })
+
+/** A preference with its id. */
+export const preference = (fields: Fields<Preference>): Preference =>
+  new Preference({
+    ...fields,
+    id: id("preference", fields.comparison.id, fields.model, fields.principle, fields.request, fields.probability)
+  })
+
+/** A rollout with its id. */
+export const rollout = (fields: Fields<Rollout>): Rollout =>
+  new Rollout({
+    ...fields,
+    id: id("rollout", fields.prompt.id, fields.model, fields.iteration, fields.text, ...fields.tokenIds)
+  })
+
+/** A reward with its id. */
+export const reward = (fields: Fields<Reward>): Reward =>
+  new Reward({ ...fields, id: id("reward", fields.rollout.id, fields.score, fields.reward) })

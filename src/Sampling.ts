@@ -1,0 +1,56 @@
+/**
+ * Sampling: how the next text is sampled, for models behind `effect/ai`.
+ *
+ * `LanguageModel` has no fields for a seed, a temperature, stop texts or a literal context. Stages put them here, around
+ * the call, and providers read them: the Policy-backed model reads all of them, a hosted model what it can use.
+ */
+import { Context, Effect } from "effect"
+import type { ModelContext } from "./Policy.ts"
+
+/** How one text is sampled. All randomness comes from (`seed`, `id`). */
+export interface Sampling {
+  /** What is being sampled: set by the stage. */
+  readonly id: string
+  readonly seed: number
+  readonly maxTokens: number
+  /** 0 is greedy. */
+  readonly temperature: number
+  /** The text ends before the first of these: set by the stage from the transcript. */
+  readonly stop: ReadonlyArray<string>
+  /**
+   * The exact context, set by the stage. A provider that can continue a literal text uses it in place of the prompt
+   * of the call, so that no chat template comes between.
+   */
+  readonly context?: ModelContext
+}
+
+/** The sampling in force: the paper's temperature of 1 unless set otherwise. */
+export const Sampling: Context.Reference<Sampling> = Context.Reference<Sampling>("charter/Sampling", {
+  defaultValue: () => ({ id: "", seed: 0, maxTokens: 256, temperature: 1, stop: [] })
+})
+
+/** What a user may set of it, for a whole program ({@link provide}) or for one stage (its options). */
+export interface Options {
+  readonly seed?: number | undefined
+  readonly maxTokens?: number | undefined
+  readonly temperature?: number | undefined
+}
+
+/** The sampling in force with `options` and then `request` over it. */
+export const merge = (
+  base: Sampling,
+  options: Options,
+  request: Partial<Pick<Sampling, "id" | "stop" | "context">> = {}
+): Sampling => ({
+  ...base,
+  ...(options.seed === undefined ? {} : { seed: options.seed }),
+  ...(options.maxTokens === undefined ? {} : { maxTokens: options.maxTokens }),
+  ...(options.temperature === undefined ? {} : { temperature: options.temperature }),
+  ...request
+})
+
+/** Sets the sampling for an effect. */
+export const provide =
+  (options: Options) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Sampling, (base) => Effect.provideService(self, Sampling, merge(base, options)))
