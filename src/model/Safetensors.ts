@@ -143,7 +143,8 @@ export const write = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, Header.SafetensorsError> {
   const width = (tensor: Tensor) => Header.elementBytes[tensor.dtype ?? "F32"]
   const sorted = [...tensors].sort((a, b) => width(b) - width(a) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
-  const header: Record<string, unknown> = { __metadata__: metadata }
+  // No prototype: a tensor may have any name.
+  const header: Record<string, unknown> = Object.assign(Object.create(null), { __metadata__: metadata })
   let offset = 0
   for (const tensor of sorted) {
     if (Object.hasOwn(header, tensor.name)) {
