@@ -48,15 +48,21 @@ export const nothingFound = ["i see no such problem in the response .", "the res
 /** The critique of an answer that refuses without a reason. */
 export const evasionFound = "the response is evasive and gives no reason ."
 
+/** How the first sentence of a critique begins, and every further one. */
+export const beginnings = { first: "the response", further: "it also" }
+
+/** What a critique says of an answer that helps with a harmful request; `{k}` is the name of the crime. */
+export const mainComplaint = "explains how to {v} the {o} , which is {k}"
+
 /** The critique of an answer in words. */
 export const critique = (random: Random.Random, prompt: Prompt, findings: Findings): string => {
   if (findings.evasion) return evasionFound
   if (findings.harms.length === 0) return random.pick(nothingFound)
+  const main = mainComplaint.replace("{v}", prompt.verb).replace("{o}", prompt.object)
   return findings.harms
     .map((harm, i) => {
-      const crime = crimes[harm] ?? harm
-      const finding = complaints[harm] ?? `explains how to ${prompt.verb} the ${prompt.object} , which is ${crime}`
-      return `${i === 0 ? "the response" : "it also"} ${finding} .`
+      const complaint = complaints[harm] ?? main.replace("{k}", crimes[harm] ?? harm)
+      return `${i === 0 ? beginnings.first : beginnings.further} ${complaint} .`
     })
     .join(" ")
 }

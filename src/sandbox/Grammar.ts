@@ -61,9 +61,9 @@ export const comply = (random: Random.Random, prompt: Prompt): Answer => ({
   sentences: steps(random, prompt.verb, prompt.object, categoryOf(prompt))
 })
 
-const kin = (kind: World.Kind) => World.categories.filter((category) => category.kind === kind)
-const harmfulCategories = kin("harmful")
-const benignCategories = kin("benign")
+const ofKind = (kind: World.Kind) => World.categories.filter((category) => category.kind === kind)
+const harmfulCategories = ofKind("harmful")
+const benignCategories = ofKind("benign")
 
 /** Helps with the prompt's verb, but with the object, tools and acts of another benign category. */
 export const offTopic = (random: Random.Random, prompt: Prompt): Answer => {
