@@ -1,0 +1,195 @@
+/**
+ * Graph: an ONNX graph under construction, with typed handles.
+ *
+ * Every value carries its dtype and shape, so a mistake fails where it is made, when the graph is built, with the
+ * operator, the shapes and the label of the place. A dimension is a number or a symbol (`"B"`, `"T"`): one graph
+ * serves every batch size and length.
+ *
+ * Operators are in `Op.ts`, derivatives in `Gradient.ts`, the file format in `Proto.ts`.
+ */
+
+/** Element types that graphs here use. */
+export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "uint8" | "bool"
+
+/** A size: known, or a symbol that is equal wherever the same name stands. */
+export type Dim = number | string
+
+export type Shape = ReadonlyArray<Dim>
+
+/** Values of node attributes. */
+export type Attribute =
+  | number
+  | string
+  | ReadonlyArray<number>
+  | { readonly int: number }
+  | { readonly ints: ReadonlyArray<number> }
+
+/** A handle to a tensor of the graph. */
+export interface Value {
+  readonly graph: Graph
+  readonly name: string
+  readonly dtype: DType
+  readonly shape: Shape
+}
+
+/** An operator's application. */
+export interface Node {
+  readonly op: string
+  readonly domain: string
+  readonly inputs: ReadonlyArray<Value | null>
+  readonly outputs: ReadonlyArray<Value>
+  readonly attributes: Readonly<Record<string, Attribute>>
+  readonly label: string
+}
+
+/** A tensor stored in the graph itself, or as a part of a file (ONNX external data). */
+export interface Initializer {
+  readonly value: Value
+  readonly data:
+    | { readonly _tag: "inline"; readonly bytes: Uint8Array }
+    | { readonly _tag: "external"; readonly location: string; readonly offset: number; readonly length: number }
+}
+
+/** A derivative given by hand for a part of the graph: from the output's gradient to those of the inputs. */
+export interface CustomGradient {
+  readonly inputs: ReadonlyArray<Value>
+  readonly output: Value
+  readonly vjp: (gradient: Value) => ReadonlyArray<Value | null>
+}
+
+/** A graph under construction. Mutable, and only mutated by the functions of this module. */
+export interface Graph {
+  readonly name: string
+  readonly nodes: Array<Node>
+  readonly inputs: Array<Value>
+  readonly outputs: Array<{ readonly name: string; readonly value: Value }>
+  readonly initializers: Array<Initializer>
+  readonly customGradients: Map<Value, CustomGradient>
+  readonly constants: Map<string, Value>
+  readonly scope: Array<string>
+  counter: number
+}
+
+/** A mistake in the construction of a graph: a defect of the program, not of its data. */
+export class GraphError extends Error {
+  override readonly name = "GraphError"
+}
+
+/** An empty graph. */
+export const make = (name: string): Graph => ({
+  name,
+  nodes: [],
+  inputs: [],
+  outputs: [],
+  initializers: [],
+  customGradients: new Map(),
+  constants: new Map(),
+  scope: [],
+  counter: 0
+})
+
+/** `[2, "T", 64]` as a person reads it. */
+export const formatShape = (shape: Shape): string => `[${shape.join(", ")}]`
+
+/** Fails the construction with the operator, the shapes and the place. */
+export const fail = (graph: Graph, op: string, inputs: ReadonlyArray<Value | null>, why: string): never => {
+  const shapes = inputs.map((v) => (v === null ? "-" : `${v.dtype}${formatShape(v.shape)} ${v.name}`)).join(", ")
+  const place = graph.scope.length === 0 ? graph.name : `${graph.name}/${graph.scope.join("/")}`
+  throw new GraphError(`${op} at ${place}: ${why} (inputs: ${shapes})`)
+}
+
+/** Runs `build` with `label` added to the names and errors of what it adds. */
+export const labelled = <A>(graph: Graph, label: string, build: () => A): A => {
+  graph.scope.push(label)
+  try {
+    return build()
+  } finally {
+    graph.scope.pop()
+  }
+}
+
+const fresh = (graph: Graph, hint: string): string =>
+  `${graph.scope.length === 0 ? "" : `${graph.scope.join("/")}/`}${hint}_${graph.counter++}`
+
+/** A tensor fed at each run. */
+export const input = (graph: Graph, name: string, dtype: DType, shape: Shape): Value => {
+  if (graph.inputs.some((i) => i.name === name)) fail(graph, "input", [], `the name ${name} is already used`)
+  const value: Value = { graph, name, dtype, shape }
+  graph.inputs.push(value)
+  return value
+}
+
+/** Names a value as a result of the graph; results are fetched by name. */
+export const output = (graph: Graph, name: string, value: Value): void => {
+  if (value.graph !== graph) fail(graph, "output", [value], `${name} belongs to another graph (${value.graph.name})`)
+  if (graph.outputs.some((o) => o.name === name)) fail(graph, "output", [value], `the name ${name} is already used`)
+  graph.outputs.push({ name, value })
+}
+
+/** A constant kept in the graph. */
+export const constant = (
+  graph: Graph,
+  dtype: "float32" | "int64" | "bool",
+  shape: ReadonlyArray<number>,
+  data: ArrayLike<number>
+): Value => {
+  const size = shape.reduce((a, b) => a * b, 1)
+  if (size !== data.length) fail(graph, "constant", [], `${data.length} numbers for shape ${formatShape(shape)}`)
+  const key = size <= 8 ? `${dtype}:${shape.join(",")}:${Array.from(data).join(",")}` : undefined
+  const known = key === undefined ? undefined : graph.constants.get(key)
+  if (known !== undefined) return known
+  const numbers = Array.from(data)
+  const bytes =
+    dtype === "float32"
+      ? new Uint8Array(new Float32Array(numbers).buffer)
+      : dtype === "int64"
+        ? new Uint8Array(new BigInt64Array(numbers.map(BigInt)).buffer)
+        : new Uint8Array(numbers)
+  const value: Value = { graph, name: `constant_${graph.counter++}`, dtype, shape }
+  graph.initializers.push({ value, data: { _tag: "inline", bytes } })
+  if (key !== undefined) graph.constants.set(key, value)
+  return value
+}
+
+/** A float32 scalar. */
+export const scalar = (graph: Graph, x: number): Value => constant(graph, "float32", [], [x])
+
+/** A tensor that lies in a file, for example inside `model.safetensors`; the location is relative to the session's folder. */
+export const external = (
+  graph: Graph,
+  name: string,
+  dtype: DType,
+  shape: ReadonlyArray<number>,
+  where: { readonly location: string; readonly offset: number; readonly length: number }
+): Value => {
+  const value: Value = { graph, name, dtype, shape }
+  graph.initializers.push({ value, data: { _tag: "external", ...where } })
+  return value
+}
+
+/** Adds an operator. Operators of `Op.ts` check their inputs and derive dtype and shape before they call this. */
+export const node = (
+  graph: Graph,
+  op: string,
+  inputs: ReadonlyArray<Value | null>,
+  outputs: ReadonlyArray<{ readonly dtype: DType; readonly shape: Shape }>,
+  attributes: Readonly<Record<string, Attribute>> = {},
+  domain = ""
+): ReadonlyArray<Value> => {
+  for (const value of inputs) {
+    if (value !== null && value.graph !== graph) fail(graph, op, inputs, `${value.name} belongs to another graph`)
+  }
+  const values = outputs.map((o): Value => ({ graph, name: fresh(graph, op), dtype: o.dtype, shape: o.shape }))
+  graph.nodes.push({ op, domain, inputs, outputs: values, attributes, label: graph.scope.join("/") })
+  return values
+}
+
+/** Gives the part of the graph from `inputs` to `output` a derivative by hand, which is cheaper than the derived one. */
+export const withGradient = (
+  inputs: ReadonlyArray<Value>,
+  output: Value,
+  vjp: (gradient: Value) => ReadonlyArray<Value | null>
+): Value => {
+  output.graph.customGradients.set(output, { inputs, output, vjp })
+  return output
+}

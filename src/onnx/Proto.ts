@@ -1,0 +1,115 @@
+/** Proto: a graph as the bytes of an ONNX model (opset 21, IR 10), through the published protobuf schema. */
+import { create, toBinary } from "@bufbuild/protobuf"
+import {
+  AttributeProto_AttributeType,
+  AttributeProtoSchema,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  OperatorSetIdProtoSchema,
+  StringStringEntryProtoSchema,
+  TensorProto_DataLocation,
+  TensorProto_DataType,
+  TensorProtoSchema,
+  TensorShapeProto_DimensionSchema,
+  TensorShapeProtoSchema,
+  TypeProto_TensorSchema,
+  TypeProtoSchema,
+  ValueInfoProtoSchema
+} from "onnx-buf"
+import type { Attribute, DType, Graph, Initializer, Value } from "./Graph.ts"
+
+const dataTypes: Record<DType, number> = {
+  float32: TensorProto_DataType.FLOAT,
+  float16: TensorProto_DataType.FLOAT16,
+  bfloat16: TensorProto_DataType.BFLOAT16,
+  int64: TensorProto_DataType.INT64,
+  int32: TensorProto_DataType.INT32,
+  uint8: TensorProto_DataType.UINT8,
+  bool: TensorProto_DataType.BOOL
+}
+
+/** The number by which ONNX knows a dtype (the `to` of Cast). */
+export const dataType = (dtype: DType): number => dataTypes[dtype]
+
+const attribute = (name: string, value: Attribute) => {
+  const Type = AttributeProto_AttributeType
+  if (typeof value === "number") return create(AttributeProtoSchema, { name, type: Type.FLOAT, f: value })
+  if (typeof value === "string") {
+    return create(AttributeProtoSchema, { name, type: Type.STRING, s: new TextEncoder().encode(value) })
+  }
+  if ("int" in value) return create(AttributeProtoSchema, { name, type: Type.INT, i: BigInt(value.int) })
+  if ("ints" in value) return create(AttributeProtoSchema, { name, type: Type.INTS, ints: value.ints.map(BigInt) })
+  return create(AttributeProtoSchema, { name, type: Type.FLOATS, floats: [...value] })
+}
+
+const valueInfo = (name: string, value: Value) =>
+  create(ValueInfoProtoSchema, {
+    name,
+    type: create(TypeProtoSchema, {
+      value: {
+        case: "tensorType",
+        value: create(TypeProto_TensorSchema, {
+          elemType: dataTypes[value.dtype],
+          shape: create(TensorShapeProtoSchema, {
+            dim: value.shape.map((dim) =>
+              create(TensorShapeProto_DimensionSchema, {
+                value:
+                  typeof dim === "number"
+                    ? { case: "dimValue", value: BigInt(dim) }
+                    : { case: "dimParam", value: dim }
+              })
+            )
+          })
+        })
+      }
+    })
+  })
+
+const tensor = ({ data, value }: Initializer) => {
+  const base = { name: value.name, dataType: dataTypes[value.dtype], dims: value.shape.map((d) => BigInt(d)) }
+  if (data._tag === "inline") return create(TensorProtoSchema, { ...base, rawData: new Uint8Array(data.bytes) })
+  return create(TensorProtoSchema, {
+    ...base,
+    dataLocation: TensorProto_DataLocation.EXTERNAL,
+    externalData: [
+      ["location", data.location],
+      ["offset", String(data.offset)],
+      ["length", String(data.length)]
+    ].map(([key, entry]) => create(StringStringEntryProtoSchema, { key: key!, value: entry! }))
+  })
+}
+
+/** The bytes of the ONNX model. Weights are external, so this stays small whatever the size of the network. */
+export const encode = (graph: Graph): Uint8Array => {
+  const nodes = graph.nodes.map((n) =>
+    create(NodeProtoSchema, {
+      name: n.outputs[0]!.name,
+      opType: n.op,
+      domain: n.domain,
+      input: n.inputs.map((v) => v?.name ?? ""),
+      output: n.outputs.map((v) => v.name),
+      attribute: Object.entries(n.attributes).map(([name, value]) => attribute(name, value))
+    })
+  )
+  // Results go through Identity, so that an input or a value with two names can be one; the runtime removes it.
+  for (const { name, value } of graph.outputs) {
+    nodes.push(create(NodeProtoSchema, { name, opType: "Identity", input: [value.name], output: [name] }))
+  }
+  const model = create(ModelProtoSchema, {
+    irVersion: 10n,
+    producerName: "charter",
+    opsetImport: [
+      create(OperatorSetIdProtoSchema, { domain: "", version: 21n }),
+      create(OperatorSetIdProtoSchema, { domain: "com.microsoft", version: 1n })
+    ],
+    graph: create(GraphProtoSchema, {
+      name: graph.name,
+      node: nodes,
+      initializer: graph.initializers.map(tensor),
+      input: graph.inputs.map((v) => valueInfo(v.name, v)),
+      output: graph.outputs.map(({ name, value }) => valueInfo(name, value))
+    })
+  })
+  return toBinary(ModelProtoSchema, model)
+}

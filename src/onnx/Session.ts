@@ -1,0 +1,101 @@
+/**
+ * Session: a compiled graph in ONNX Runtime, as a scoped resource.
+ *
+ * `run` blocks the thread it is called on for its whole length, so sessions live in the engine's worker thread
+ * (`engine/EngineWorker.ts`), never on the main one. Inputs are read where they lie; outputs are copied: fetch little.
+ */
+import { Effect, Schema } from "effect"
+import type { Scope } from "effect"
+import { InferenceSession, Tensor } from "onnxruntime-node"
+import type { Graph } from "./Graph.ts"
+import * as Proto from "./Proto.ts"
+
+/** A failure to compile or to run a graph. */
+export class SessionError extends Schema.TaggedError<SessionError>()("SessionError", {
+  graph: Schema.String,
+  phase: Schema.Literals(["compile", "run"]),
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `ONNX Runtime could not ${this.phase} ${this.graph}: ${this.reason}`
+  }
+}
+
+/** The tensor type of the runtime. */
+export { Tensor }
+
+export interface SessionOptions {
+  /** The folder that external data (weights) lies in. */
+  readonly folder?: string
+  /** Threads of one run; the runtime's default is one for each core. */
+  readonly threads?: number
+}
+
+/** Tensors by input name. */
+export type Feeds = Readonly<Record<string, Tensor>>
+
+/** A compiled graph. */
+export interface Session {
+  readonly name: string
+  /** Runs the graph and returns the named results, all of them when none are named. */
+  readonly run: (feeds: Feeds, fetches?: ReadonlyArray<string>) => Effect.Effect<Record<string, Tensor>, SessionError>
+}
+
+/** Compiles a graph; the session is released with the scope. */
+export const make = (
+  graph: Graph,
+  options: SessionOptions = {}
+): Effect.Effect<Session, SessionError, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.tryPromise({
+        try: () => InferenceSession.create(Proto.encode(graph), sessionOptions(options)),
+        catch: (cause) => new SessionError({ graph: graph.name, phase: "compile", reason: reasonOf(cause) })
+      }),
+      (session) => Effect.promise(() => session.release()),
+      { interruptible: false }
+    ),
+    (session): Session => ({
+      name: graph.name,
+      run: (feeds, fetches) =>
+        Effect.tryPromise({
+          try: () => session.run(feeds, fetches ?? session.outputNames) as Promise<Record<string, Tensor>>,
+          catch: (cause) => new SessionError({ graph: graph.name, phase: "run", reason: reasonOf(cause) })
+        })
+    })
+  )
+
+const sessionOptions = ({ folder, threads }: SessionOptions): InferenceSession.SessionOptions => ({
+  executionProviders: ["cpu"],
+  graphOptimizationLevel: "all",
+  // The pattern of one shape would be kept for every other: it doubles the peak where lengths vary.
+  enableMemPattern: false,
+  logSeverityLevel: 3,
+  ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
+  extra: {
+    session: {
+      // A short spin between operators is worth a fifth of the time of small networks.
+      "intra_op.allow_spinning": "1",
+      ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder })
+    }
+  }
+})
+
+const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause)).trim()
+
+/** A float32 tensor over the given numbers (not copied). */
+export const float32 = (data: Float32Array, dims: ReadonlyArray<number>): Tensor => new Tensor("float32", data, dims)
+
+/** An int64 tensor from integers. */
+export const int64 = (data: ArrayLike<number>, dims: ReadonlyArray<number>): Tensor => {
+  const wide = new BigInt64Array(data.length)
+  for (let i = 0; i < data.length; i++) wide[i] = BigInt(data[i]!)
+  return new Tensor("int64", wide, dims)
+}
+
+/** A float32 scalar. */
+export const scalar = (x: number): Tensor => new Tensor("float32", new Float32Array([x]), [])
+
+/** The numbers of a float32 result. */
+export const floats = (tensor: Tensor): Float32Array => tensor.data as Float32Array
+
