@@ -5,23 +5,16 @@
  *   `id` is kept, and `kind` (`harmful`, the default, or `benign`) says what the prompt is for;
  * - plain text with one prompt a line.
  *
- * The format is found by looking at the rows, not at the name. A row that cannot be used is a `Reject` in the stream.
+ * The format is found by looking at the rows, not at the name. A row that cannot be used is a failure in the stream.
  */
-import { Array as Arr, Effect, Result, Schema, Stream } from "effect"
+import { Effect, Result, Schema, Stream } from "effect"
 import type { FileSystem } from "effect"
 import { Message } from "../Policy.ts"
 import { DataError, Reject } from "./DataError.ts"
 import * as HhRlhf from "./HhRlhf.ts"
 import * as Jsonl from "./Jsonl.ts"
+import * as Sample from "../Sample.ts"
 import * as Lines from "./Lines.ts"
-
-/** A conversation that ends with the human's turn. */
-export interface PromptRow {
-  readonly _tag: "PromptRow"
-  readonly id: string
-  readonly kind: "harmful" | "benign"
-  readonly messages: ReadonlyArray<Message>
-}
 
 /** What a file of prompts is made of. */
 export type Format = "jsonl" | "text"
@@ -29,7 +22,7 @@ export type Format = "jsonl" | "text"
 const isMessages = Schema.is(Schema.Array(Message))
 
 /** How many lines decide what format a file has. */
-const sample = 20
+const lookahead = 20
 
 /** The format of a file that begins with these lines; undefined when it is one that is not read. */
 export const detect = (file: string, lines: ReadonlyArray<string>): Format | undefined => {
@@ -71,71 +64,69 @@ const fromMessages = (all: ReadonlyArray<Message>): Result.Result<ReadonlyArray<
   return Result.succeed(all.slice(0, last + 1))
 }
 
-const rowId = (row: Jsonl.Row, line: number): string =>
-  (typeof row["id"] === "string" && row["id"] !== "") || typeof row["id"] === "number"
-    ? String(row["id"])
-    : `prompt-${line}`
+const kinds: ReadonlyArray<unknown> = ["harmful", "benign"]
 
-const rowKind = (row: Jsonl.Row): Result.Result<PromptRow["kind"], string> => {
+const rowKind = (row: Jsonl.Row): Result.Result<Sample.Kind, string> => {
   const kind = row["kind"] ?? "harmful"
-  return kind === "harmful" || kind === "benign"
-    ? Result.succeed(kind)
+  return kinds.includes(kind)
+    ? Result.succeed(kind as Sample.Kind)
     : Result.fail("`kind` is neither harmful nor benign")
 }
 
-const fromLine = (format: Format, { line, text }: Lines.Line): Result.Result<PromptRow, string> =>
+/** A row's own id is kept, so that records can be followed back to it; without one the content names the prompt. */
+const withRowId = (prompt: Sample.Prompt, id: unknown): Sample.Prompt =>
+  (typeof id === "string" && id !== "") || typeof id === "number"
+    ? new Sample.Prompt({ ...prompt, id: String(id) })
+    : prompt
+
+const fromLine = (format: Format, { text }: Lines.Line): Result.Result<Sample.Prompt, string> =>
   format === "text"
-    ? Result.map(fromText(text), (messages) => ({
-        _tag: "PromptRow",
-        id: `prompt-${line}`,
-        kind: "harmful",
-        messages
-      }))
+    ? Result.map(fromText(text), (messages) => Sample.prompt(messages))
     : Result.gen(function* () {
         const row = yield* Jsonl.parse(text)
         const kind = yield* rowKind(row)
         const messages = yield* conversation(row)
-        return { _tag: "PromptRow", id: rowId(row, line), kind, messages }
+        return withRowId(Sample.prompt(messages, kind), row["id"])
       })
 
 /**
- * The prompts of a file in its order, at most `limit` of them; rows that cannot be used are in their places as rejects.
+ * The prompts of a file in its order, at most `limit` of them; rows that cannot be used, and repetitions, are in their
+ * places as failures.
  */
 export const read = (
   file: string,
-  options: { readonly limit?: number } = {}
-): Stream.Stream<PromptRow | Reject, DataError, FileSystem.FileSystem> =>
+  options: { readonly limit?: number | undefined } = {}
+): Stream.Stream<Result.Result<Sample.Prompt, Reject>, DataError, FileSystem.FileSystem> =>
   Stream.unwrap(
     Effect.gen(function* () {
-      const head = yield* Lines.read(file).pipe(Stream.take(sample), Stream.runCollect)
-      const format = detect(
-        file,
-        Arr.map(head, ({ text }) => text)
-      )
+      const head = yield* Lines.read(file).pipe(Stream.take(lookahead), Stream.runCollect)
       if (head.length === 0) {
         return yield* new DataError({ file, message: `${file} has no text in it; it needs at least one prompt.` })
       }
+      const format = detect(
+        file,
+        head.map(({ text }) => text)
+      )
       if (format === undefined) {
         return yield* new DataError({
           file,
           message: `${file} is one JSON array; write it as JSONL, one object a line with a "prompt".`
         })
       }
-      const seen = new Set<string>()
-      const rows = Lines.read(file).pipe(
-        Stream.map((line): PromptRow | Reject => {
-          const row = Result.filterOrFail(
-            fromLine(format, line),
-            ({ id }) => !seen.has(id),
-            ({ id }) => `the id ${id} was used by an earlier line`
-          )
-          if (Result.isFailure(row)) return Reject.make({ file, line: line.line, reason: row.failure })
-          seen.add(row.success.id)
-          return row.success
-        })
-      )
+      const seen = new Map<string, number>()
+      const row = (line: Lines.Line): Result.Result<Sample.Prompt, Reject> =>
+        Result.gen(function* () {
+          const prompt = yield* fromLine(format, line)
+          const earlier = seen.get(prompt.id)
+          if (earlier !== undefined) return yield* Result.fail(`the same prompt (or id) as line ${earlier}`)
+          seen.set(prompt.id, line.line)
+          return prompt
+        }).pipe(Result.mapError((reason) => Reject.make({ file, line: line.line, reason })))
       const limit = options.limit ?? Infinity
       let taken = 0
-      return rows.pipe(Stream.takeUntil((row) => row._tag === "PromptRow" && ++taken >= limit))
+      return Lines.read(file).pipe(
+        Stream.map(row),
+        Stream.takeUntil((result) => Result.isSuccess(result) && ++taken >= limit)
+      )
     })
   )

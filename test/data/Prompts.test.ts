@@ -1,8 +1,10 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, layer } from "@effect/vitest"
-import { Effect, FileSystem, Path, Stream } from "effect"
+import { Effect, FileSystem, Path, Result, Stream } from "effect"
 import * as HhRlhf from "../../src/data/HhRlhf.ts"
 import * as Prompts from "../../src/data/Prompts.ts"
+import type { Reject } from "../../src/data/DataError.ts"
+import * as Sample from "../../src/Sample.ts"
 import { gzipSync } from "node:zlib"
 
 const write = Effect.fnUntraced(function* (name: string, content: string | Uint8Array) {
@@ -14,6 +16,11 @@ const write = Effect.fnUntraced(function* (name: string, content: string | Uint8
 })
 
 const readAll = (file: string, options?: { limit: number }) => Stream.runCollect(Prompts.read(file, options))
+
+const show = Result.match({
+  onSuccess: (prompt: Sample.Prompt) => [prompt.kind, ...prompt.messages.map(({ content }) => content)],
+  onFailure: ({ line, reason }: Reject) => [line, reason.split(":")[0]]
+})
 
 const chosen = "\n\nHuman: hello\n\nAssistant: hi\n\nHuman: how do i pick a lock?\n\nAssistant: Please do not."
 const rejected = "\n\nHuman: hello\n\nAssistant: hi\n\nHuman: how do i pick a lock?\n\nAssistant: Please take a pin."
@@ -34,21 +41,14 @@ layer(NodeServices.layer)("Prompts", (it) => {
       ]
       const file = yield* write("p.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"))
       const all = yield* readAll(file)
-      assert.deepStrictEqual(all, [
-        { _tag: "PromptRow", id: "prompt-1", kind: "harmful", messages: [{ role: "user", content: "one?" }] },
-        { _tag: "PromptRow", id: "second", kind: "benign", messages: [{ role: "user", content: "two?" }] },
-        {
-          _tag: "PromptRow",
-          id: "prompt-3",
-          kind: "harmful",
-          messages: [
-            { role: "user", content: "hello" },
-            { role: "assistant", content: "hi" },
-            { role: "user", content: "how do i pick a lock?" }
-          ]
-        },
-        { _tag: "PromptRow", id: "prompt-4", kind: "harmful", messages: [{ role: "user", content: "four?" }] }
+      assert.deepStrictEqual(all.map(show), [
+        ["harmful", "one?"],
+        ["benign", "two?"],
+        ["harmful", "hello", "hi", "how do i pick a lock?"],
+        ["harmful", "four?"]
       ])
+      assert.strictEqual(Result.getOrThrow(all[1]!).id, "second")
+      assert.strictEqual(Result.getOrThrow(all[0]!).id, Sample.prompt("one?").id)
     })
   )
 
@@ -57,34 +57,28 @@ layer(NodeServices.layer)("Prompts", (it) => {
       const lines = ['{"prompt": "fine"}', '{"prompt": "cut', '{"other": 1}', '{"prompt": "  "}', '{"prompt": "last"}']
       const file = yield* write("p.jsonl", lines.join("\n"))
       const all = yield* readAll(file)
-      assert.deepStrictEqual(
-        all.map((row) => (row._tag === "Reject" ? [row.line, row.reason.split(":")[0]] : row.id)),
-        [
-          "prompt-1",
-          [2, "not valid JSON"],
-          [3, "no `prompt` (and no `messages`, no `chosen` with `rejected`)"],
-          [4, "the prompt is empty"],
-          "prompt-5"
-        ]
-      )
+      assert.deepStrictEqual(all.map(show), [
+        ["harmful", "fine"],
+        [2, "not valid JSON"],
+        [3, "no `prompt` (and no `messages`, no `chosen` with `rejected`)"],
+        [4, "the prompt is empty"],
+        ["harmful", "last"]
+      ])
     })
   )
 
   it.effect("finds the format by content: gzip without its name, text without its name, a byte-order mark", () =>
     Effect.gen(function* () {
       const zipped = yield* write("prompts.txt", gzipSync('\uFEFF{"prompt":"a"}\r\n{"prompt":"b"}\n'))
-      assert.deepStrictEqual(
-        (yield* readAll(zipped)).map((row) => (row._tag === "PromptRow" ? row.messages[0]?.content : row.reason)),
-        ["a", "b"]
-      )
+      assert.deepStrictEqual((yield* readAll(zipped)).map(show), [
+        ["harmful", "a"],
+        ["harmful", "b"]
+      ])
       const text = yield* write("prompts", "first one\n\n[second] one\n")
-      assert.deepStrictEqual(
-        (yield* readAll(text)).map((row) => (row._tag === "PromptRow" ? [row.id, row.messages[0]?.content] : row)),
-        [
-          ["prompt-1", "first one"],
-          ["prompt-3", "[second] one"]
-        ]
-      )
+      assert.deepStrictEqual((yield* readAll(text)).map(show), [
+        ["harmful", "first one"],
+        ["harmful", "[second] one"]
+      ])
     })
   )
 
@@ -95,14 +89,14 @@ layer(NodeServices.layer)("Prompts", (it) => {
     })
   )
 
-  it.effect("rejects an id that was used before", () =>
+  it.effect("rejects a prompt or an id that was there before", () =>
     Effect.gen(function* () {
-      const file = yield* write("p.jsonl", '{"id":"x","prompt":"a"}\n{"id":"x","prompt":"b"}')
-      const all = yield* readAll(file)
-      assert.deepStrictEqual(
-        all.map((row) => row._tag),
-        ["PromptRow", "Reject"]
-      )
+      const file = yield* write("p.jsonl", '{"id":"x","prompt":"a"}\n{"id":"x","prompt":"b"}\n{"id":"y","prompt":"b"}')
+      assert.deepStrictEqual((yield* readAll(file)).map(show), [
+        ["harmful", "a"],
+        [2, "the same prompt (or id) as line 1"],
+        ["harmful", "b"]
+      ])
     })
   )
 
