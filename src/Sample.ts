@@ -112,6 +112,8 @@ export class Rollout extends Schema.Class<Rollout>("charter/Rollout")({
   prompt: Prompt,
   /** The iteration of reinforcement learning, from 0. */
   iteration: Schema.Number,
+  /** Which sample of the prompt in this iteration it is, from 0. */
+  index: Schema.Number,
   text: Schema.String,
   promptIds: Schema.Array(Schema.Number),
   /** The sampled tokens, with the end token if there is one. */
@@ -187,7 +189,7 @@ export const preference = (fields: Fields<Preference>): Preference =>
 export const rollout = (fields: Fields<Rollout>): Rollout =>
   new Rollout({
     ...fields,
-    id: id("rollout", fields.prompt.id, fields.model, fields.iteration, fields.text, ...fields.tokenIds)
+    id: id("rollout", fields.prompt.id, fields.model, fields.iteration, fields.index, fields.text, ...fields.tokenIds)
   })
 
 /** A reward with its id. */

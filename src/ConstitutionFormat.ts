@@ -1,0 +1,177 @@
+/**
+ * The file formats of a constitution, and where in the file a fault is.
+ *
+ * - Charter's own, as YAML or JSON: `name`, `revision: [{ id, critique, revision, weight? }]`,
+ *   `comparison: [{ id, principle, weight? }]`, `helpfulness: [{ id, principle, weight? }]`,
+ *   `fewShot: { revision?, comparison? }`.
+ * - The published `CritiqueRevisionInstructions.json`: `{ harmful0: { prompt: [critique request], edit_request } }`.
+ * - The published `RLMadisonInstructions.json`: an array of comparison principles.
+ * - Plain text: one principle a line.
+ *
+ * @internal
+ */
+import { Predicate, Schema } from "effect"
+import { Yaml } from "effect/encoding"
+import type { Principles } from "./Constitution.ts"
+
+/** What a file holds, as Charter's own format; not yet checked. */
+export interface Parsed {
+  readonly _tag: "Parsed"
+  readonly name: string
+  readonly value: Readonly<Record<string, unknown>>
+  /** The line (from 1) of a place in `value`, where it is known. */
+  readonly lineOf: (path: ReadonlyArray<PropertyKey>) => number | undefined
+}
+
+/** A text that is not of the format it claims to be. */
+export interface Bad {
+  readonly _tag: "Bad"
+  readonly line?: number | undefined
+  readonly fact: string
+}
+
+/** What is looked for in a folder. */
+export const ownFiles = ["constitution.yaml", "constitution.yml", "constitution.json"]
+export const publishedFiles = ["CritiqueRevisionInstructions.json", "RLMadisonInstructions.json"]
+
+/** The principles of a whole constitution as plain values. */
+export const encode = ({ revision, comparison, helpfulness }: Principles) => ({ revision, comparison, helpfulness })
+
+const bad = (fact: string, line?: number): Bad => ({ _tag: "Bad", fact, line })
+
+/** Reads one file. JSON and YAML are told by the name or, where the name says nothing, by the text. */
+export const parse = (text: string, file: string): Parsed | Bad => {
+  const name = file
+    .split(/[\\/]/)
+    .at(-1)!
+    .replace(/\.\w+$/, "")
+  if (text.trim() === "") return bad("the file is empty; write at least one principle")
+  if (/\.json$/i.test(file) || /^\s*[[{]/.test(text)) return json(text, name)
+  if (/\.ya?ml$/i.test(file) || /^(revision|comparison|helpfulness):/m.test(text)) return yaml(text, name)
+  return plain(text, name)
+}
+
+const json = (text: string, name: string): Parsed | Bad => {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    const message = (error as Error).message
+    const position = /at position (\d+)/.exec(message)?.[1]
+    const line = position === undefined ? text.trimEnd().split("\n").length : lineAt(text, Number(position))
+    return bad(`is not JSON: ${message}`, line)
+  }
+  if (Array.isArray(value)) return publishedComparison(value, text, name)
+  if (!Predicate.isObject(value)) return bad("holds neither an object nor an array of principles", 1)
+  const entries = Object.values(value)
+  const published = entries.some((entry) => Predicate.isObject(entry) && "edit_request" in entry)
+  return published ? publishedRevision(value, text, name) : own(value, text, name, /\{/g)
+}
+
+const yaml = (text: string, name: string): Parsed | Bad => {
+  let value: unknown
+  try {
+    value = Yaml.parse(text)
+  } catch (error) {
+    const message = (error as Error).message
+    const line = /^(.*) at line (\d+)$/s.exec(message)
+    return bad(`is not YAML: ${line?.[1] ?? message}`, line === null ? undefined : Number(line[2]))
+  }
+  if (Predicate.isObject(value)) return own(value, text, name, /^\s*-(?=\s)/gm)
+  return bad("holds no mapping; begin with the keys name, revision and comparison", 1)
+}
+
+const keys = ["name", "revision", "comparison", "helpfulness", "fewShot"]
+
+const own = (value: object, text: string, name: string, item: RegExp): Parsed | Bad => {
+  const lineOf = (path: ReadonlyArray<PropertyKey>) => {
+    const [key, index] = path
+    const start = new RegExp(`^\\s*[{,]?\\s*"?${String(key)}"?\\s*:`, "m").exec(text)
+    if (start === null) return undefined
+    const from = start.index + start[0].length
+    if (typeof index !== "number") return lineAt(text, from)
+    const place = [...text.slice(from).matchAll(item)][index]
+    return lineAt(text, place === undefined ? from : from + place.index + place[0].length)
+  }
+  const unknown = Object.keys(value).find((key) => !keys.includes(key))
+  if (unknown !== undefined) return bad(`unknown key "${unknown}"; the keys are ${keys.join(", ")}`, lineOf([unknown]))
+  if (!("revision" in value) && !("comparison" in value))
+    return bad("has neither revision nor comparison principles", 1)
+  return { _tag: "Parsed", name, value: { ...value }, lineOf }
+}
+
+/** A line of a published file: the place of the n-th entry is where its own words are. */
+const lineOfText = (text: string, words: unknown) => {
+  const at = text.indexOf(JSON.stringify(words))
+  return at < 0 ? undefined : lineAt(text, at)
+}
+
+const publishedRevision = (value: object, text: string, name: string): Parsed | Bad => {
+  const revision: Array<unknown> = []
+  for (const [id, entry] of Object.entries(value) as Array<[string, unknown]>) {
+    const critique: unknown = Predicate.isObject(entry) && Array.isArray(entry.prompt) ? entry.prompt[0] : undefined
+    const request: unknown = Predicate.isObject(entry) ? entry.edit_request : undefined
+    if (typeof critique !== "string" || typeof request !== "string") {
+      return bad(`"${id}" must be { "prompt": [critique request], "edit_request": text }`, lineOfText(text, id))
+    }
+    revision.push({
+      id,
+      critique: between(critique, "CritiqueRequest:", "Critique:"),
+      revision: between(request, "RevisionRequest:", "Revision:")
+    })
+  }
+  const ids = Object.keys(value)
+  return { _tag: "Parsed", name, value: { revision }, lineOf: ([, i]) => lineOfText(text, ids[Number(i)]) }
+}
+
+const publishedComparison = (value: ReadonlyArray<unknown>, text: string, name: string): Parsed | Bad => {
+  const wrong = value.findIndex((entry) => typeof entry !== "string")
+  if (wrong >= 0) return bad(`element ${wrong} is not a text`, lineOfText(text, value[wrong]))
+  const comparison = (value as ReadonlyArray<string>).map((entry, i) => ({
+    id: `comparison${i}`,
+    principle: between(entry, "", "Options:")
+  }))
+  return { _tag: "Parsed", name, value: { comparison }, lineOf: ([, i]) => lineOfText(text, value[Number(i)]) }
+}
+
+/** One principle a line, in our own wording; blank lines and `#` comments are passed over, list marks are dropped. */
+const plain = (text: string, name: string): Parsed | Bad => {
+  const lines = text
+    .split("\n")
+    .map((line, i) => ({ number: i + 1, text: line.trim().replace(/^([-*•]|\d+[.)])\s+/, "") }))
+    .filter((line) => line.text !== "" && !line.text.startsWith("#"))
+  if (lines.length === 0) return bad("holds only comments; write one principle a line", 1)
+  const value = {
+    revision: lines.map((line, i) => ({
+      id: `principle${i + 1}`,
+      critique: `Point out where the assistant's last response goes against this principle: ${line.text}`,
+      revision: `Rewrite the assistant's response so that it keeps to this principle: ${line.text}`
+    })),
+    comparison: lines.map((line, i) => ({
+      id: `principle${i + 1}`,
+      principle: `Choose the response that better keeps to this principle: ${line.text}`
+    }))
+  }
+  return { _tag: "Parsed", name, value, lineOf: ([, i]) => lines[Number(i)]?.number }
+}
+
+/** The published requests carry the marks of the transcript, which the transcript writes itself. */
+const between = (text: string, before: string, after: string): string => {
+  let out = text.trim()
+  if (out.startsWith(before)) out = out.slice(before.length)
+  if (out.endsWith(after)) out = out.slice(0, -after.length)
+  return out.trim()
+}
+
+const lineAt = (text: string, position: number): number => text.slice(0, position).split("\n").length
+
+/** The first fault that a schema finds, in words, and where. */
+export const firstIssue = (error: Schema.SchemaError): { path: ReadonlyArray<PropertyKey>; fact: string } => {
+  const path: Array<PropertyKey> = []
+  for (const [, quoted, index] of error.message.matchAll(/\["([^"]+)"\]|\[(\d+)\]/g)) {
+    path.push(quoted ?? Number(index))
+  }
+  const fact = error.message.split("\n")[0]!.trim()
+  const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("")
+  return { path, fact: path.length === 0 ? fact : `${place.slice(1)}: ${fact}` }
+}
