@@ -1,0 +1,161 @@
+/**
+ * Stage: a function from a stream of samples to a stream of samples.
+ *
+ * Stages compose because a stage's output is the next one's input; a wrong order is a type error. A failed sample is a
+ * value: where a sink is given ({@link rejectTo}) it is handed over with its reason and the stream goes on; where none
+ * is given the stream fails with it.
+ *
+ * @example
+ * prompts.pipe(Response.stage(), Critique.stage().pipe(Stage.provide(otherModel)), Revision.stage())
+ */
+import { Context, Effect, Layer, Pipeable, Predicate, Schema, Stream } from "effect"
+
+/** From a stream of `A` to a stream of `B`, failing with `E`, needing `R`. */
+export interface Stage<A, B, E = never, R = never> extends Pipeable.Pipeable {
+  <E0, R0>(self: Stream.Stream<A, E0, R0>): Stream.Stream<B, E | E0, R | R0>
+}
+
+/** A sample that a stage could not use. */
+export class Rejected extends Schema.Class<Rejected>("charter/Rejected")({
+  /** The id of the sample that went into the stage. */
+  id: Schema.String,
+  /** The name of the stage. */
+  stage: Schema.String,
+  /** The tag of the typed failure and what it says. */
+  reason: Schema.Struct({ tag: Schema.String, message: Schema.String }),
+  /** The sample that went into the stage, as plain JSON. */
+  sample: Schema.Json
+}) {}
+
+/** Where rejected samples go. A sink that fails ends the stream, for instance when a budget of failures is spent. */
+export type Sink<E = never, R = never> = (rejected: Rejected) => Effect.Effect<void, E, R>
+
+/** The sink in force, if there is one; see {@link rejectTo}. Its failure type is carried by the type of the stage. */
+export const Rejects: Context.Reference<Sink<unknown> | undefined> = Context.Reference<Sink<unknown> | undefined>(
+  "charter/Rejects",
+  { defaultValue: () => undefined }
+)
+
+/** How a stage runs. */
+export interface Options {
+  /** How many samples are worked on at a time; 16 if not given. */
+  readonly concurrency?: number | "unbounded" | undefined
+  /** Whether results keep the order of the samples; true if not given. */
+  readonly ordered?: boolean | undefined
+  /** A sink for this stage, before any that is in force around it. */
+  readonly rejectTo?: Sink | undefined
+}
+
+/** A function on streams as a stage. */
+export const from = <A, B, E = never, R = never>(
+  f: <E0, R0>(self: Stream.Stream<A, E0, R0>) => Stream.Stream<B, E | E0, R | R0>
+): Stage<A, B, E, R> =>
+  Object.assign(<E0, R0>(self: Stream.Stream<A, E0, R0>) => f(self), {
+    pipe() {
+      return Pipeable.pipeArguments(this, arguments)
+    }
+  }) as Stage<A, B, E, R>
+
+/** A stage that makes one sample of each. */
+export const make = <A extends { readonly id: string }, B, E, R>(
+  name: string,
+  f: (sample: A) => Effect.Effect<B, E, R>,
+  options: Options = {}
+): Stage<A, B, E, R> => expand(name, (sample) => Stream.fromEffect(f(sample)), options)
+
+/**
+ * A stage that makes several samples of each. When one sample fails on the way, what was made of it before is kept.
+ */
+export const expand = <A extends { readonly id: string }, B, E, R>(
+  name: string,
+  f: (sample: A) => Stream.Stream<B, E, R>,
+  options: Options = {}
+): Stage<A, B, E, R> => {
+  const work = Effect.fnUntraced(function* (sample: A) {
+    const made: Array<B> = []
+    yield* Stream.runForEach(f(sample), (b) => Effect.sync(() => made.push(b))).pipe(
+      Effect.catch((error) => reject(name, sample, error, options.rejectTo))
+    )
+    return made
+  })
+  return from((self) =>
+    self.pipe(
+      Stream.mapEffect(work, { concurrency: options.concurrency ?? 16, unordered: options.ordered === false }),
+      Stream.flattenIterable
+    )
+  )
+}
+
+const reject = <A extends { readonly id: string }, E>(
+  stage: string,
+  sample: A,
+  error: E,
+  own: Sink | undefined
+): Effect.Effect<void, E> =>
+  Effect.gen(function* () {
+    const sink = own ?? (yield* Rejects)
+    if (sink === undefined) return yield* Effect.fail(error)
+    const rejected = new Rejected({
+      id: sample.id,
+      stage,
+      reason: reasonOf(error),
+      sample: JSON.parse(JSON.stringify(sample)) as Schema.Json
+    })
+    // `rejectTo` has put the sink's failure type into the type of the stage.
+    return yield* sink(rejected) as Effect.Effect<void, E>
+  })
+
+/** A failure in words; the reason nested in it (as `AiError` has one) says more than its own tag. */
+const reasonOf = (error: unknown): Rejected["reason"] => {
+  const nested = Predicate.hasProperty(error, "reason") && Predicate.hasProperty(error.reason, "_tag")
+  const tagged = nested ? error.reason : error
+  const tag = Predicate.hasProperty(tagged, "_tag") ? String(tagged._tag) : "Error"
+  return { tag, message: error instanceof Error ? error.message : String(error) }
+}
+
+/** One stage after the other, as a stage. */
+export const compose =
+  <B, C, E1, R1>(next: Stage<B, C, E1, R1>) =>
+  <A, E, R>(self: Stage<A, B, E, R>): Stage<A, C, E | E1, R | R1> =>
+    from((stream) => next(self(stream)))
+
+/** Does something with each result, which passes on unchanged; a failure there ends the stream. */
+export const tap =
+  <B, E1, R1>(f: (sample: NoInfer<B>) => Effect.Effect<unknown, E1, R1>) =>
+  <A, E, R>(self: Stage<A, B, E, R>): Stage<A, B, E | E1, R | R1> =>
+    from((stream) => self(stream).pipe(Stream.tap(f)))
+
+/** Gives a stage its own services, such as another model. What comes before it in the stream is not touched. */
+export const provide =
+  <Out, E1, In>(layer: Layer.Layer<Out, E1, In>) =>
+  <A, B, E, R>(self: Stage<A, B, E, R>): Stage<A, B, E | E1, In | Exclude<R, Out>> =>
+    inside(self, (stream) => Stream.provide(stream, layer) as Stream.Stream<B, any, any>)
+
+/** Sends the failed samples of a stage, or of the stages composed in it, to a sink; the stream goes on. */
+export const rejectTo =
+  <E1, R1>(sink: Sink<E1, R1>) =>
+  <A, B, E, R>(self: Stage<A, B, E, R>): Stage<A, B, E | E1, R | R1> =>
+    inside(self, (stream) =>
+      Stream.unwrap(
+        Effect.map(Effect.context<R1>(), (context) =>
+          Stream.provideService(stream, Rejects, (rejected) => Effect.provideContext(sink(rejected), context))
+        )
+      )
+    )
+
+/**
+ * A stage run in changed surroundings. The stream before it is part of the stream that it makes, so its own
+ * surroundings are given back to it.
+ */
+const inside = <A, B, B2, E, E2, R, R2>(
+  self: Stage<A, B, E, R>,
+  change: (stream: Stream.Stream<B, any, any>) => Stream.Stream<B2, any, any>
+): Stage<A, B2, E2, R2> =>
+  from(
+    <E0, R0>(stream: Stream.Stream<A, E0, R0>) =>
+      Stream.unwrap(
+        Effect.map(Effect.context<R0>(), (outer) =>
+          change(self(Stream.updateContext(stream, (_: Context.Context<never>) => outer)))
+        )
+      ) as Stream.Stream<B2, E2 | E0, R2 | R0>
+  )
