@@ -109,4 +109,4 @@ export const document = (seed: number, index: number): Document => {
 }
 
 /** The transcript of a document. */
-export const text = (document: Document): string => document.segments.map((segment) => segment.text).join("")
+export const text = ({ segments }: Document): string => segments.map((segment) => segment.text).join("")

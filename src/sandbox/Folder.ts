@@ -20,8 +20,8 @@ export const tokenizer = () => ({
   version: "1.0",
   truncation: null,
   padding: null,
-  added_tokens: markers.map((content, id) => ({
-    id,
+  added_tokens: markers.map((content, i) => ({
+    id: i,
     content,
     single_word: false,
     lstrip: false,
@@ -105,19 +105,20 @@ export const config = () => ({
 /** `generation_config.json`: generation stops at any marker, because a role never speaks for another one. */
 export const generationConfig = () => ({
   bos_token_id: id.begin,
-  eos_token_id: markers.map((_, id) => id),
+  eos_token_id: markers.map((_, i) => i),
   pad_token_id: id.pad,
   do_sample: true,
   temperature: 1
 })
 
+const entries = (letter: string, fields: ReadonlyArray<Readonly<Record<string, string>>>) =>
+  fields.flatMap((field, i) => [
+    `  - id: ${letter}${i}`,
+    ...Object.entries(field).map(([name, text]) => `    ${name}: ${text}`)
+  ])
+
 /** `constitution.yaml`. The texts hold nothing that YAML would read as anything but text. */
 export const constitution = (): string => {
-  const entries = (letter: string, fields: ReadonlyArray<Readonly<Record<string, string>>>) =>
-    fields.flatMap((field, i) => [
-      `  - id: ${letter}${i}`,
-      ...Object.entries(field).map(([name, text]) => `    ${name}: ${text}`)
-    ])
   const lines = [
     "name: sandbox",
     "revision:",

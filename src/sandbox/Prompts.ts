@@ -70,22 +70,23 @@ export interface DrawOptions {
 
 /** `count` prompts with distinct texts. The first prompts do not depend on `count`. */
 export const draw = (options: DrawOptions): Array<Prompt> => {
-  const seen = new Set(options.exclude)
+  const seen = new Set<string>()
   const out: Array<Prompt> = []
   const split = options.heldOut ? "held out" : "train"
+  let misses = 0
+  // An excluded set drawn for the same purpose is missed in one piece.
+  const patience = 1000 + (options.exclude?.size ?? 0)
   for (let i = 0; out.length < options.count; i++) {
-    // There are about 45,000 held-out prompts a side: running dry means a mistake of the caller.
-    if (i > 1000 + 100 * options.count) {
+    const random = Random.make(options.seed, options.purpose, options.kind, split, i)
+    const prompt = sample(random, options.kind, options.heldOut)
+    if (!seen.has(prompt.text) && options.exclude?.has(prompt.text) !== true) {
+      seen.add(prompt.text)
+      out.push(prompt)
+      misses = 0
+    } else if (++misses === patience) {
+      // There are about 45,000 held-out and 180,000 train prompts a side.
       throw new Error(`Only ${out.length} of ${options.count} distinct ${split} ${options.kind} prompts were found`)
     }
-    const prompt = sample(
-      Random.make(options.seed, options.purpose, options.kind, split, i),
-      options.kind,
-      options.heldOut
-    )
-    if (seen.has(prompt.text)) continue
-    seen.add(prompt.text)
-    out.push(prompt)
   }
   return out
 }

@@ -51,7 +51,10 @@ export const words: ReadonlyArray<string> = [
     ...sources.flatMap((source) => split(source.replace(/\{\w+\}/g, " "))).map((word) => ` ${word}`),
     ...comparisons.flatMap((comparison) => split(comparison).map((word, i) => (i === 0 ? word : ` ${word}`)))
   ])
-].sort()
+].toSorted()
+
+const isPrintable = (byte: number): boolean =>
+  (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff)
 
 /**
  * The printable character that stands for each byte in a byte-level BPE vocabulary.
@@ -59,8 +62,6 @@ export const words: ReadonlyArray<string> = [
  * Source: `bytes_to_unicode` of GPT-2, https://github.com/openai/gpt-2/blob/master/src/encoder.py
  */
 export const byteCharacters: ReadonlyArray<string> = (() => {
-  const isPrintable = (byte: number) =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff)
   let next = 0x100
   return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(isPrintable(byte) ? byte : next++))
 })()
