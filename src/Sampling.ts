@@ -22,6 +22,8 @@ export interface Sampling {
    * of the call, so that no chat template comes between.
    */
   readonly context?: ModelContext
+  /** The exact texts of the labels of a decision, in their order, where they follow `context`. */
+  readonly options?: ReadonlyArray<string>
 }
 
 /** The sampling in force: the paper's temperature of 1 unless set otherwise. */
@@ -40,7 +42,7 @@ export interface Options {
 export const merge = (
   base: Sampling,
   options: Options,
-  request: Partial<Pick<Sampling, "id" | "stop" | "context">> = {}
+  request: Partial<Pick<Sampling, "id" | "stop" | "context" | "options">> = {}
 ): Sampling => ({
   ...base,
   ...(options.seed === undefined ? {} : { seed: options.seed }),

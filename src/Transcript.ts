@@ -7,8 +7,9 @@
  */
 import { Context, Effect, Schema } from "effect"
 import type { FewShot } from "./Constitution.ts"
-import type { Message, ModelContext } from "./Policy.ts"
-import type { Critique, Prompt, Response } from "./Sample.ts"
+import type { Example, Message, ModelContext } from "./Policy.ts"
+import type { PreferenceExample } from "./RewardModel.ts"
+import type { Critique, Preference, Prompt, Response } from "./Sample.ts"
 
 /** A context with the texts that end what the model writes after it. */
 export interface Rendered {
@@ -74,7 +75,14 @@ const speaker = { system: "System", user: "Human", assistant: "Assistant" } as c
 const turns = (messages: ReadonlyArray<Message>): string =>
   messages.map(({ role, content }) => `\n\n${speaker[role]}: ${content.trim()}`).join("")
 
-const stop = ["\n\nHuman:", "\n\nAssistant:", "\n\nCritiqueRequest:", "\n\nCritique:", "\n\nRevisionRequest:"]
+const stop = [
+  "\n\nHuman:",
+  "\n\nAssistant:",
+  "\n\nCritiqueRequest:",
+  "\n\nCritique:",
+  "\n\nRevisionRequest:",
+  "\n\nRevision:"
+]
 
 const options = [" (A)", " (B)"] as const
 
@@ -86,7 +94,7 @@ const comparison = ({ prompt, request, answers: [a, b] }: ChoiceRequest): string
 const answered = (response: Response): string => `${turns(response.prompt.messages)}\n\nAssistant: ${response.text}`
 
 const criticised = (response: Response, request: string, fewShot?: FewShot): string =>
-  `${fewShot?.revision ?? ""}${answered(response)}\n\nCritiqueRequest: ${request}\n\nCritique:`
+  `${fewShot?.revision?.trimEnd() ?? ""}${answered(response)}\n\nCritiqueRequest: ${request}\n\nCritique:`
 
 /** The paper's transcripts, as literal texts: no chat template is applied. */
 export const humanAssistant: Transcript = {
@@ -98,11 +106,11 @@ export const humanAssistant: Transcript = {
     stop
   }),
   choice: (request, fewShot) => ({
-    context: `${fewShot?.comparison ?? ""}${comparison(request)}\n\nThe answer is:`,
+    context: `${fewShot?.comparison ? `${fewShot.comparison.trimEnd()}\n\n` : ""}${comparison(request)}\n\nThe answer is:`,
     options,
     stop
   }),
-  completion: (answer) => ` ${answer}`
+  completion: (answer) => (answer === "" ? "" : ` ${answer}`)
 }
 
 const user = (content: string): Message => ({ role: "user", content })
@@ -149,3 +157,19 @@ export const chat: Transcript = {
 
 /** The transcript for a model, by whether it has a chat template. */
 export const forModel = (model: { readonly chat: boolean }): Transcript => (model.chat ? chat : humanAssistant)
+
+/** An answer as a supervised example; for a revision, `Sample.revised` gives its answer. */
+export const example = (transcript: Transcript, { id, prompt, text }: Response): Example => ({
+  id,
+  context: transcript.response(prompt).context,
+  completion: transcript.completion(text)
+})
+
+/** A soft label as an example for a reward model. */
+export const preferenceExample = (transcript: Transcript, preference: Preference): PreferenceExample => ({
+  id: preference.id,
+  context: transcript.response(preference.comparison.prompt).context,
+  first: transcript.completion(preference.comparison.first.text),
+  second: transcript.completion(preference.comparison.second.text),
+  probability: preference.probability
+})

@@ -1,0 +1,60 @@
+/**
+ * Reward: the reward model scores a rollout, and the score becomes what the policy learns from.
+ *
+ * reward = clamp((score - mean) / std, -clamp, clamp), or `truncated` for an answer that was cut off before its end.
+ * The KL term is not part of it: the policy update takes it token by token.
+ */
+import { Effect } from "effect"
+import { RewardModel } from "../RewardModel.ts"
+import type { RewardModelError } from "../RewardModel.ts"
+import * as Sample from "../Sample.ts"
+import * as Stage from "../Stage.ts"
+import * as Transcript from "../Transcript.ts"
+
+export interface Options {
+  /** The mean score of answers of the policy before training; 0 if not given. See {@link scale}. */
+  readonly mean?: number | undefined
+  /** Their standard deviation; 1 if not given. */
+  readonly std?: number | undefined
+  /** The reward stays within plus and minus this. */
+  readonly clamp?: number | undefined
+  /** The reward of an answer that did not end; scored like any other if not given. */
+  readonly truncated?: number | undefined
+}
+
+/** The scale of a reward from the scores of answers before training. */
+export const scale = (scores: ReadonlyArray<number>): { readonly mean: number; readonly std: number } => {
+  if (scores.length === 0) return { mean: 0, std: 1 }
+  const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length
+  const std = Math.sqrt(scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / scores.length)
+  // Scores that do not differ give no scale.
+  return { mean, std: std > 0 ? std : 1 }
+}
+
+/** The reward of a score. */
+export const fromScore = (score: number, finish: "stop" | "length", options: Options = {}): number => {
+  if (finish === "length" && options.truncated !== undefined) return options.truncated
+  const clamp = options.clamp ?? Infinity
+  return Math.max(-clamp, Math.min(clamp, (score - (options.mean ?? 0)) / (options.std ?? 1)))
+}
+
+/** One reward. */
+export const one = Effect.fn("Reward.one")(function* (
+  rollout: Sample.Rollout,
+  options: Options = {}
+): Effect.fn.Return<Sample.Reward, RewardModelError, RewardModel> {
+  const rewardModel = yield* RewardModel
+  const transcript = yield* Transcript.Transcript
+  const score = yield* rewardModel.score({
+    id: rollout.id,
+    context: transcript.response(rollout.prompt).context,
+    completion: transcript.completion(rollout.text)
+  })
+  return Sample.reward({ rollout, score, reward: fromScore(score, rollout.finish, options) })
+})
+
+/** Rewards of rollouts. */
+export const stage = (
+  options: Options & Stage.Options = {}
+): Stage.Stage<Sample.Rollout, Sample.Reward, RewardModelError, RewardModel> =>
+  Stage.make("Reward", (rollout: Sample.Rollout) => one(rollout, options), options)

@@ -1,0 +1,51 @@
+/**
+ * Rollout: the policy in training answers a prompt, with the token ids and log-probabilities that its update needs.
+ *
+ * An empty or an endless answer is a rollout, too: it is the reward that teaches the policy not to write it.
+ */
+import { Effect, Stream } from "effect"
+import { Policy } from "../Policy.ts"
+import type { PolicyError } from "../Policy.ts"
+import * as Sample from "../Sample.ts"
+import * as Sampling from "../Sampling.ts"
+import * as Stage from "../Stage.ts"
+import * as Transcript from "../Transcript.ts"
+
+export interface Options extends Sampling.Options {
+  /** The iteration of reinforcement learning, from 0. */
+  readonly iteration: number
+  /** Which sample of the prompt it is, from 0. */
+  readonly index?: number | undefined
+}
+
+/** One rollout. */
+export const one = Effect.fn("Rollout.one")(function* (
+  prompt: Sample.Prompt,
+  options: Options
+): Effect.fn.Return<Sample.Rollout, PolicyError, Policy> {
+  const { iteration, index = 0 } = options
+  const policy = yield* Policy
+  const transcript = yield* Transcript.Transcript
+  const { seed, maxTokens, temperature } = Sampling.merge(yield* Sampling.Sampling, options)
+  const { context, stop } = transcript.response(prompt)
+  const id = `${prompt.id}/${index}/rollout/${iteration}`
+  const completion = yield* policy.sample({ id, context, seed, maxTokens, temperature, stop })
+  return Sample.rollout({ ...completion, prompt, iteration, index, text: completion.text.trim(), model: policy.model })
+})
+
+export interface StageOptions extends Sampling.Options, Stage.Options {
+  readonly iteration: number
+  /** How many rollouts each prompt gets; 1 if not given. */
+  readonly samples?: number | undefined
+}
+
+/** Rollouts of prompts. */
+export const stage = (options: StageOptions): Stage.Stage<Sample.Prompt, Sample.Rollout, PolicyError, Policy> =>
+  Stage.expand(
+    "Rollout",
+    (prompt: Sample.Prompt) =>
+      Stream.range(0, (options.samples ?? 1) - 1).pipe(
+        Stream.mapEffect((index) => one(prompt, { ...options, index }), { concurrency: "unbounded" })
+      ),
+    options
+  )
