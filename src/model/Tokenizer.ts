@@ -1,0 +1,99 @@
+/**
+ * Tokenizers: text to token ids and back, from a model folder's `tokenizer.json`.
+ */
+import * as Library from "@huggingface/tokenizers"
+import { Effect, Schema } from "effect"
+import * as path from "node:path"
+import * as Checkpoint from "./Checkpoint.ts"
+import * as TokenizerConfig from "./TokenizerConfig.ts"
+
+/** A `tokenizer.json` or `tokenizer_config.json` that is missing or not understood. */
+export class TokenizerError extends Schema.TaggedError<TokenizerError>()("TokenizerError", {
+  file: Schema.String,
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `${this.file} ${this.reason}.`
+  }
+}
+
+/** A model's tokenizer; all of it is pure. */
+export interface Tokenizer {
+  /**
+   * A text's token ids.
+   *
+   * Nothing is added at the start or the end, but special tokens written in the text are recognised: a text from
+   * outside that must not speak for the template should be checked first.
+   */
+  readonly encode: (text: string) => Array<number>
+  /**
+   * The text of token ids, exactly: no spaces are cleaned up. Ids that no token has say nothing; bytes that are not yet
+   * a character become U+FFFD.
+   */
+  readonly decode: (ids: ReadonlyArray<number>, options?: { readonly skipSpecialTokens?: boolean }) => string
+  /** One more than the largest token id; a model's vocabulary may be padded beyond it. */
+  readonly size: number
+  /** The id of a token by its exact text in the vocabulary. */
+  readonly idOf: (token: string) => number | undefined
+  readonly specialIds: ReadonlySet<number>
+  /** The token a text has to start with, where `tokenizer_config.json` says add_bos_token. */
+  readonly bos: number | undefined
+  /** The token that ends a text. */
+  readonly eos: number | undefined
+}
+
+/** What is used of the library's class, whose own declarations TypeScript does not resolve under NodeNext. */
+interface LibraryTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { readonly ids: ReadonlyArray<number | undefined> }
+  decode(ids: ReadonlyArray<number>, options: { clean_up_tokenization_spaces: boolean }): string
+  token_to_id(token: string): number | undefined
+  id_to_token(id: number): string | undefined
+  get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>
+  get_vocab(): ReadonlyMap<string, number>
+}
+
+/** Loads the tokenizer of a model folder. Fails with a `TokenizerError` when it is missing or not understood. */
+export const load = Effect.fn("Tokenizer.load")(function* (dir: string): Effect.fn.Return<Tokenizer, TokenizerError> {
+  const file = path.join(dir, "tokenizer.json")
+  const json = yield* asTokenizerError(Checkpoint.readJson(file))
+  if (json === undefined) {
+    return yield* new TokenizerError({
+      file: dir,
+      reason: "has no tokenizer.json; save the model's fast tokenizer in this folder"
+    })
+  }
+  const config = yield* asTokenizerError(TokenizerConfig.read(dir))
+  const library = yield* Effect.try({
+    try: (): LibraryTokenizer => new Library.Tokenizer(json as object, config.json),
+    catch: (cause) =>
+      new TokenizerError({
+        file,
+        reason: `is not understood: ${cause instanceof Error ? cause.message : String(cause)}; save it with the current tokenizers package`
+      })
+  })
+  const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
+  const special = [...library.get_added_tokens_decoder()].filter(([, token]) => token.special)
+  const specialIds = new Set(special.map(([id]) => id))
+  let size = 0
+  for (const id of library.get_vocab().values()) size = Math.max(size, id + 1)
+  return {
+    // A piece without an id (a vocabulary without bytes and without an unknown token) is dropped, as in tokenizers.
+    encode: (text) => library.encode(text, { add_special_tokens: false }).ids.filter((id) => id !== undefined),
+    decode: (ids, options) => {
+      const skip = options?.skipSpecialTokens === true
+      const known = ids.filter((id) => library.id_to_token(id) !== undefined && !(skip && specialIds.has(id)))
+      // The library refuses an empty list.
+      if (known.length === 0) return ""
+      return library.decode(known, { clean_up_tokenization_spaces: false })
+    },
+    size,
+    idOf,
+    specialIds,
+    bos: config.addBos ? idOf(config.tokens.bos_token) : undefined,
+    eos: idOf(config.tokens.eos_token)
+  }
+})
+
+const asTokenizerError = Effect.mapError(
+  ({ file, reason }: Checkpoint.CheckpointError) => new TokenizerError({ file, reason })
+)

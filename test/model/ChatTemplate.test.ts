@@ -1,0 +1,92 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Option } from "effect"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import * as ChatTemplate from "../../src/model/ChatTemplate.ts"
+import * as RealModel from "./realModel.ts"
+import { temporaryFolder } from "./temporaryFolder.ts"
+
+const user = (content: string) => ({ role: "user", content })
+const render = Effect.fnUntraced(function* (source: string, tokens: Record<string, string> = {}) {
+  const template = yield* ChatTemplate.make(source, "chat_template.jinja", tokens)
+  return yield* template.render([user("hi {{ 1 }}"), { role: "assistant", content: "yo" }])
+})
+
+describe("ChatTemplate.make", () => {
+  it.effect("renders with the whitespace rules of transformers", () =>
+    Effect.gen(function* () {
+      const source = `{{ bos_token }}
+{% for message in messages %}
+    {% if message['role'] == 'user' %}
+U: {{ message.content | trim }}{{ eos_token }}
+    {% else %}
+A: {{ message['content'] }}
+    {% endif %}
+{% endfor %}
+`
+      expect(yield* render(source, { bos_token: "<s>", eos_token: "</s>" })).toBe("<s>\nU: hi {{ 1 }}</s>\nA: yo\n")
+    })
+  )
+
+  it.effect("leaves unknown variables empty and knows the date", () =>
+    Effect.gen(function* () {
+      expect(yield* render("{{ bos_token }}{% if tools %}t{% endif %}{{ add_generation_prompt }}")).toBe("false")
+      expect(yield* render("{{ strftime_now('%Y') }}")).toMatch(/^20\d\d$/)
+    })
+  )
+
+  it.effect("hands on a template's own refusal", () =>
+    Effect.gen(function* () {
+      const refused = yield* Effect.flip(render("{{ raise_exception('roles must alternate') }}"))
+      expect(refused).toBeInstanceOf(ChatTemplate.ChatTemplateError)
+      expect(refused.message).toContain("refuses the conversation: roles must alternate")
+      const broken = yield* Effect.flip(render("{% for %}"))
+      expect(broken.message).toContain("chat_template.jinja has a chat template that is not understood")
+    })
+  )
+})
+
+describe("ChatTemplate.load", () => {
+  it.effect("finds the template where transformers finds it", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const rendered = Effect.gen(function* () {
+        const template = yield* ChatTemplate.load(dir)
+        return Option.isSome(template) ? yield* template.value.render([]) : undefined
+      })
+      const config = (json: object) =>
+        Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer_config.json"), JSON.stringify(json)))
+      expect(yield* rendered).toBeUndefined()
+      yield* config({ bos_token: "<s>" })
+      expect(yield* rendered).toBeUndefined()
+      yield* config({ chat_template: "{{ bos_token }}1", bos_token: { content: "<s>" } })
+      expect(yield* rendered).toBe("<s>1")
+      yield* config({ chat_template: [{ name: "tool_use", template: "t" }] })
+      expect((yield* Effect.flip(rendered)).message).toContain("has the chat templates tool_use")
+      yield* config({
+        chat_template: [
+          { name: "tool_use", template: "t" },
+          { name: "default", template: "2" }
+        ]
+      })
+      expect(yield* rendered).toBe("2")
+      yield* Effect.promise(() => fs.writeFile(path.join(dir, "chat_template.jinja"), "3"))
+      expect(yield* rendered).toBe("3")
+    })
+  )
+})
+
+describe.skipIf(!RealModel.exists)("ChatTemplate of a real model", () => {
+  it.effect("agrees with transformers", () =>
+    Effect.gen(function* () {
+      const file = path.join(import.meta.dirname, "../fixtures/smollm2.json")
+      const json: { chat: Array<{ messages: Array<ChatTemplate.Message>; text: string }> } = JSON.parse(
+        yield* Effect.promise(() => fs.readFile(file, "utf8"))
+      )
+      const template = Option.getOrThrow(yield* ChatTemplate.load(RealModel.dir))
+      for (const { messages, text } of json.chat) {
+        expect(yield* template.render(messages, { addGenerationPrompt: true })).toBe(text)
+      }
+    })
+  )
+})

@@ -1,0 +1,119 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as ModelConfig from "../../src/model/ModelConfig.ts"
+import * as Safetensors from "../../src/model/Safetensors.ts"
+import * as RealModel from "./realModel.ts"
+import { temporaryFolder } from "./temporaryFolder.ts"
+
+const tiny = path.join(import.meta.dirname, "../fixtures/tiny-llama")
+
+const loadAll = Effect.fnUntraced(function* (checkpoint: Checkpoint.Checkpoint) {
+  return yield* Effect.forEach([...checkpoint.tensors.values()], (info) =>
+    Effect.map(Safetensors.load(info), (data) => ({ name: info.name, shape: info.shape, data }))
+  )
+})
+
+const configJson = Effect.promise(async () => JSON.parse(await fs.readFile(path.join(tiny, "config.json"), "utf8")))
+const writeText = (dir: string, name: string, text: string) =>
+  Effect.promise(() => fs.writeFile(path.join(dir, name), text))
+
+describe("Checkpoint", () => {
+  it.effect("opens a model folder", () =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(path.relative(process.cwd(), tiny))
+      expect(checkpoint.dir).toBe(yield* Effect.promise(() => fs.realpath(tiny)))
+      expect(checkpoint.config.layers).toBe(2)
+      expect([...checkpoint.tensors.keys()].sort()).toEqual(
+        [...ModelConfig.parameters(checkpoint.config).keys()].sort()
+      )
+      expect(checkpoint.eosTokenIds).toEqual([2])
+      expect(checkpoint.bosTokenId).toBe(1)
+      expect(checkpoint.padTokenId).toBe(0)
+    })
+  )
+
+  it.effect("writes a folder it can open, whole or in shards", () =>
+    Effect.gen(function* () {
+      const dir = path.join(yield* temporaryFolder, "model")
+      const json = yield* configJson
+      const tensors = yield* loadAll(yield* Checkpoint.open(tiny))
+      yield* Checkpoint.writeModel(dir, json, tensors, "F32")
+      const copy = yield* Checkpoint.open(dir)
+      expect(yield* loadAll(copy)).toEqual(tensors)
+      expect(copy.padTokenId).toBe(0)
+
+      yield* Checkpoint.writeModel(dir, json, tensors, "F16")
+      expect((yield* Checkpoint.open(dir)).tensors.get("model.norm.weight")!.dtype).toBe("F16")
+
+      yield* Effect.promise(() => fs.rm(path.join(dir, "model.safetensors")))
+      yield* Safetensors.write(path.join(dir, "one.safetensors"), tensors.slice(0, 5))
+      yield* Safetensors.write(path.join(dir, "two.safetensors"), tensors.slice(5))
+      const weight_map = Object.fromEntries(
+        tensors.map(({ name }, i) => [name, i < 5 ? "one.safetensors" : "two.safetensors"])
+      )
+      yield* writeText(dir, "model.safetensors.index.json", JSON.stringify({ weight_map }))
+      expect(yield* loadAll(yield* Checkpoint.open(dir))).toEqual(tensors)
+
+      const moved = { ...weight_map, [tensors[0]!.name]: "two.safetensors" }
+      yield* writeText(dir, "model.safetensors.index.json", JSON.stringify({ weight_map: moved }))
+      expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain("in two.safetensors, which does not hold it")
+
+      const outside = { ...weight_map, x: "../two.safetensors" }
+      yield* writeText(dir, "model.safetensors.index.json", JSON.stringify({ weight_map: outside }))
+      expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain("which is not in its folder")
+    })
+  )
+
+  it.effect("takes several end tokens from generation_config.json", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const { bos_token_id: _, eos_token_id: __, pad_token_id: ___, ...json } = yield* configJson
+      yield* Checkpoint.writeModel(dir, json, yield* loadAll(yield* Checkpoint.open(tiny)), "F32")
+      const plain = yield* Checkpoint.open(dir)
+      expect([plain.eosTokenIds, plain.bosTokenId, plain.padTokenId]).toEqual([[2], 1, undefined])
+      yield* writeText(dir, "generation_config.json", JSON.stringify({ eos_token_id: [5, 9] }))
+      expect((yield* Checkpoint.open(dir)).eosTokenIds).toEqual([5, 9])
+      yield* writeText(dir, "generation_config.json", JSON.stringify({ eos_token_id: "x" }))
+      expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain("that is no token id")
+    })
+  )
+
+  it.effect("says in one sentence why a folder is no model", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const message = Effect.map(Effect.flip(Checkpoint.open(dir)), (error) => error.message)
+      expect((yield* Effect.flip(Checkpoint.open(path.join(dir, "none")))).message).toContain("none does not exist")
+      expect(yield* message).toContain("is not a model because it has no config.json")
+      yield* writeText(dir, "config.json", "{")
+      expect(yield* message).toContain("config.json is not valid JSON")
+      const json = yield* configJson
+      yield* writeText(dir, "config.json", JSON.stringify(json))
+      expect(yield* message).toContain("neither model.safetensors nor model.safetensors.index.json")
+      const tensors = yield* loadAll(yield* Checkpoint.open(tiny))
+      yield* Checkpoint.writeModel(dir, json, tensors.slice(1), "F32")
+      expect(yield* message).toContain(`has no tensor ${tensors[0]!.name}`)
+      yield* Checkpoint.writeModel(dir, { ...json, vocab_size: 321 }, tensors, "F32")
+      expect(yield* message).toContain(
+        "holds model.embed_tokens.weight of shape [320, 64] where config.json asks for [321, 64]"
+      )
+      yield* Effect.promise(() => fs.truncate(path.join(dir, "model.safetensors"), 3000))
+      expect(yield* message).toContain("model.safetensors places its tensor")
+    })
+  )
+})
+
+describe.skipIf(!RealModel.exists)("Checkpoint of a real model", () => {
+  it.effect("opens SmolLM2-135M-Instruct", () =>
+    Effect.gen(function* () {
+      const { config, eosTokenIds, padTokenId, tensors } = yield* Checkpoint.open(RealModel.dir)
+      expect(config).toMatchObject({ layers: 30, heads: 9, kvHeads: 3, headDim: 64, ropeTheta: 100000, normEps: 1e-5 })
+      expect([eosTokenIds, padTokenId]).toEqual([[2], 2])
+      const norm = yield* Safetensors.load(tensors.get("model.norm.weight")!)
+      expect(norm.length).toBe(576)
+      expect(norm.every(Number.isFinite)).toBe(true)
+    })
+  )
+})

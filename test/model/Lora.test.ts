@@ -1,0 +1,133 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Result } from "effect"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as Lora from "../../src/model/Lora.ts"
+import { temporaryFolder } from "./temporaryFolder.ts"
+
+const tiny = path.join(import.meta.dirname, "../fixtures/tiny-llama")
+const model = Effect.map(Checkpoint.open(tiny), (checkpoint) => checkpoint.config)
+const config: Lora.LoraConfig = { rank: 4, alpha: 8, targets: Lora.allTargets }
+const deviation = (data: Float32Array) => Math.sqrt(data.reduce((sum, x) => sum + x * x, 0) / data.length)
+
+describe("Lora.init", () => {
+  it.effect("starts as the base model, a function of its seed", () =>
+    Effect.gen(function* () {
+      const base = yield* model
+      const adapter = Result.getOrThrow(Lora.init(base, { ...config, rank: 32 }, 1, { score: true }))
+      expect(adapter.taskType).toBe("SEQ_CLS")
+      expect(adapter.tensors.size).toBe(2 * 7 * 2 + 1)
+      const a = adapter.tensors.get("model.layers.1.mlp.down_proj.lora_A")!
+      expect(a.shape).toEqual([32, 160])
+      expect(deviation(a.data) * Math.sqrt(160)).toBeCloseTo(1, 1)
+      const b = adapter.tensors.get("model.layers.1.mlp.down_proj.lora_B")!
+      expect(b.shape).toEqual([64, 32])
+      expect(b.data.every((x) => x === 0)).toBe(true)
+      const score = adapter.tensors.get("score")!
+      expect(score.shape).toEqual([1, 64])
+      expect(Math.abs(deviation(score.data) - 0.02)).toBeLessThan(0.008)
+
+      expect(Lora.init(base, config, 1)).toEqual(Lora.init(base, config, 1))
+      expect(Lora.init(base, config, 1)).not.toEqual(Lora.init(base, config, 2))
+    })
+  )
+
+  it.effect("adapts only the targets and refuses what fits nothing", () =>
+    Effect.gen(function* () {
+      const base = yield* model
+      const some = Result.getOrThrow(Lora.init(base, { ...config, targets: ["v_proj", "q_proj"] }, 1))
+      expect([...some.tensors.keys()].slice(0, 4)).toEqual([
+        "model.layers.0.self_attn.q_proj.lora_A",
+        "model.layers.0.self_attn.q_proj.lora_B",
+        "model.layers.0.self_attn.v_proj.lora_A",
+        "model.layers.0.self_attn.v_proj.lora_B"
+      ])
+      expect(some.tensors.size).toBe(8)
+      const refusal = (change: Partial<Lora.LoraConfig>) =>
+        Result.getOrThrow(Result.flip(Lora.init(base, { ...config, ...change }, 1))).message
+      // Only whole parts of a module's name count, as in PEFT.
+      expect(refusal({ targets: ["proj"] })).toContain("the target proj, which no linear map of the model has")
+      expect(refusal({ targets: [] })).toContain("no targets")
+      expect(refusal({ rank: 0 })).toContain("the rank 0")
+      expect(refusal({ alpha: NaN })).toContain("the alpha NaN")
+    })
+  )
+})
+
+describe("Lora files", () => {
+  it.effect("reads PEFT's adapter and writes the same bytes", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const adapter = yield* Lora.read(path.join(tiny, "adapter"), yield* model)
+      expect([...adapter.config.targets].sort()).toEqual([...Lora.allTargets].sort())
+      expect([adapter.config.rank, adapter.config.alpha, Lora.scale(adapter.config)]).toEqual([4, 8, 2])
+      yield* Lora.write(dir, adapter, "base")
+      expect(yield* Lora.read(dir)).toEqual(adapter)
+      const bytes = (folder: string) =>
+        Effect.promise(() => fs.readFile(path.join(folder, "adapter_model.safetensors")))
+      expect((yield* bytes(dir)).equals(yield* bytes(path.join(tiny, "adapter")))).toBe(true)
+    })
+  )
+
+  it.effect("keeps a reward model's head", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const base = yield* model
+      const adapter = Result.getOrThrow(Lora.init(base, config, 3, { score: true }))
+      yield* Lora.write(dir, adapter, "base")
+      expect(yield* Lora.read(dir, base)).toEqual(adapter)
+      const json = JSON.parse(yield* Effect.promise(() => fs.readFile(path.join(dir, "adapter_config.json"), "utf8")))
+      expect(json).toMatchObject({
+        peft_type: "LORA",
+        task_type: "SEQ_CLS",
+        modules_to_save: ["score"],
+        base_model_name_or_path: "base"
+      })
+    })
+  )
+
+  it.effect("refuses by name what it does not compute", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const base = yield* model
+      yield* Lora.write(dir, Result.getOrThrow(Lora.init(base, config, 3)), "base")
+      const file = path.join(dir, "adapter_config.json")
+      const json = JSON.parse(yield* Effect.promise(() => fs.readFile(file, "utf8")))
+      const refusal = Effect.fnUntraced(function* (change: object) {
+        yield* Effect.promise(() => fs.writeFile(file, JSON.stringify({ ...json, ...change })))
+        return (yield* Effect.flip(Lora.read(dir, base))).message
+      })
+      expect(yield* refusal({ peft_type: "IA3" })).toContain("of the peft_type IA3")
+      expect(yield* refusal({ use_dora: true })).toContain("uses use_dora (true)")
+      expect(yield* refusal({ use_rslora: true })).toContain("uses use_rslora")
+      expect(yield* refusal({ rank_pattern: { q_proj: 2 } })).toContain(`uses rank_pattern ({"q_proj":2})`)
+      expect(yield* refusal({ bias: "all" })).toContain("uses bias")
+      expect(yield* refusal({ init_lora_weights: "pissa" })).toContain("uses init_lora_weights")
+      expect(yield* refusal({ modules_to_save: ["lm_head"] })).toContain("uses modules_to_save")
+      expect(yield* refusal({ task_type: "FEATURE_EXTRACTION" })).toContain("uses task_type")
+      expect(yield* refusal({ target_modules: ".*q_proj" })).toContain("pattern for target_modules")
+      expect(yield* refusal({ r: "x" })).toContain("does not describe a LoRA")
+      expect(yield* refusal({ r: 5 })).toContain("though its rank is 5")
+      expect(yield* refusal({ task_type: "SEQ_CLS" })).toContain("without a score head")
+      expect(yield* refusal({ target_modules: ["q_proj"] })).toContain("which the model does not have")
+      expect(yield* refusal({ target_modules: ["c_attn"] })).toContain("adapts c_attn")
+    })
+  )
+
+  it.effect("knows another model's adapter", () =>
+    Effect.gen(function* () {
+      const base = yield* model
+      const open = (change: Partial<typeof base>) =>
+        Effect.map(Effect.flip(Lora.read(path.join(tiny, "adapter"), { ...base, ...change })), (error) => error.message)
+      expect(yield* open({ hiddenSize: 128 })).toContain(
+        "of shape [4, 64] where the model needs [4, 128]; it was made for another model"
+      )
+      expect(yield* open({ layers: 3 })).toContain("has no model.layers.2.self_attn.q_proj.lora_A")
+      expect(yield* open({ layers: 1 })).toContain("which the model does not have")
+      expect((yield* Effect.flip(Lora.read(tiny))).message).toContain(
+        "is not an adapter because it has no adapter_config.json"
+      )
+    })
+  )
+})

@@ -1,0 +1,103 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as fc from "fast-check"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import * as Tokenizer from "../../src/model/Tokenizer.ts"
+import * as RealModel from "./realModel.ts"
+import { temporaryFolder } from "./temporaryFolder.ts"
+
+const fixture = Effect.promise(async () => {
+  const file = path.join(import.meta.dirname, "../fixtures/smollm2.json")
+  const json: { tokenizer: Array<{ text: string; ids: Array<number>; decoded: string }> } = JSON.parse(
+    await fs.readFile(file, "utf8")
+  )
+  return json.tokenizer
+})
+
+/** The smallest byte-level tokenizer that can say "hi" and knows one special token. */
+const small = {
+  version: "1.0",
+  added_tokens: [
+    { id: 3, content: "<s>", special: true, normalized: false, lstrip: false, rstrip: false, single_word: false }
+  ],
+  normalizer: null,
+  pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
+  post_processor: null,
+  decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+  model: { type: "BPE", vocab: { h: 0, i: 1, hi: 2 }, merges: [["h", "i"]] }
+}
+
+const write = Effect.fnUntraced(function* (config: object) {
+  const dir = yield* temporaryFolder
+  yield* Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer.json"), JSON.stringify(small)))
+  yield* Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer_config.json"), JSON.stringify(config)))
+  return dir
+})
+
+describe("Tokenizer", () => {
+  it.effect("recognises special tokens in the text and adds none", () =>
+    Effect.gen(function* () {
+      const tokenizer = yield* Tokenizer.load(yield* write({ bos_token: "<s>", eos_token: { content: "<s>" } }))
+      expect(tokenizer.encode("<s>hi")).toEqual([3, 2])
+      expect(tokenizer.decode([3, 2, 999])).toBe("<s>hi")
+      expect(tokenizer.decode([3, 2], { skipSpecialTokens: true })).toBe("hi")
+      expect(tokenizer.decode([3], { skipSpecialTokens: true })).toBe("")
+      expect([tokenizer.size, tokenizer.idOf("hi"), tokenizer.idOf("no")]).toEqual([4, 2, undefined])
+      expect([...tokenizer.specialIds]).toEqual([3])
+      expect([tokenizer.bos, tokenizer.eos]).toEqual([undefined, 3])
+    })
+  )
+
+  it.effect("knows a text's first token where the configuration asks for it", () =>
+    Effect.gen(function* () {
+      const tokenizer = yield* Tokenizer.load(yield* write({ bos_token: "<s>", add_bos_token: true }))
+      expect([tokenizer.bos, tokenizer.eos]).toEqual([3, undefined])
+      expect(tokenizer.encode("hi")).toEqual([2])
+    })
+  )
+
+  it.effect("says what is wrong with a folder", () =>
+    Effect.gen(function* () {
+      const dir = yield* write({ eos_token: 5 })
+      const message = Effect.map(Effect.flip(Tokenizer.load(dir)), (error) => error.message)
+      expect(yield* message).toContain("tokenizer_config.json is not understood")
+      yield* Effect.promise(() => fs.rm(path.join(dir, "tokenizer_config.json")))
+      expect((yield* Tokenizer.load(dir)).eos).toBeUndefined()
+      for (const broken of ["{}", "[]", "null", `{"model":{"type":"X"}}`]) {
+        yield* Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer.json"), broken))
+        expect(yield* message).toContain("tokenizer.json is not understood")
+      }
+      yield* Effect.promise(() => fs.rm(path.join(dir, "tokenizer.json")))
+      expect(yield* message).toContain("has no tokenizer.json")
+    })
+  )
+})
+
+describe.skipIf(!RealModel.exists)("Tokenizer of a real model", () => {
+  it.effect("agrees with transformers", () =>
+    Effect.gen(function* () {
+      const tokenizer = yield* Tokenizer.load(RealModel.dir)
+      for (const { decoded, ids, text } of yield* fixture) {
+        expect(tokenizer.encode(text)).toEqual(ids)
+        expect(tokenizer.decode(ids)).toBe(decoded)
+      }
+      expect([tokenizer.size, tokenizer.eos, tokenizer.bos]).toEqual([49152, 2, undefined])
+      expect(tokenizer.idOf("<|im_start|>")).toBe(1)
+    })
+  )
+
+  it.effect("gives every text back exactly", () =>
+    Effect.gen(function* () {
+      const tokenizer = yield* Tokenizer.load(RealModel.dir)
+      fc.assert(
+        fc.property(fc.string({ unit: "binary", maxLength: 40 }), (text) => {
+          expect(tokenizer.decode(tokenizer.encode(text))).toBe(text)
+        }),
+        { numRuns: 300 }
+      )
+      const awkward = " , . n't  's \uFEFFx \r\n\t do n't ?"
+      expect(tokenizer.decode(tokenizer.encode(awkward))).toBe(awkward)
+    })
+  )
+})
