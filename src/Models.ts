@@ -32,9 +32,6 @@ export class Models extends Context.Service<
     /** A policy with an adapter of its own. Its reference for the KL term is the adapter as it was at the start. */
     readonly policy: (name: string, from: AdapterSource) => Effect.Effect<Policy["Service"], PolicyError>
     /** A reward model with an adapter of its own and a score head (made anew when the folder has none). */
-    readonly rewardModel: (
-      name: string,
-      from: AdapterSource
-    ) => Effect.Effect<RewardModel["Service"], RewardModelError>
+    readonly rewardModel: (name: string, from: AdapterSource) => Effect.Effect<RewardModel["Service"], RewardModelError>
   }
 >()("charter/Models") {}
