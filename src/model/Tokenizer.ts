@@ -2,9 +2,10 @@
  * Tokenizers: text to token ids and back, from a model folder's `tokenizer.json`.
  */
 import * as Library from "@huggingface/tokenizers"
-import { Effect, Schema } from "effect"
+import { Effect, Predicate, Schema } from "effect"
 import * as path from "node:path"
 import * as Checkpoint from "./Checkpoint.ts"
+import * as PreTokenizer from "./PreTokenizer.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 
 /** A `tokenizer.json` or `tokenizer_config.json` that is missing or not understood. */
@@ -28,7 +29,7 @@ export interface Tokenizer {
   readonly encode: (text: string) => Array<number>
   /**
    * The text of token ids, exactly: no spaces are cleaned up. Ids that no token has say nothing; bytes that are not yet
-   * a character become U+FFFD.
+   * a character become U+FFFD, as do characters that the vocabulary has not all bytes of.
    */
   readonly decode: (ids: ReadonlyArray<number>, options?: { readonly skipSpecialTokens?: boolean }) => string
   /** One more than the largest token id; a model's vocabulary may be padded beyond it. */
@@ -64,7 +65,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (dir: string): Effect.
   }
   const config = yield* asTokenizerError(TokenizerConfig.read(dir))
   const library = yield* Effect.try({
-    try: (): LibraryTokenizer => new Library.Tokenizer(json as object, config.json),
+    try: (): LibraryTokenizer => new Library.Tokenizer(portable(json), config.json),
     catch: (cause) =>
       new TokenizerError({
         file,
@@ -93,6 +94,11 @@ export const load = Effect.fn("Tokenizer.load")(function* (dir: string): Effect.
     eos: idOf(config.tokens.eos_token)
   }
 })
+
+const portable = (json: unknown): unknown =>
+  Predicate.hasProperty(json, "pre_tokenizer")
+    ? { ...json, pre_tokenizer: PreTokenizer.asInRust(json.pre_tokenizer) }
+    : json
 
 const asTokenizerError = Effect.mapError(
   ({ file, reason }: Checkpoint.CheckpointError) => new TokenizerError({ file, reason })

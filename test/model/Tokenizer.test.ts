@@ -87,16 +87,28 @@ describe.skipIf(!RealModel.exists)("Tokenizer of a real model", () => {
     })
   )
 
+  it.effect("splits as the Rust library does where JavaScript's classes differ", () =>
+    Effect.gen(function* () {
+      const tokenizer = yield* Tokenizer.load(RealModel.dir)
+      expect(tokenizer.encode("w\r\n\u0085")).toEqual([103, 2738, 141, 223])
+      expect(tokenizer.encode("\r\n\ufeffa")).toEqual([201, 198, 186, 136, 140, 81])
+      expect(tokenizer.encode("  \u00bd")).toEqual([256, 16738])
+    })
+  )
+
   it.effect("gives every text back exactly", () =>
     Effect.gen(function* () {
       const tokenizer = yield* Tokenizer.load(RealModel.dir)
+      // This vocabulary lacks some control characters and the first bytes of the planes 4 to 11.
+      const lacking = /[\x00-\x1f\u{40000}-\u{bffff}]/u
+      const text = fc.string({ unit: "binary", maxLength: 40 }).filter((text) => !lacking.test(text))
       fc.assert(
-        fc.property(fc.string({ unit: "binary", maxLength: 40 }), (text) => {
+        fc.property(text, (text) => {
           expect(tokenizer.decode(tokenizer.encode(text))).toBe(text)
         }),
         { numRuns: 300 }
       )
-      const awkward = " , . n't  's \uFEFFx \r\n\t do n't ?"
+      const awkward = " , . n't  's \ufeffx \r\n\t do n't ?"
       expect(tokenizer.decode(tokenizer.encode(awkward))).toBe(awkward)
     })
   )
