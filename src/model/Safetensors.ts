@@ -142,7 +142,9 @@ export const write = Effect.fnUntraced(function* (
   metadata: Readonly<Record<string, string>> = { format: "pt" }
 ): Effect.fn.Return<void, Header.SafetensorsError> {
   const width = (tensor: Tensor) => Header.elementBytes[tensor.dtype ?? "F32"]
-  const sorted = [...tensors].sort((a, b) => width(b) - width(a) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+  const sorted = [...tensors].toSorted(
+    (a, b) => width(b) - width(a) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+  )
   // No prototype: a tensor may have any name.
   const header: Record<string, unknown> = Object.assign(Object.create(null), { __metadata__: metadata })
   let offset = 0

@@ -124,9 +124,9 @@ export const headerLength = (
  */
 export const parseHeader = (bytes: Uint8Array, fileSize: number, file: string): Result.Result<File, SafetensorsError> =>
   Result.gen(function* () {
-    const length = yield* headerLength(bytes, fileSize, file)
-    if (bytes.length < prefixBytes + length) return yield* broken(file, "ends inside its header")
-    const header = bytes.subarray(prefixBytes, prefixBytes + length)
+    const headerBytes = yield* headerLength(bytes, fileSize, file)
+    if (bytes.length < prefixBytes + headerBytes) return yield* broken(file, "ends inside its header")
+    const header = bytes.subarray(prefixBytes, prefixBytes + headerBytes)
     if (header[0] !== 0x7b) return yield* broken(file, "has a header that does not start with {")
     const text = yield* Result.try({
       try: () => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(header),
@@ -139,7 +139,7 @@ export const parseHeader = (bytes: Uint8Array, fileSize: number, file: string): 
     const duplicate = duplicateName(text)
     if (duplicate !== undefined) return yield* broken(file, `names ${JSON.stringify(duplicate)} twice in its header`)
 
-    const dataStart = prefixBytes + length
+    const dataStart = prefixBytes + headerBytes
     const tensors: Array<TensorInfo> = []
     let metadata: Readonly<Record<string, string>> = {}
     for (const [name, value] of Object.entries(json)) {

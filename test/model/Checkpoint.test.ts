@@ -26,8 +26,8 @@ describe("Checkpoint", () => {
       const checkpoint = yield* Checkpoint.open(path.relative(process.cwd(), tiny))
       expect(checkpoint.dir).toBe(yield* Effect.promise(() => fs.realpath(tiny)))
       expect(checkpoint.config.layers).toBe(2)
-      expect([...checkpoint.tensors.keys()].sort()).toEqual(
-        [...ModelConfig.parameters(checkpoint.config).keys()].sort()
+      expect([...checkpoint.tensors.keys()].toSorted()).toEqual(
+        [...ModelConfig.parameters(checkpoint.config).keys()].toSorted()
       )
       expect(checkpoint.eosTokenIds).toEqual([2])
       expect(checkpoint.bosTokenId).toBe(1)

@@ -11,6 +11,8 @@ const model = Effect.map(Checkpoint.open(tiny), (checkpoint) => checkpoint.confi
 const config: Lora.LoraConfig = { rank: 4, alpha: 8, targets: Lora.allTargets }
 const deviation = (data: Float32Array) => Math.sqrt(data.reduce((sum, x) => sum + x * x, 0) / data.length)
 
+const bytes = (folder: string) => Effect.promise(() => fs.readFile(path.join(folder, "adapter_model.safetensors")))
+
 describe("Lora.init", () => {
   it.effect("starts as the base model, a function of its seed", () =>
     Effect.gen(function* () {
@@ -60,12 +62,10 @@ describe("Lora files", () => {
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
       const adapter = yield* Lora.read(path.join(tiny, "adapter"), yield* model)
-      expect([...adapter.config.targets].sort()).toEqual([...Lora.allTargets].sort())
+      expect([...adapter.config.targets].toSorted()).toEqual([...Lora.allTargets].toSorted())
       expect([adapter.config.rank, adapter.config.alpha, Lora.scale(adapter.config)]).toEqual([4, 8, 2])
       yield* Lora.write(dir, adapter, "base")
       expect(yield* Lora.read(dir)).toEqual(adapter)
-      const bytes = (folder: string) =>
-        Effect.promise(() => fs.readFile(path.join(folder, "adapter_model.safetensors")))
       expect((yield* bytes(dir)).equals(yield* bytes(path.join(tiny, "adapter")))).toBe(true)
     })
   )

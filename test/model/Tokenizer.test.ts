@@ -100,10 +100,10 @@ describe.skipIf(!RealModel.exists)("Tokenizer of a real model", () => {
     Effect.gen(function* () {
       const tokenizer = yield* Tokenizer.load(RealModel.dir)
       // This vocabulary lacks some control characters and the first bytes of the planes 4 to 11.
-      const lacking = /[\x00-\x1f\u{40000}-\u{bffff}]/u
-      const text = fc.string({ unit: "binary", maxLength: 40 }).filter((text) => !lacking.test(text))
+      const lacking = /[\p{Cc}\u{40000}-\u{bffff}]/u
+      const texts = fc.string({ unit: "binary", maxLength: 40 }).filter((text) => !lacking.test(text))
       fc.assert(
-        fc.property(text, (text) => {
+        fc.property(texts, (text) => {
           expect(tokenizer.decode(tokenizer.encode(text))).toBe(text)
         }),
         { numRuns: 300 }
