@@ -1,0 +1,18 @@
+/**
+ * A policy's failure as the failure that `effect/ai` knows, so that its retries and fallbacks apply.
+ *
+ * @internal
+ */
+import { AiError } from "effect/ai"
+import type { PolicyError } from "../../Policy.ts"
+
+/** `retryable` is kept: an internal error may be tried again, an invalid request may not. */
+export const fromPolicyError =
+  (module: string, method: string) =>
+  (error: PolicyError): AiError.AiError => {
+    const description = error.id === undefined ? error.message : `${error.message} (sample ${error.id})`
+    const reason = error.retryable
+      ? new AiError.InternalProviderError({ description })
+      : new AiError.InvalidRequestError({ description })
+    return AiError.make({ module, method, reason })
+  }

@@ -1,0 +1,9 @@
+/**
+ * Mocks of every model, for tests of stages and recipes: nothing native is loaded.
+ */
+export * as MockDecisionModel from "./MockDecisionModel.ts"
+export * as MockLanguageModel from "./MockLanguageModel.ts"
+export * as MockModels from "./MockModels.ts"
+export * as MockPolicy from "./MockPolicy.ts"
+export * as MockRewardModel from "./MockRewardModel.ts"
+export type { Script } from "./Script.ts"
