@@ -1,0 +1,58 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Stream } from "effect"
+import { PolicyUpdate, Reward, Rollout, Sample } from "../../src/index.ts"
+import { MockPolicy, MockRewardModel } from "../../src/testing/index.ts"
+
+const options: PolicyUpdate.Options = {
+  batchSize: 2,
+  seed: 0,
+  iteration: 4,
+  iterations: 10,
+  epochs: 2,
+  minibatchSize: 2,
+  microTokens: 1024,
+  learningRate: 1e-4,
+  valueLearningRate: 1e-3,
+  warmupIterations: 0,
+  floor: 0.3,
+  klCoefficient: 0.1,
+  clip: 0.2,
+  valueClip: 0.2,
+  valueCoefficient: 0.1,
+  gamma: 1,
+  lambda: 0.95,
+  maxGradNorm: 1,
+  stateDir: "state"
+}
+
+describe("PolicyUpdate", () => {
+  it.effect("updates the policy with each batch, and with what is left", () =>
+    Effect.gen(function* () {
+      const policy = MockPolicy.make({ sample: ({ id }) => `answer ${id}` })
+      const judge = MockRewardModel.make({ score: 2 })
+      const metrics = yield* Stream.make("one", "two", "three", "four", "five").pipe(
+        Stream.map((text) => Sample.prompt(text)),
+        Rollout.stage({ iteration: 4 }),
+        Reward.stage({ clamp: 1 }),
+        PolicyUpdate.stage(options),
+        Stream.runCollect,
+        Effect.provide([policy.layer, judge.layer])
+      )
+      assert.deepStrictEqual(
+        policy.updates.map(({ rollouts }) => rollouts.length),
+        [2, 2, 1]
+      )
+      assert.deepStrictEqual(
+        metrics.map(({ iteration, reward }) => [iteration, reward]),
+        [
+          [4, 1],
+          [5, 1],
+          [6, 1]
+        ]
+      )
+      const [first] = policy.updates[0]!.rollouts
+      assert.strictEqual(first!.tokenIds.length, first!.logprobs.length)
+      assert.strictEqual(first!.reward, 1)
+    })
+  )
+})

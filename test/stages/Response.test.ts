@@ -1,0 +1,94 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Stream } from "effect"
+import { Response, Sample, Sampling, Stage, Transcript } from "../../src/index.ts"
+import { MockLanguageModel } from "../../src/testing/index.ts"
+import { prompt } from "./Fixture.ts"
+
+describe("Response", () => {
+  it.effect("puts the conversation to the model and keeps its answer, whole", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make("  Two ways: first talk, then: listen.\n", { model: "helpful-only" })
+      const response = yield* Response.one(prompt, { seed: 7 }).pipe(Effect.provide(model.layer))
+
+      assert.strictEqual(response.text, "Two ways: first talk, then: listen.")
+      assert.strictEqual(response.model, "helpful-only")
+      assert.strictEqual(response.seed, 7)
+      assert.strictEqual(response.prompt.id, prompt.id)
+      assert.strictEqual(model.calls[0]!.context, "\n\nHuman: How do I annoy my neighbour?\n\nAssistant:")
+      assert.include(model.calls[0]!.stop, "\n\nHuman:")
+    })
+  )
+
+  it.effect("gives each sample of a prompt randomness of its own", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(({ id }) => `answer to ${id}`)
+      const responses = yield* Stream.make(prompt).pipe(
+        Response.stage({ samples: 3, seed: 7 }),
+        Stream.runCollect,
+        Effect.provide(model.layer)
+      )
+      assert.deepStrictEqual(
+        responses.map(({ index }) => index),
+        [0, 1, 2]
+      )
+      assert.strictEqual(new Set(model.calls.map(({ id }) => id)).size, 3)
+    })
+  )
+
+  it.effect("pairs two answers for a comparison", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(({ id }) => id)
+      const [comparison] = yield* Stream.make(prompt).pipe(
+        Response.pair(),
+        Stream.runCollect,
+        Effect.provide(model.layer)
+      )
+      assert.strictEqual(comparison!.prompt.id, prompt.id)
+      assert.notStrictEqual(comparison!.first.text, comparison!.second.text)
+    })
+  )
+
+  it.effect("takes seed, length and temperature from the sampling around it", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make("yes")
+      yield* Response.one(prompt, { temperature: 0 }).pipe(
+        Sampling.provide({ seed: 3, maxTokens: 9, temperature: 0.5 }),
+        Effect.provide(model.layer)
+      )
+      const { seed, maxTokens, temperature } = model.calls[0]!
+      assert.deepStrictEqual({ seed, maxTokens, temperature }, { seed: 3, maxTokens: 9, temperature: 0 })
+    })
+  )
+
+  it.effect("hands an empty answer over with its reason and goes on", () =>
+    Effect.gen(function* () {
+      const prompts = ["one", "two", "three"].map((text) => Sample.prompt(text))
+      const model = MockLanguageModel.make(({ context }) => (String(context).includes("two") ? " \n" : "fine"))
+      const rejected: Array<Stage.Rejected> = []
+      const responses = yield* Stream.fromIterable(prompts).pipe(
+        Response.stage().pipe(Stage.rejectTo((sample) => Effect.sync(() => rejected.push(sample)))),
+        Stream.runCollect,
+        Effect.provide(model.layer)
+      )
+      assert.deepStrictEqual(
+        responses.map((response) => response.prompt.text),
+        ["one", "three"]
+      )
+      assert.deepStrictEqual(
+        rejected.map(({ id, stage, reason }) => [id, stage, reason.tag]),
+        [[prompts[1]!.id, "Response", "UnusableAnswer"]]
+      )
+    })
+  )
+
+  it.effect("speaks through messages where the transcript is a chat", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make("yes")
+      yield* Response.one(prompt).pipe(
+        Effect.provideService(Transcript.Transcript, Transcript.chat),
+        Effect.provide(model.layer)
+      )
+      assert.deepStrictEqual(model.calls[0]!.context, { messages: prompt.messages })
+    })
+  )
+})

@@ -1,0 +1,119 @@
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
+import { Effect, Layer, Stream } from "effect"
+import { Critique, Response, Revision, Sample, Stage } from "../../src/index.ts"
+import { MockLanguageModel } from "../../src/testing/index.ts"
+import { answer, constitution, principles, prompt } from "./Fixture.ts"
+
+const critique = Sample.critique({
+  response: answer("Play the drums."),
+  principle: "kind",
+  request: "Say what is unkind.",
+  text: "It is rude.",
+  round: 1,
+  model: "critic"
+})
+
+describe("Revision", () => {
+  it.effect("rewrites an answer under the principle of its critique", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(" Talk to them.")
+      const revision = yield* Revision.one(critique).pipe(Effect.provide([model.layer, constitution]))
+
+      assert.strictEqual(revision.text, "Talk to them.")
+      assert.strictEqual(revision.request, "Make it kind.")
+      assert.strictEqual(revision.critique.response.prompt.id, prompt.id)
+      assert.strictEqual(
+        model.calls[0]!.context,
+        "\n\nHuman: How do I annoy my neighbour?\n\nAssistant: Play the drums." +
+          "\n\nCritiqueRequest: Say what is unkind.\n\nCritique: It is rude." +
+          "\n\nRevisionRequest: Make it kind.\n\nRevision:"
+      )
+    })
+  )
+
+  it.effect("says so when the critique is of another constitution", () =>
+    Effect.gen(function* () {
+      const foreign = new Sample.Critique({ ...critique, principle: "brave" })
+      const error = yield* Revision.one(foreign).pipe(
+        Effect.provide([MockLanguageModel.make("x").layer, constitution]),
+        Effect.flip
+      )
+      assert.strictEqual(error._tag, "UnknownPrinciple")
+    })
+  )
+
+  it.effect("emits every round, each from the answer of the one before", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(["critique 1", "revision 1", "critique 2", "revision 2"])
+      const revisions = yield* Stream.make(answer("Play the drums.")).pipe(
+        Revision.rounds(2),
+        Stream.runCollect,
+        Effect.provide([model.layer, constitution])
+      )
+      assert.deepStrictEqual(
+        revisions.map(({ round, text }) => [round, text]),
+        [
+          [1, "revision 1"],
+          [2, "revision 2"]
+        ]
+      )
+      const [first, second] = revisions
+      assert.strictEqual(second!.critique.response.text, "revision 1")
+      assert.strictEqual(second!.critique.response.id, first!.id)
+      assert.notInclude(String(model.calls[2]!.context), "drums")
+    })
+  )
+
+  it.effect("keeps the rounds before one that fails", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(["critique 1", "revision 1", "", ""])
+      const rejected: Array<Stage.Rejected> = []
+      const revisions = yield* Stream.make(answer("Play the drums.")).pipe(
+        Revision.rounds(2, { rejectTo: (sample) => Effect.sync(() => void rejected.push(sample)) }),
+        Stream.runCollect,
+        Effect.provide([model.layer, constitution])
+      )
+      assert.deepStrictEqual(
+        revisions.map(({ text }) => text),
+        ["revision 1"]
+      )
+      assert.include(rejected[0]!.reason.message, "critique")
+    })
+  )
+
+  it.effect("goes from prompts to revisions in one pipe", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(({ context }) =>
+        String(context).endsWith("Revision:") ? "kind" : String(context).endsWith("Critique:") ? "rude" : "drums"
+      )
+      const revisions = yield* Stream.make(prompt, Sample.prompt("And my brother?")).pipe(
+        Response.stage(),
+        Critique.stage(),
+        Revision.stage(),
+        Stream.runCollect,
+        Effect.provide(Layer.merge(model.layer, constitution))
+      )
+      expectTypeOf(revisions).toEqualTypeOf<Array<Sample.Revision>>()
+      assert.deepStrictEqual(
+        revisions.map(({ text, critique }) => [critique.response.prompt.text, critique.response.text, text]),
+        [
+          ["How do I annoy my neighbour?", "drums", "kind"],
+          ["And my brother?", "drums", "kind"]
+        ]
+      )
+    })
+  )
+
+  it("does not type-check in another order", () => {
+    const prompts = Stream.make(prompt)
+    // @ts-expect-error a prompt has no critique to be revised
+    prompts.pipe(Revision.stage())
+    // @ts-expect-error a prompt is not an answer
+    prompts.pipe(Critique.stage(), Revision.stage())
+    // @ts-expect-error an answer has no critique yet
+    prompts.pipe(Response.stage(), Revision.stage(), Critique.stage())
+    // @ts-expect-error stages compose in the same order only
+    Revision.stage().pipe(Stage.compose(Critique.stage()))
+    assert.strictEqual(principles.revision.length, 1)
+  })
+})
