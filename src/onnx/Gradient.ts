@@ -2,22 +2,28 @@
  * Gradient: reverse-mode differentiation of graphs, from one table of vector-Jacobian products.
  *
  * The table is sorted from simple to complex. For y = f(x₁, …) and the gradient dy of the loss with respect to y, each
- * entry adds the nodes for the gradients of the loss with respect to the inputs. `test/onnx/Gradient.test.ts` holds
+ * entry gives the gradients of the loss with respect to the inputs, as functions that are called only for inputs that
+ * lead to a parameter: a frozen weight costs nothing. `test/onnx/Gradient.test.ts` holds
  * every entry against central differences.
  */
 import * as Graph from "./Graph.ts"
 import type { Node, Shape, Value } from "./Graph.ts"
 import * as Op from "./Op.ts"
 
-type Vjp = (node: Node, dy: Value) => ReadonlyArray<Value | null>
+type Vjp = (node: Node, dy: Value) => ReadonlyArray<(() => Value) | null>
 
 /** Sums a gradient over the axes along which `shape` was broadcast. */
 const unbroadcast = (dy: Value, shape: Shape): Value => {
   const lead = dy.shape.length - shape.length
-  const axes = dy.shape.flatMap((dim, i) => (i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []))
-  if (axes.length === 0) return dy
-  const reduced = Op.sum(dy, axes, true)
-  return lead === 0 ? reduced : Op.reshape(reduced, shape)
+  const same =
+    lead === 0
+      ? dy
+      : Op.sum(
+          dy,
+          Array.from({ length: lead }, (_, i) => i)
+        )
+  const axes = same.shape.flatMap((dim, i) => (shape[i] === 1 && dim !== 1 ? [i] : []))
+  return axes.length === 0 ? same : Op.sum(same, axes, true)
 }
 
 const in_ = (node: Node, i: number): Value => node.inputs[i]!
@@ -28,10 +34,10 @@ const zero = (x: Value): Value => Graph.scalar(x.graph, 0)
 /** The gradient of an extremum goes to the input that was taken; on a tie to the first, as if it stood alone. */
 const extremum =
   (first: (a: Value, b: Value) => Value): Vjp =>
-  (n, dy) => {
-    const taken = first(in_(n, 0), in_(n, 1))
-    return [like(n, 0, Op.where(taken, dy, zero(dy))), like(n, 1, Op.where(taken, zero(dy), dy))]
-  }
+  (n, dy) => [
+    () => like(n, 0, Op.where(first(in_(n, 0), in_(n, 1)), dy, zero(dy))),
+    () => like(n, 1, Op.where(first(in_(n, 0), in_(n, 1)), zero(dy), dy))
+  ]
 
 const matmul: Vjp = (n, dy) => {
   const [a, b] = [in_(n, 0), in_(n, 1)]
@@ -39,21 +45,20 @@ const matmul: Vjp = (n, dy) => {
   const transA = attr.transA?.int === 1
   const transB = attr.transB?.int === 1
   const alpha = attr.alpha ?? 1
-  const da = transA
-    ? Op.matmul(b, dy, { transA: transB, transB: true, alpha })
-    : Op.matmul(dy, b, { transB: !transB, alpha })
+  const da = () =>
+    transA ? Op.matmul(b, dy, { transA: transB, transB: true, alpha }) : Op.matmul(dy, b, { transB: !transB, alpha })
   // A weight [in, out] under activations [..., T, in] is one product of all rows: no gradient per batch entry exists.
   if (b.shape.length === 2 && a.shape.length > 2 && !transA) {
     const rows = (x: Value) => Op.reshape(x, [rowsOf(x), x.shape.at(-1)!])
-    const db = transB
-      ? Op.matmul(rows(dy), rows(a), { transA: true, alpha })
-      : Op.matmul(rows(a), rows(dy), { transA: true, alpha })
-    return [like(n, 0, da), db]
+    const db = () =>
+      transB
+        ? Op.matmul(rows(dy), rows(a), { transA: true, alpha })
+        : Op.matmul(rows(a), rows(dy), { transA: true, alpha })
+    return [() => like(n, 0, da()), db]
   }
-  const db = transB
-    ? Op.matmul(dy, a, { transA: true, transB: transA, alpha })
-    : Op.matmul(a, dy, { transA: !transA, alpha })
-  return [like(n, 0, da), like(n, 1, db)]
+  const db = () =>
+    transB ? Op.matmul(dy, a, { transA: true, transB: transA, alpha }) : Op.matmul(a, dy, { transA: !transA, alpha })
+  return [() => like(n, 0, da()), () => like(n, 1, db())]
 }
 
 /** The number of rows of a tensor seen as a matrix: a number, or a symbol that names the product. */
@@ -63,80 +68,107 @@ const rowsOf = (x: Value): Graph.Dim => {
 }
 
 const table: Readonly<Record<string, Vjp>> = {
-  Identity: (_, dy) => [dy],
-  Neg: (_, dy) => [Op.neg(dy)],
-  Add: (n, dy) => [like(n, 0, dy), like(n, 1, dy)],
-  Sub: (n, dy) => [like(n, 0, dy), like(n, 1, Op.neg(dy))],
-  Mul: (n, dy) => [like(n, 0, Op.mul(dy, in_(n, 1))), like(n, 1, Op.mul(dy, in_(n, 0)))],
-  Div: (n, dy) => {
-    const dx = Op.div(dy, in_(n, 1))
-    return [like(n, 0, dx), like(n, 1, Op.neg(Op.mul(dx, out(n))))]
-  },
+  Identity: (_, dy) => [() => dy],
+  Neg: (_, dy) => [() => Op.neg(dy)],
+  Add: (n, dy) => [() => like(n, 0, dy), () => like(n, 1, dy)],
+  Sub: (n, dy) => [() => like(n, 0, dy), () => like(n, 1, Op.neg(dy))],
+  Mul: (n, dy) => [() => like(n, 0, Op.mul(dy, in_(n, 1))), () => like(n, 1, Op.mul(dy, in_(n, 0)))],
+  Div: (n, dy) => [
+    () => like(n, 0, Op.div(dy, in_(n, 1))),
+    () => like(n, 1, Op.neg(Op.mul(Op.div(dy, in_(n, 1)), out(n))))
+  ],
   Min: extremum((a, b) => Op.greaterOrEqual(b, a)),
   Max: extremum((a, b) => Op.greaterOrEqual(a, b)),
-  Exp: (n, dy) => [Op.mul(dy, out(n))],
-  Log: (n, dy) => [Op.div(dy, in_(n, 0))],
-  Sqrt: (n, dy) => [Op.div(dy, Op.scale(out(n), 2))],
-  Reciprocal: (n, dy) => [Op.neg(Op.mul(dy, Op.mul(out(n), out(n))))],
-  Abs: (n, dy) => [Op.where(Op.greater(in_(n, 0), zero(dy)), dy, Op.neg(dy))],
-  Sigmoid: (n, dy) => [Op.mul(dy, Op.mul(out(n), Op.sub(Graph.scalar(dy.graph, 1), out(n))))],
-  Tanh: (n, dy) => [Op.mul(dy, Op.sub(Graph.scalar(dy.graph, 1), Op.mul(out(n), out(n))))],
-  Softplus: (n, dy) => [Op.mul(dy, Op.sigmoid(in_(n, 0)))],
+  Exp: (n, dy) => [() => Op.mul(dy, out(n))],
+  Log: (n, dy) => [() => Op.div(dy, in_(n, 0))],
+  Sqrt: (n, dy) => [() => Op.div(dy, Op.scale(out(n), 2))],
+  Reciprocal: (n, dy) => [() => Op.neg(Op.mul(dy, Op.mul(out(n), out(n))))],
+  Abs: (n, dy) => [() => Op.where(Op.greater(in_(n, 0), zero(dy)), dy, Op.neg(dy))],
+  Sigmoid: (n, dy) => [() => Op.mul(dy, Op.mul(out(n), Op.sub(Graph.scalar(dy.graph, 1), out(n))))],
+  Tanh: (n, dy) => [() => Op.mul(dy, Op.sub(Graph.scalar(dy.graph, 1), Op.mul(out(n), out(n))))],
+  Softplus: (n, dy) => [() => Op.mul(dy, Op.sigmoid(in_(n, 0)))],
   Where: (n, dy) => [
     null,
-    like(n, 1, Op.where(in_(n, 0), dy, zero(dy))),
-    like(n, 2, Op.where(in_(n, 0), zero(dy), dy))
+    () => like(n, 1, Op.where(in_(n, 0), dy, zero(dy))),
+    () => like(n, 2, Op.where(in_(n, 0), zero(dy), dy))
   ],
-  Cast: (n, dy) => (in_(n, 0).dtype === "float32" ? [dy] : [null]),
+  Cast: (n, dy) => (in_(n, 0).dtype === "float32" ? [() => dy] : [null]),
   Transpose: (n, dy) => {
     const { ints } = n.attributes["perm"] as { ints: ReadonlyArray<number> }
-    return [Op.transpose(dy, ints.map((_, i) => ints.indexOf(i)))]
+    return [
+      () =>
+        Op.transpose(
+          dy,
+          ints.map((_, i) => ints.indexOf(i))
+        )
+    ]
   },
-  Reshape: (n, dy) => {
-    const x = in_(n, 0)
-    // Two symbols that both moved cannot be derived from sizes alone; then the input's own shape is read.
-    const moved = x.shape.filter((d, i) => typeof d === "string" && dy.shape[i] !== d).length
-    if (moved <= 1) return [Op.reshape(dy, x.shape), null]
-    return [Graph.node(dy.graph, "Reshape", [dy, Op.shapeOf(x)], [{ dtype: dy.dtype, shape: x.shape }])[0]!, null]
-  },
-  Expand: (n, dy) => [like(n, 0, dy), null],
-  ReduceSum: (n, dy) => {
-    const x = in_(n, 0)
-    const kept = (n.attributes["keepdims"] as { int: number }).int === 1
-    if (kept || dy.shape.length === 0) return [Op.expandLike(dy, x), null]
-    const axes = reducedAxes(n)
-    return [Op.expandLike(Op.reshape(dy, x.shape.map((d, i) => (axes.includes(i) ? 1 : d))), x), null]
-  },
+  Reshape: (n, dy) => [
+    () => {
+      const x = in_(n, 0)
+      // Two symbols that both moved cannot be derived from sizes alone; then the input's own shape is read.
+      const moved = x.shape.filter((d, i) => typeof d === "string" && dy.shape[i] !== d).length
+      if (moved <= 1) return Op.reshape(dy, x.shape)
+      return Graph.node(dy.graph, "Reshape", [dy, Op.shapeOf(x)], [{ dtype: dy.dtype, shape: x.shape }])[0]!
+    },
+    null
+  ],
+  Expand: (n, dy) => [() => like(n, 0, dy), null],
+  ReduceSum: (n, dy) => [
+    () => {
+      const x = in_(n, 0)
+      const kept = (n.attributes["keepdims"] as { int: number }).int === 1
+      if (kept || dy.shape.length === 0) return Op.expandLike(dy, x)
+      const axes = reducedAxes(n)
+      return Op.expandLike(
+        Op.reshape(
+          dy,
+          x.shape.map((d, i) => (axes.includes(i) ? 1 : d))
+        ),
+        x
+      )
+    },
+    null
+  ],
   Concat: (n, dy) => {
     const axis = (n.attributes["axis"] as { int: number }).int
-    return Op.split(dy, axis, n.inputs.map((x) => Number(x!.shape[axis])))
+    const sizes = n.inputs.map((x) => Number(x!.shape[axis]))
+    return n.inputs.map((_, i) => () => Op.split(dy, axis, sizes)[i]!)
   },
-  Softmax: (n, dy) => {
-    const weighted = Op.mul(dy, out(n))
-    return [Op.sub(weighted, Op.mul(out(n), Op.sum(weighted, [-1], true)))]
-  },
-  LogSoftmax: (n, dy) => [Op.sub(dy, Op.mul(Op.exp(out(n)), Op.sum(dy, [-1], true)))],
-  GatherElements: (n, dy) => [Op.scatterAddElements(Op.zerosLike(in_(n, 0)), in_(n, 1), dy), null],
-  Gather: (n, dy) => [Op.scatterAddRows(Op.zerosLike(in_(n, 0)), in_(n, 1), dy), null],
+  Softmax: (n, dy) => [
+    () => {
+      const weighted = Op.mul(dy, out(n))
+      return Op.sub(weighted, Op.mul(out(n), Op.sum(weighted, [-1], true)))
+    }
+  ],
+  LogSoftmax: (n, dy) => [() => Op.sub(dy, Op.mul(Op.exp(out(n)), Op.sum(dy, [-1], true)))],
+  GatherElements: (n, dy) => [() => Op.scatterAddElements(Op.zerosLike(in_(n, 0)), in_(n, 1), dy), null],
+  Gather: (n, dy) => [() => Op.scatterAddRows(Op.zerosLike(in_(n, 0)), in_(n, 1), dy), null],
   MatMul: matmul,
   FusedMatMul: matmul,
   // y = x r w with r = 1/sqrt(mean(x²)+eps):  dx = r (dy w) − x r³ mean(x dy w),  dw = Σ dy x r
   SimplifiedLayerNormalization: (n, dy) => {
     const [x, w, r] = [in_(n, 0), in_(n, 1), n.outputs[1]!]
     const width = Number(x.shape.at(-1))
-    const unit = Op.mul(x, r)
-    const dunit = Op.mul(dy, w)
-    const projection = Op.scale(Op.sum(Op.mul(unit, dunit), [-1], true), 1 / width)
-    return [Op.mul(r, Op.sub(dunit, Op.mul(unit, projection))), unbroadcast(Op.mul(dy, unit), w.shape)]
+    return [
+      () => {
+        const unit = Op.mul(x, r)
+        const dunit = Op.mul(dy, w)
+        const projection = Op.scale(Op.sum(Op.mul(unit, dunit), [-1], true), 1 / width)
+        return Op.mul(r, Op.sub(dunit, Op.mul(unit, projection)))
+      },
+      () => unbroadcast(Op.mul(dy, Op.mul(x, r)), w.shape)
+    ]
   },
   // A rotation's transpose is the rotation by the opposite angle.
-  RotaryEmbedding: (n, dy) => [Op.rotary(dy, in_(n, 1), in_(n, 2), Op.neg(in_(n, 3))), null, null, null]
+  RotaryEmbedding: (n, dy) => [() => Op.rotary(dy, in_(n, 1), in_(n, 2), Op.neg(in_(n, 3))), null, null, null]
 }
 
 const reducedAxes = (node: Node): ReadonlyArray<number> => {
   const axes = node.inputs[1]!
   const stored = axes.graph.initializers.find((i) => i.value === axes)
-  if (stored?.data._tag !== "inline") return Graph.fail(axes.graph, "ReduceSum", node.inputs, "its axes are not constant")
+  if (stored?.data._tag !== "inline")
+    return Graph.fail(axes.graph, "ReduceSum", node.inputs, "its axes are not constant")
   return Array.from(new BigInt64Array(stored.data.bytes.slice().buffer), Number)
 }
 
@@ -160,19 +192,19 @@ export const gradients = (loss: Value, parameters: ReadonlyArray<Value>): Readon
       const parts = arrived.get(value)
       return parts === undefined ? undefined : parts.reduce((a, b) => Op.add(a, b))
     }
-    const give = (value: Value | null | undefined, gradient: Value | null | undefined): void => {
+    const give = (value: Value | null | undefined, gradient: (() => Value) | null | undefined): void => {
       if (value === null || value === undefined || gradient === null || gradient === undefined) return
       if (!needed.has(value)) return
       const parts = arrived.get(value)
-      if (parts === undefined) arrived.set(value, [gradient])
-      else parts.push(gradient)
+      if (parts === undefined) arrived.set(value, [gradient()])
+      else parts.push(gradient())
     }
     for (const node of forward.reverse()) {
       if (!node.outputs.some((o) => needed.has(o))) continue
       if (node.op === "Split") {
         if (!node.outputs.some((o) => arrived.has(o))) continue
         const parts = node.outputs.map((o) => total(o) ?? Op.zerosLike(o))
-        give(node.inputs[0], Op.concat(parts, (node.attributes["axis"] as { int: number }).int))
+        give(node.inputs[0], () => Op.concat(parts, (node.attributes["axis"] as { int: number }).int))
         continue
       }
       const dy = total(node.outputs[0]!)
@@ -180,7 +212,7 @@ export const gradients = (loss: Value, parameters: ReadonlyArray<Value>): Readon
       const custom = graph.customGradients.get(node.outputs[0]!)
       if (custom !== undefined) {
         const given = custom.vjp(dy)
-        custom.inputs.forEach((x, i) => give(x, given[i]))
+        custom.inputs.forEach((x, i) => give(x, given[i] === null ? null : () => given[i]!))
         continue
       }
       const vjp = table[node.op]

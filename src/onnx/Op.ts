@@ -105,7 +105,13 @@ export const transpose = (x: Value, perm: ReadonlyArray<number>): Value => {
   if (perm.length !== x.shape.length || new Set(perm).size !== perm.length || perm.some((p) => p >= perm.length)) {
     Graph.fail(x.graph, "Transpose", [x], `${Graph.formatShape(perm)} is no order of its axes`)
   }
-  return one("Transpose", [x], x.dtype, perm.map((p) => x.shape[p]!), { perm: { ints: perm } })
+  return one(
+    "Transpose",
+    [x],
+    x.dtype,
+    perm.map((p) => x.shape[p]!),
+    { perm: { ints: perm } }
+  )
 }
 
 /**
@@ -158,7 +164,13 @@ export const concat = (inputs: ReadonlyArray<Value>, axis: number, size?: Dim): 
   const total =
     size ?? (sizes.every((d) => typeof d === "number") ? sizes.reduce<number>((a, b) => a + Number(b), 0) : undefined)
   if (total === undefined) return Graph.fail(first.graph, "Concat", inputs, "the joined size needs a name")
-  return one("Concat", inputs, first.dtype, first.shape.map((d, i) => (i === at ? total : d)), { axis: { int: at } })
+  return one(
+    "Concat",
+    inputs,
+    first.dtype,
+    first.shape.map((d, i) => (i === at ? total : d)),
+    { axis: { int: at } }
+  )
 }
 
 /** Parts of given sizes along an axis. */
@@ -171,6 +183,19 @@ export const split = (x: Value, axis: number, sizes: ReadonlyArray<number>): Rea
     "Split",
     [x, Graph.constant(x.graph, "int64", [sizes.length], sizes)],
     sizes.map((size) => ({ dtype: x.dtype, shape: x.shape.map((d, i) => (i === at ? size : d)) })),
+    { axis: { int: at } }
+  )
+}
+
+/** Parts along an axis whose sizes (int64, one for each of `dims`) are known at the run. No gradient. */
+export const splitBy = (x: Value, axis: number, sizes: Value, dims: ReadonlyArray<Dim>): ReadonlyArray<Value> => {
+  const at = axisOf("Split", x, axis)
+  wants("Split", "int64", sizes)
+  return Graph.node(
+    x.graph,
+    "Split",
+    [x, sizes],
+    dims.map((dim) => ({ dtype: x.dtype, shape: x.shape.map((d, i) => (i === at ? dim : d)) })),
     { axis: { int: at } }
   )
 }
@@ -241,7 +266,13 @@ const reduced = (op: string, x: Value, axes: ReadonlyArray<number>, keep: boolea
 export const sum = (x: Value, axes: ReadonlyArray<number>, keep = false): Value => reduced("ReduceSum", x, axes, keep)
 
 /** Sum of all elements, a scalar. */
-export const sumAll = (x: Value): Value => (x.shape.length === 0 ? x : sum(x, x.shape.map((_, i) => i)))
+export const sumAll = (x: Value): Value =>
+  x.shape.length === 0
+    ? x
+    : sum(
+        x,
+        x.shape.map((_, i) => i)
+      )
 
 /** Largest element over axes. No gradient. */
 export const max = (x: Value, axes: ReadonlyArray<number>, keep = false): Value => reduced("ReduceMax", x, axes, keep)
@@ -290,7 +321,14 @@ export const rotary = (x: Value, positions: Value, cos: Value, sin: Value): Valu
   if (x.shape.length !== 3 || positions.shape.length !== 2) {
     Graph.fail(x.graph, "Rotary", [x, positions], "it takes [B, T, width] and [B, T]")
   }
-  return one("RotaryEmbedding", [x, positions, cos, sin], x.dtype, x.shape, { interleaved: { int: 0 } }, "com.microsoft")
+  return one(
+    "RotaryEmbedding",
+    [x, positions, cos, sin],
+    x.dtype,
+    x.shape,
+    { interleaved: { int: 0 } },
+    "com.microsoft"
+  )
 }
 
 /**

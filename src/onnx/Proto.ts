@@ -55,9 +55,7 @@ const valueInfo = (name: string, value: Value) =>
             dim: value.shape.map((dim) =>
               create(TensorShapeProto_DimensionSchema, {
                 value:
-                  typeof dim === "number"
-                    ? { case: "dimValue", value: BigInt(dim) }
-                    : { case: "dimParam", value: dim }
+                  typeof dim === "number" ? { case: "dimValue", value: BigInt(dim) } : { case: "dimParam", value: dim }
               })
             )
           })

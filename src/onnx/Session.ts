@@ -42,10 +42,7 @@ export interface Session {
 }
 
 /** Compiles a graph; the session is released with the scope. */
-export const make = (
-  graph: Graph,
-  options: SessionOptions = {}
-): Effect.Effect<Session, SessionError, Scope.Scope> =>
+export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<Session, SessionError, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.tryPromise({
@@ -98,4 +95,3 @@ export const scalar = (x: number): Tensor => new Tensor("float32", new Float32Ar
 
 /** The numbers of a float32 result. */
 export const floats = (tensor: Tensor): Float32Array => tensor.data as Float32Array
-

@@ -1,0 +1,95 @@
+/**
+ * Program: what the decoding, scoring and learning graphs have in common.
+ *
+ * Frozen weights are external data inside the user's own safetensors files; adapters are inputs, so that one compiled
+ * base serves them all.
+ */
+import * as path from "node:path"
+import type { Checkpoint } from "../model/Checkpoint.ts"
+import type { Linear } from "../model/ModelConfig.ts"
+import * as Transformer from "../model/Transformer.ts"
+import * as Graph from "../onnx/Graph.ts"
+import type { Dim, Value } from "../onnx/Graph.ts"
+import * as Op from "../onnx/Op.ts"
+import * as Session from "../onnx/Session.ts"
+
+const dtypes = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const
+
+/** External data is found relative to this folder: the root of the file system, as shards may lie in a shared cache. */
+export const weightsFolder = "/"
+
+/** The checkpoint's tensors as float32 values; half precision is widened once, when the graph is compiled. */
+export const frozen = (graph: Graph.Graph, checkpoint: Checkpoint): ((name: string) => Value) => {
+  const made = new Map<string, Value>()
+  return (name) => {
+    const known = made.get(name)
+    if (known !== undefined) return known
+    const info = checkpoint.tensors.get(name)
+    if (info === undefined) return Graph.fail(graph, "weight", [], `the checkpoint has no ${name}`)
+    const stored = Graph.external(graph, name, dtypes[info.dtype as keyof typeof dtypes], info.shape, {
+      location: path.relative(weightsFolder, info.file),
+      offset: info.offset,
+      length: info.length
+    })
+    const value = info.dtype === "F32" ? stored : Op.cast(stored, "float32")
+    made.set(name, value)
+    return value
+  }
+}
+
+/** The LoRA factors' shapes of the linear maps that end in one of the targets. */
+export const loraShapes = (
+  linears: ReadonlyArray<Linear>,
+  targets: ReadonlyArray<string>,
+  rank: number
+): ReadonlyArray<{ readonly name: string; readonly shape: ReadonlyArray<number> }> =>
+  linears
+    .filter((l) => targets.some((t) => l.path.endsWith(`.${t}`)))
+    .flatMap((l) => [
+      { name: `${l.path}.lora_A`, shape: [rank, l.in] },
+      { name: `${l.path}.lora_B`, shape: [l.out, rank] }
+    ])
+
+/** The network's inputs in a graph, for padded batches [B, T]. */
+export const tokenInputs = (graph: Graph.Graph): Transformer.Input => ({
+  ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
+  positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
+  causal: Graph.input(graph, "causal", "float32", ["T", "T"])
+})
+
+/** The causal mask of `length` tokens. */
+export const causalMask = (length: number): Float32Array => {
+  const mask = new Float32Array(length * length)
+  for (let q = 0; q < length; q++) mask.fill(Transformer.masked, q * length + q + 1, (q + 1) * length)
+  return mask
+}
+
+/** Token rows padded on the right to one length, as the feeds of `tokenInputs`. */
+export const tokenFeeds = (
+  rows: ReadonlyArray<ReadonlyArray<number>>,
+  padTo: number = Math.max(...rows.map((r) => r.length))
+): Session.Feeds => {
+  const ids = new BigInt64Array(rows.length * padTo)
+  const positions = new BigInt64Array(rows.length * padTo)
+  rows.forEach((row, b) => {
+    for (let t = 0; t < padTo; t++) {
+      ids[b * padTo + t] = BigInt(row[t] ?? 0)
+      positions[b * padTo + t] = BigInt(t)
+    }
+  })
+  return {
+    ids: new Session.Tensor("int64", ids, [rows.length, padTo]),
+    positions: new Session.Tensor("int64", positions, [rows.length, padTo]),
+    causal: Session.float32(causalMask(padTo), [padTo, padTo])
+  }
+}
+
+/** Rows of hidden states [B, T, H] at flat indices b·T + t, int64 [N]: [N, H]. */
+export const pick = (hidden: Value, at: Value): Value => {
+  const [B, T, H] = hidden.shape as [Dim, Dim, Dim]
+  return Op.gather(Op.reshape(hidden, [`${B}*${T}`, H]), at)
+}
+
+/** A scalar head without bias: [N, H] by [1, H] to [N]. */
+export const head = (hidden: Value, weight: Value): Value =>
+  Op.reshape(Op.matmul(hidden, weight, { transB: true }), [hidden.shape[0]!])

@@ -1,0 +1,32 @@
+/** The golden values of the tiny llama: made with transformers and peft, fp32. */
+import { Effect } from "effect"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as Safetensors from "../../src/model/Safetensors.ts"
+
+export const folder = fileURLToPath(new URL("../fixtures/tiny-llama", import.meta.url))
+
+/** Batch of 3 rows of 24 tokens with their mask, and everything computed from it. */
+export const load = Effect.gen(function* () {
+  const checkpoint = yield* Checkpoint.open(folder)
+  const file = yield* Safetensors.read(path.join(folder, "golden.safetensors"))
+  const floats = (name: string) => Safetensors.load(file.tensors.get(name)!)
+  const integers = (name: string) =>
+    Effect.map(Safetensors.loadIntegers(file.tensors.get(name)!), (x) => Array.from(x, Number))
+  const ids = yield* integers("ids")
+  const rows = [0, 1, 2].map((b) => ids.slice(b * 24, b * 24 + 24))
+  const lossMask = yield* floats("loss_mask")
+  return { checkpoint, file, floats, integers, rows, lossMask }
+})
+
+/** The largest difference between two arrays. */
+export const distance = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY
+  let most = 0
+  for (let i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i]! - b[i]!))
+  return most
+}
+
+/** The largest absolute entry. */
+export const largest = (a: ArrayLike<number>): number => distance(a, new Float32Array(a.length))
