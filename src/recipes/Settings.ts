@@ -52,7 +52,7 @@ export const Settings = Schema.Struct({
   preferences: Schema.Struct({
     prompts: Whole,
     benign: Whole,
-    /** Samples for each prompt; each is compared with the one before it. */
+    /** Samples for each prompt; they are compared two by two. */
     samples: described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(2)), "a whole number, 2 or more"),
     maxTokens: Positive,
     temperature: NonNegative
@@ -94,6 +94,8 @@ export const Settings = Schema.Struct({
   evaluation: Schema.Struct({
     /** Prompts a side that every model is evaluated on; with a prompts file, that many are kept out of training. */
     prompts: Whole,
+    /** Of the benign ones, how many are put through the revision rounds as well. */
+    benignRevisions: Whole,
     maxTokens: Positive
   }),
   /** Requests that are under way at the same time; the engine makes batches of them. */
@@ -158,7 +160,7 @@ export const sandbox = (limit: number = 0): Settings => {
       rewardClip: 5,
       missingEndReward: -3
     },
-    evaluation: { prompts: scaled(400, 8), maxTokens: 72 },
+    evaluation: { prompts: scaled(400, 8), benignRevisions: scaled(100, 4), maxTokens: 72 },
     concurrency: 256
   }
 }
@@ -229,7 +231,7 @@ export const forPrompts = ({ harmful, benign }: PromptCounts): Settings => {
       rewardClip: 5,
       missingEndReward: -3
     },
-    evaluation: { prompts: heldOut, maxTokens },
+    evaluation: { prompts: heldOut, benignRevisions: heldOut, maxTokens },
     concurrency: 256
   }
 }

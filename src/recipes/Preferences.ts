@@ -1,0 +1,105 @@
+/**
+ * Preferences: AI feedback on pairs of answers of the supervised policy (Bai et al. 2022, section 4.1).
+ */
+import { Effect, Stream } from "effect"
+import { Models } from "../Models.ts"
+import type { Policy } from "../Policy.ts"
+import * as OnnxDecisionModel from "../providers/onnx/OnnxDecisionModel.ts"
+import * as OnnxLanguageModel from "../providers/onnx/OnnxLanguageModel.ts"
+import * as Random from "../Random.ts"
+import type { PreferenceExample } from "../RewardModel.ts"
+import * as Sample from "../Sample.ts"
+import * as Stage from "../Stage.ts"
+import * as Preference from "../stages/Preference.ts"
+import * as Response from "../stages/Response.ts"
+import * as Transcript from "../Transcript.ts"
+import * as Progress from "./Progress.ts"
+import { recorded } from "./Recorded.ts"
+import * as Records from "./Records.ts"
+import { Run } from "./Run.ts"
+import { failed } from "./RunError.ts"
+import type { Settings } from "./Settings.ts"
+
+/** The soft labels of a run, those that train the reward model and those that test it. */
+export interface Preferences {
+  readonly training: ReadonlyArray<Sample.Preference>
+  readonly heldOut: ReadonlyArray<Sample.Preference>
+}
+
+/** A pair to be sampled: the answers `2 pair` and `2 pair + 1` to a prompt. */
+interface Slot {
+  readonly id: string
+  readonly prompt: Sample.Prompt
+  readonly pair: number
+}
+
+const slotKey = ({ prompt, pair }: Slot) => `${prompt.id}/${2 * pair}/${2 * pair + 1}`
+
+/** Pairs sampled from the policy and judged by the base, in both orders. */
+export const collect = Effect.fn("Preferences.collect")(function* (
+  settings: Settings,
+  prompts: ReadonlyArray<Sample.Prompt>,
+  policy: Policy["Service"]
+) {
+  const run = yield* Run
+  const models = yield* Models
+  const { concurrency } = settings
+  const { samples, maxTokens, temperature } = settings.preferences
+  const seed = Random.hash(settings.seed, "preferences")
+  const slots = prompts.flatMap((prompt) =>
+    Array.from({ length: Math.floor(samples / 2) }, (_, pair): Slot => ({ id: prompt.id, prompt, pair }))
+  )
+  const answer = (prompt: Sample.Prompt, index: number) =>
+    Response.one(prompt, { seed, maxTokens, temperature, index }).pipe(
+      Effect.provide(OnnxLanguageModel.fromPolicy(policy), { local: false })
+    )
+  const pairs = Stage.make("Pair", ({ prompt, pair }: Slot) =>
+    Effect.map(
+      Effect.all([answer(prompt, 2 * pair), answer(prompt, 2 * pair + 1)], { concurrency: 2 }),
+      ([first, second]) => Sample.comparison(first, second)
+    )
+  )
+  const judged = yield* Effect.scoped(
+    Effect.gen(function* () {
+      const log = yield* Records.preferences
+      yield* Stream.fromIterable(slots).pipe(
+        pairs.pipe(recorded("pair", { log: log.pairs, key: slotKey, concurrency })),
+        Preference.stage({ seed }).pipe(
+          recorded("preference", { log: log.preferences, key: Records.pairKey, concurrency })
+        ),
+        Stream.runDrain,
+        Effect.provide(OnnxDecisionModel.fromPolicy(models.base))
+      )
+      return slots.flatMap((slot) => log.preferences.get(slotKey(slot)) ?? [])
+    })
+  ).pipe(Progress.phase("preferences", 2 * slots.length), (self) => run.phase("preferences", self))
+
+  if (judged.length === 0) {
+    return yield* failed(
+      `There is nothing to compare: no two answers to a prompt differed; ${run.path("rejected.jsonl")} says why.`
+    )
+  }
+  return split(settings, judged)
+})
+
+/** Keeps a share of the labels out of the training: at least one, unless there is only one. */
+export const split = (settings: Settings, all: ReadonlyArray<Sample.Preference>): Preferences => {
+  const share = settings.reward.holdout
+  const count =
+    share === 0 || all.length < 2 ? 0 : Math.min(all.length - 1, Math.max(1, Math.round(all.length * share)))
+  const order = Random.make(settings.seed, "held-out pairs").shuffle(all.map((_, i) => i))
+  const kept = new Set(order.slice(0, count))
+  return { training: all.filter((_, i) => !kept.has(i)), heldOut: all.filter((_, i) => kept.has(i)) }
+}
+
+/** What the reward model learns from a soft label. */
+export const example = (
+  transcript: Transcript.Transcript,
+  { id, comparison: { prompt, first, second }, probability }: Sample.Preference
+): PreferenceExample => ({
+  id,
+  context: transcript.response(prompt).context,
+  first: transcript.completion(first.text),
+  second: transcript.completion(second.text),
+  probability
+})

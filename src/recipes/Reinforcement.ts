@@ -1,0 +1,159 @@
+/**
+ * Reinforcement: the second phase of Constitutional AI, from SL-CAI to RL-CAI (Bai et al. 2022, section 4).
+ *
+ * Pairs of answers of the supervised policy get soft labels ({@link Preferences}); a reward model learns them; then
+ * the policy is improved against the reward model by PPO, held near the supervised policy by a KL term.
+ */
+import { Effect, Stream } from "effect"
+import { Models } from "../Models.ts"
+import { Policy, type UpdateOptions } from "../Policy.ts"
+import * as Random from "../Random.ts"
+import { RewardModel } from "../RewardModel.ts"
+import type * as Sample from "../Sample.ts"
+import * as Stage from "../Stage.ts"
+import * as PolicyUpdate from "../stages/PolicyUpdate.ts"
+import * as Reward from "../stages/Reward.ts"
+import * as Rollout from "../stages/Rollout.ts"
+import * as Transcript from "../Transcript.ts"
+import * as Preferences from "./Preferences.ts"
+import * as Progress from "./Progress.ts"
+import * as PromptSets from "./PromptSets.ts"
+import { recorded } from "./Recorded.ts"
+import * as Records from "./Records.ts"
+import { Run } from "./Run.ts"
+import { failed } from "./RunError.ts"
+import type { Settings } from "./Settings.ts"
+import * as Training from "./Training.ts"
+
+/** The reward model, begun from the supervised policy: trained, or as it was left in the run folder. */
+export const reward = Effect.fn("Reinforcement.reward")(function* (
+  settings: Settings,
+  preferences: ReadonlyArray<Sample.Preference>
+) {
+  const models = yield* Models
+  const run = yield* Run
+  const transcript = yield* Transcript.Transcript
+  const seed = Random.hash(settings.seed, "reward adapter")
+  const adapter = run.path("reward", "adapter")
+  if (run.isDone("reward")) return yield* models.rewardModel("reward", { _tag: "folder", dir: adapter, seed })
+
+  const rows = preferences.map((preference) => Preferences.example(transcript, preference))
+  const options = Training.options(settings, "reward", run.path("reward", "state"))
+  return yield* Effect.gen(function* () {
+    const supervised = run.path("supervised", "adapter")
+    const model = yield* models.rewardModel("reward", { _tag: "folder", dir: supervised, seed })
+    yield* Training.run("reward/metrics.jsonl", (onReject) => model.learn(rows, options, onReject))
+    yield* model.save(adapter)
+    return model
+  }).pipe(Progress.phase("reward", Training.stepsOf(rows.length, options)), (self) => run.phase("reward", self))
+})
+
+/** The mean and spread of the scores of the supervised policy's answers: rewards are measured against them. */
+const scale = Effect.fnUntraced(function* (
+  settings: Settings,
+  preferences: ReadonlyArray<Sample.Preference>,
+  rewardModel: RewardModel["Service"]
+) {
+  const transcript = yield* Transcript.Transcript
+  const log = yield* Records.scores("policy/calibration.jsonl")
+  // Harmful and benign prompts in the shares that they have among the pairs.
+  const answers = Random.make(settings.seed, "calibration")
+    .shuffle(preferences.map(({ comparison }) => comparison.first))
+    .slice(0, settings.reinforcement.calibrationPrompts)
+  yield* Effect.forEach(
+    answers.filter(({ id }) => log.get(id) === undefined),
+    ({ id, prompt, text }) => {
+      const { context } = transcript.response(prompt)
+      return rewardModel
+        .score({ id, context, completion: transcript.completion(text) })
+        .pipe(Effect.flatMap((score) => log.append({ id, score })))
+    },
+    { concurrency: settings.concurrency, discard: true }
+  )
+  return Reward.scale(answers.map(({ id }) => log.get(id)!.score))
+})
+
+const updateOptions = (settings: Settings, iteration: number, stateDir: string): UpdateOptions => {
+  const { iterations, epochs, minibatchSize, microTokens, learningRate, valueLearningRate } = settings.reinforcement
+  const { warmupIterations, floor, klCoefficient, clip, valueClip, valueCoefficient } = settings.reinforcement
+  const { gamma, lambda, maxGradNorm } = settings.reinforcement
+  return {
+    seed: Random.hash(settings.seed, "update", iteration),
+    ...{ iteration, iterations, epochs, minibatchSize, microTokens, learningRate, valueLearningRate },
+    ...{ warmupIterations, floor, klCoefficient, clip, valueClip, valueCoefficient, gamma, lambda, maxGradNorm },
+    stateDir
+  }
+}
+
+/** The reinforced policy, RL-CAI: trained, or as it was left in the run folder. */
+export const policy = Effect.fn("Reinforcement.policy")(function* (
+  settings: Settings,
+  preferences: ReadonlyArray<Sample.Preference>,
+  prompts: ReadonlyArray<Sample.Prompt>,
+  rewardModel: RewardModel["Service"]
+) {
+  const models = yield* Models
+  const run = yield* Run
+  const seed = Random.hash(settings.seed, "policy adapter")
+  const adapter = run.path("policy", "adapter")
+  if (run.isDone("policy")) return yield* models.policy("reinforced", { _tag: "folder", dir: adapter, seed })
+
+  const { iterations, batchSize, rewardClip, missingEndReward, maxTokens, temperature } = settings.reinforcement
+  const { concurrency } = settings
+  const stateDir = run.path("policy", "state")
+  return yield* Effect.scoped(
+    Effect.gen(function* () {
+      const progress = yield* Progress.Progress
+      const rollouts = yield* Records.rollouts
+      const metrics = yield* Records.metrics("policy/metrics.jsonl", "iteration")
+      const { mean, std } = yield* scale(settings, preferences, rewardModel)
+      const policy = yield* models.policy("reinforced", {
+        _tag: "folder",
+        dir: run.path("supervised", "adapter"),
+        seed
+      })
+      const finished = yield* policy.restore(stateDir)
+      yield* Effect.replicateEffect(progress.advance({ reused: true }), finished * (batchSize + 1), { discard: true })
+
+      for (let iteration = finished; iteration < iterations; iteration++) {
+        const rollout = Stage.make("Rollout", ({ prompt, index }: PromptSets.Turn) =>
+          Rollout.one(prompt, {
+            seed: Random.hash(settings.seed, "rollout"),
+            iteration,
+            index,
+            maxTokens,
+            temperature
+          })
+        ).pipe(
+          Stage.compose(Reward.stage({ mean, std, clamp: rewardClip, truncated: missingEndReward })),
+          recorded("rollout", {
+            log: rollouts,
+            key: ({ prompt, index }: PromptSets.Turn) => Records.rolloutKey(iteration, prompt, index),
+            concurrency
+          })
+        )
+        const turns = PromptSets.iteration(prompts, settings, iteration)
+        yield* Stream.fromIterable(turns).pipe(rollout, Stream.runDrain, Effect.provideService(Policy, policy))
+        const rewards = turns.flatMap(
+          ({ prompt, index }) => rollouts.get(Records.rolloutKey(iteration, prompt, index)) ?? []
+        )
+        if (rewards.length === 0) {
+          return yield* failed(
+            `No rollout of iteration ${iteration} succeeded; ${run.path("rejected.jsonl")} says why.`
+          )
+        }
+        const update = yield* PolicyUpdate.one(rewards, updateOptions(settings, iteration, stateDir)).pipe(
+          Effect.provideService(Policy, policy)
+        )
+        yield* metrics.append({ ...update })
+        yield* progress.advance({ note: `reward ${update.reward.toFixed(2)}, KL ${update.kl.toFixed(2)}` })
+      }
+      yield* policy.save(adapter)
+      return policy
+    })
+  ).pipe(
+    Effect.provideService(RewardModel, rewardModel),
+    Progress.phase("reinforcement", iterations * (batchSize + 1)),
+    (self) => run.phase("policy", self)
+  )
+})
