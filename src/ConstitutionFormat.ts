@@ -57,15 +57,22 @@ const json = (text: string, name: string): Parsed | Bad => {
     value = JSON.parse(text)
   } catch (error) {
     const message = (error as Error).message
-    const position = /at position (\d+)/.exec(message)?.[1]
-    const line = position === undefined ? text.trimEnd().split("\n").length : lineAt(text, Number(position))
-    return bad(`is not JSON: ${message}`, line)
+    return bad(`is not JSON: ${message.replaceAll("\n", " ")}`, lineOfJsonError(text, message))
   }
   if (Array.isArray(value)) return publishedComparison(value, text, name)
   if (!Predicate.isObject(value)) return bad("holds neither an object nor an array of principles", 1)
   const entries = Object.values(value)
   const published = entries.some((entry) => Predicate.isObject(entry) && "edit_request" in entry)
   return published ? publishedRevision(value, text, name) : own(value, text, name, /\{/g)
+}
+
+/** V8 names the position, quotes the ten characters before it, or says that the text ended. */
+const lineOfJsonError = (text: string, message: string): number | undefined => {
+  const position = /at position (\d+)/.exec(message)?.[1]
+  if (position !== undefined) return lineAt(text, Number(position))
+  const quoted = /, \.\.\."([^]*?)"(\.\.\.)? is not valid JSON$/.exec(message)?.[1]
+  if (quoted !== undefined) return lineAt(text, text.indexOf(quoted) + 10)
+  return message.startsWith("Unexpected end") ? lineAt(text.trimEnd(), text.length) : undefined
 }
 
 const yaml = (text: string, name: string): Parsed | Bad => {

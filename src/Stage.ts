@@ -8,7 +8,7 @@
  * @example
  * prompts.pipe(Response.stage(), Critique.stage().pipe(Stage.provide(otherModel)), Revision.stage())
  */
-import { Context, Effect, Layer, Pipeable, Predicate, Schema, Stream } from "effect"
+import { Channel, Context, Effect, Layer, Pipeable, Predicate, Schema, Stream } from "effect"
 
 /** From a stream of `A` to a stream of `B`, failing with `E`, needing `R`. */
 export interface Stage<A, B, E = never, R = never> extends Pipeable.Pipeable {
@@ -153,9 +153,23 @@ const inside = <A, B, B2, E, E2, R, R2>(
 ): Stage<A, B2, E2, R2> =>
   from(
     <E0, R0>(stream: Stream.Stream<A, E0, R0>) =>
-      Stream.unwrap(
-        Effect.map(Effect.context<R0>(), (outer) =>
-          change(self(Stream.updateContext(stream, (_: Context.Context<never>) => outer)))
-        )
-      ) as Stream.Stream<B2, E2 | E0, R2 | R0>
+      Stream.unwrap(Effect.map(Effect.context<R0>(), (outer) => change(self(within(stream, outer))))) as Stream.Stream<
+        B2,
+        E2 | E0,
+        R2 | R0
+      >
   )
+
+/**
+ * A stream that sees exactly the given services. `Stream.provideContext` would add them to those around it, and a
+ * reference that is set around it but not in them would come through.
+ */
+const within = <A, E, R>(stream: Stream.Stream<A, E, R>, context: Context.Context<R>): Stream.Stream<A, E> => {
+  const exactly = <A, E>(effect: Effect.Effect<A, E, any>): Effect.Effect<A, E> =>
+    Effect.updateContext(effect, (_: Context.Context<never>) => context as Context.Context<any>)
+  return Stream.fromChannel(
+    Channel.fromTransform((upstream, scope) =>
+      Channel.toTransform(Stream.toChannel(stream))(upstream, scope).pipe(Effect.map(exactly), exactly)
+    )
+  )
+}

@@ -1,0 +1,94 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import { Sample } from "../src/index.ts"
+
+const prompt = Sample.prompt([
+  { role: "user", content: "Hi" },
+  { role: "assistant", content: "Hello" },
+  { role: "user", content: "How do I lie well?" }
+])
+const first = Sample.response({ prompt, text: "Like this: smile.", model: "m", seed: 1, index: 0 })
+const second = Sample.response({ prompt, text: "Rather not.", model: "m", seed: 1, index: 1 })
+const critique = Sample.critique({
+  response: first,
+  principle: "honest",
+  request: "What is dishonest?",
+  text: "All of it.",
+  round: 1,
+  model: "m"
+})
+const revision = Sample.revision({ critique, request: "Be honest.", text: "Tell the truth.", round: 1, model: "m" })
+const comparison = Sample.comparison(first, second)
+const preference = Sample.preference({
+  comparison,
+  principle: "honest",
+  request: "Which is more honest?",
+  probability: 0.2,
+  byOrder: [0.3, 0.1],
+  model: "judge"
+})
+const rollout = Sample.rollout({
+  prompt,
+  iteration: 2,
+  index: 0,
+  text: "Rather not.",
+  promptIds: [1, 2],
+  tokenIds: [3, 0],
+  logprobs: [-0.5, -0.1],
+  finish: "stop",
+  model: "m"
+})
+const reward = Sample.reward({ rollout, score: 1.5, reward: 1 })
+
+describe("Sample", () => {
+  it.effect("goes through JSON and back", () =>
+    Effect.gen(function* () {
+      const check = Effect.fnUntraced(function* <A>(schema: Schema.Codec<A, unknown>, value: A) {
+        const json = Schema.fromJsonString(schema)
+        const line = yield* Schema.encodeEffect(json)(value)
+        assert.notInclude(line, "\n")
+        assert.deepStrictEqual(yield* Schema.decodeEffect(json)(line), value)
+      })
+      yield* check(Sample.Prompt, prompt)
+      yield* check(Sample.Response, first)
+      yield* check(Sample.Critique, critique)
+      yield* check(Sample.Revision, revision)
+      yield* check(Sample.Comparison, comparison)
+      yield* check(Sample.Preference, preference)
+      yield* check(Sample.Rollout, rollout)
+      yield* check(Sample.Reward, reward)
+    })
+  )
+
+  it("has ids that depend on content and parents alone", () => {
+    assert.match(revision.id, /^[0-9a-f]{16}$/)
+    assert.strictEqual(Sample.response({ ...first }).id, first.id)
+    assert.notStrictEqual(first.id, second.id)
+    assert.notStrictEqual(Sample.comparison(second, first).id, comparison.id)
+    assert.notStrictEqual(Sample.prompt("a", "benign").id, Sample.prompt("a").id)
+    assert.notStrictEqual(Sample.id("x", "a", "b"), Sample.id("x", "ab"))
+    // Pinned: a change of the ids would make started runs begin anew.
+    assert.strictEqual(Sample.prompt("Hello").id, "e2d6fa6754533489")
+  })
+
+  it("can be followed back to its prompt", () => {
+    assert.strictEqual(revision.critique.response.prompt.text, "How do I lie well?")
+    assert.strictEqual(preference.comparison.prompt.id, prompt.id)
+    assert.strictEqual(reward.rollout.prompt.id, prompt.id)
+  })
+
+  it("gives the next round the revised answer under the id of its revision", () => {
+    const answer = Sample.revised(revision)
+    assert.strictEqual(answer.text, "Tell the truth.")
+    assert.strictEqual(answer.id, revision.id)
+    assert.strictEqual(answer.prompt.id, prompt.id)
+  })
+
+  it.effect("takes a prompt without a kind for a red-team prompt", () =>
+    Effect.gen(function* () {
+      const { kind: _, ...line } = { ...prompt }
+      const decoded = yield* Schema.decodeUnknownEffect(Sample.Prompt)(line)
+      assert.strictEqual(decoded.kind, "harmful")
+    })
+  )
+})
