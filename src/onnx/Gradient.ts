@@ -39,6 +39,21 @@ const extremum =
     () => like(n, 1, Op.where(first(in_(n, 0), in_(n, 1)), zero(dy), dy))
   ]
 
+/**
+ * alpha · xᵀ y over the last two axes. Where x is the long one (attention's weights, [T, T]), (yᵀ x)ᵀ is computed
+ * instead: transposing the narrow operand and result is several times cheaper.
+ */
+const outer = (x: Value, y: Value, alpha: number): Value => {
+  const narrow = typeof x.shape.at(-1) === "string" && typeof y.shape.at(-1) === "number"
+  if (!narrow) return Op.matmul(x, y, { transA: true, alpha })
+  const axes = x.shape.map((_, i) => i)
+  return Op.transpose(Op.matmul(y, x, { transA: true, alpha }), [
+    ...axes.slice(0, -2),
+    axes.length - 1,
+    axes.length - 2
+  ])
+}
+
 const matmul: Vjp = (n, dy) => {
   const [a, b] = [in_(n, 0), in_(n, 1)]
   const attr = n.attributes as { transA?: { int: number }; transB?: { int: number }; alpha?: number }
@@ -56,8 +71,10 @@ const matmul: Vjp = (n, dy) => {
         : Op.matmul(rows(a), rows(dy), { transA: true, alpha })
     return [() => like(n, 0, da()), db]
   }
-  const db = () =>
-    transB ? Op.matmul(dy, a, { transA: true, transB: transA, alpha }) : Op.matmul(a, dy, { transA: !transA, alpha })
+  const db = () => {
+    if (transA) return transB ? Op.matmul(dy, a, { transA, transB: transA, alpha }) : Op.matmul(a, dy, { alpha })
+    return transB ? outer(dy, a, alpha) : outer(a, dy, alpha)
+  }
   return [() => like(n, 0, da()), () => like(n, 1, db())]
 }
 

@@ -29,6 +29,11 @@ export interface SessionOptions {
   readonly folder?: string
   /** Threads of one run; the runtime's default is one for each core. */
   readonly threads?: number
+  /**
+   * Whether idle threads spin for the next operator. It is worth a fifth of the time where operators are small
+   * (decoding) and costs far more where another process needs the cores, so long-running learners leave it off.
+   */
+  readonly spin?: boolean
 }
 
 /** Tensors by input name. */
@@ -62,7 +67,7 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
     })
   )
 
-const sessionOptions = ({ folder, threads }: SessionOptions): InferenceSession.SessionOptions => ({
+const sessionOptions = ({ folder, spin = true, threads }: SessionOptions): InferenceSession.SessionOptions => ({
   executionProviders: ["cpu"],
   graphOptimizationLevel: "all",
   // The pattern of one shape would be kept for every other: it doubles the peak where lengths vary.
@@ -71,8 +76,7 @@ const sessionOptions = ({ folder, threads }: SessionOptions): InferenceSession.S
   ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
   extra: {
     session: {
-      // A short spin between operators is worth a fifth of the time of small networks.
-      "intra_op.allow_spinning": "1",
+      "intra_op.allow_spinning": spin ? "1" : "0",
       ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder })
     }
   }
