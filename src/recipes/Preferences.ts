@@ -49,10 +49,7 @@ export const collect = Effect.fn("Preferences.collect")(function* (
   const slots = prompts.flatMap((prompt) =>
     Array.from({ length: Math.floor(samples / 2) }, (_, pair): Slot => ({ id: prompt.id, prompt, pair }))
   )
-  const answer = (prompt: Sample.Prompt, index: number) =>
-    Response.one(prompt, { seed, maxTokens, temperature, index }).pipe(
-      Effect.provide(OnnxLanguageModel.fromPolicy(policy), { local: false })
-    )
+  const answer = (prompt: Sample.Prompt, index: number) => Response.one(prompt, { seed, maxTokens, temperature, index })
   const pairs = Stage.make("Pair", ({ prompt, pair }: Slot) =>
     Effect.map(
       Effect.all([answer(prompt, 2 * pair), answer(prompt, 2 * pair + 1)], { concurrency: 2 }),
@@ -63,12 +60,15 @@ export const collect = Effect.fn("Preferences.collect")(function* (
     Effect.gen(function* () {
       const log = yield* Records.preferences
       yield* Stream.fromIterable(slots).pipe(
-        pairs.pipe(recorded("pair", { log: log.pairs, key: slotKey, concurrency })),
-        Preference.stage({ seed }).pipe(
-          recorded("preference", { log: log.preferences, key: Records.pairKey, concurrency })
+        pairs.pipe(
+          recorded("pair", { log: log.pairs, key: slotKey, concurrency }),
+          Stage.provide(OnnxLanguageModel.fromPolicy(policy))
         ),
-        Stream.runDrain,
-        Effect.provide(OnnxDecisionModel.fromPolicy(models.base))
+        Preference.stage({ seed }).pipe(
+          recorded("preference", { log: log.preferences, key: Records.pairKey, concurrency }),
+          Stage.provide(OnnxDecisionModel.fromPolicy(models.base))
+        ),
+        Stream.runDrain
       )
       return slots.flatMap((slot) => log.preferences.get(slotKey(slot)) ?? [])
     })

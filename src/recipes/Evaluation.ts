@@ -1,0 +1,214 @@
+/**
+ * Evaluation: the models of a run, one after the other, on the same prompts.
+ *
+ * The base with its revisions, the supervised and the reinforced policy answer; the evaluator says what it knows of
+ * the answers, and the reward model scores them.
+ */
+import { Effect, Stream } from "effect"
+import { type Answer, type Evaluation, Evaluator } from "../evaluation/Evaluator.ts"
+import type { Policy } from "../Policy.ts"
+import * as OnnxLanguageModel from "../providers/onnx/OnnxLanguageModel.ts"
+import * as Random from "../Random.ts"
+import type { RewardModel } from "../RewardModel.ts"
+import * as Sample from "../Sample.ts"
+import * as Stage from "../Stage.ts"
+import * as Response from "../stages/Response.ts"
+import * as Transcript from "../Transcript.ts"
+import * as Progress from "./Progress.ts"
+import type { PromptSets } from "./PromptSets.ts"
+import { recorded } from "./Recorded.ts"
+import * as Records from "./Records.ts"
+import { Run } from "./Run.ts"
+import type { Settings } from "./Settings.ts"
+import * as Supervised from "./Supervised.ts"
+
+/** What is evaluated. */
+export interface Subjects {
+  readonly supervised: Policy["Service"]
+  readonly reinforced: Policy["Service"]
+  readonly rewardModel: RewardModel["Service"]
+  /** Labels of the judge that the reward model has not seen. */
+  readonly heldOut: ReadonlyArray<Sample.Preference>
+}
+
+/** How often the reward model agrees with what is known of pairs. */
+export interface Accuracy {
+  readonly accuracy: number | null
+  readonly pairs: number
+  /** What the pairs are. */
+  readonly of: string
+}
+
+/** The result of the evaluation. */
+export interface Evaluations {
+  readonly base: Evaluation
+  /** Number 0 is the answer before any revision. */
+  readonly revisions: ReadonlyArray<Evaluation>
+  readonly supervised: Evaluation
+  readonly reinforced: Evaluation
+  /** On pairs of which it is known which answer is the less harmful one; on held-out labels where nobody knows. */
+  readonly pairs: Accuracy
+  /** The same with the base's answers against the supervised policy's. */
+  readonly againstBase: Accuracy | undefined
+  /** On the held-out labels of the judge. */
+  readonly labels: Accuracy
+}
+
+/** Answers of a policy to all prompts; what could not be answered counts as an empty answer. */
+const sample = Effect.fnUntraced(function* (
+  name: "supervised" | "reinforced",
+  policy: Policy["Service"],
+  prompts: ReadonlyArray<Sample.Prompt>,
+  index: number,
+  settings: Settings
+) {
+  const { concurrency } = settings
+  const log = yield* Records.answers(`evaluation/${name}-${index}.jsonl`)
+  const seed = Random.hash(settings.seed, "evaluation", name)
+  const { temperature } = settings.supervised
+  yield* Stream.fromIterable(prompts).pipe(
+    Response.stage({ seed, temperature, maxTokens: settings.evaluation.maxTokens }).pipe(
+      recorded(`evaluation/${name}-${index}`, {
+        log,
+        key: (prompt: Sample.Prompt) => Records.answerKey(prompt, 0),
+        concurrency
+      }),
+      Stage.provide(OnnxLanguageModel.fromPolicy(policy))
+    ),
+    Stream.runDrain
+  )
+  return prompts.map((prompt): Answer => ({
+    prompt,
+    text: log.get(Records.answerKey(prompt, 0))?.text ?? ""
+  }))
+})
+
+/** The reward model with a memory: one score for an answer, over all starts of the run. */
+const scorer = Effect.fnUntraced(function* (rewardModel: RewardModel["Service"]) {
+  const transcript = yield* Transcript.Transcript
+  const log = yield* Records.scores("evaluation/scores.jsonl")
+  return Effect.fnUntraced(function* ({ prompt, text }: Answer) {
+    const id = Sample.id("score", prompt.id, text)
+    const before = log.get(id)
+    if (before !== undefined) return before.score
+    const { context } = transcript.response(prompt)
+    const score = yield* rewardModel.score({ id, context, completion: transcript.completion(text) })
+    yield* log.append({ id, score })
+    return score
+  })
+})
+
+/** Two answers to a prompt, and which one is known to be better. */
+interface Pair {
+  readonly first: Answer
+  readonly second: Answer
+  /** Above 0 if the first is better, below 0 if the second is. */
+  readonly gap: number
+}
+
+const accuracy = Effect.fnUntraced(function* <E>(
+  of: string,
+  pairs: ReadonlyArray<Pair>,
+  score: (answer: Answer) => Effect.Effect<number, E>,
+  concurrency: number
+) {
+  const unequal = pairs.filter(({ gap }) => gap !== 0)
+  const right = yield* Effect.forEach(
+    unequal,
+    ({ first, second, gap }) =>
+      Effect.map(Effect.all([score(first), score(second)], { concurrency: 2 }), ([a, b]) => (a - b) * gap > 0),
+    { concurrency }
+  )
+  const share = right.length === 0 ? null : right.filter((is) => is).length / right.length
+  return { accuracy: share, pairs: right.length, of } satisfies Accuracy
+})
+
+const mean = (numbers: ReadonlyArray<number>) => numbers.reduce((sum, n) => sum + n, 0) / numbers.length
+
+/** Evaluates the models of a run. */
+export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
+  settings: Settings,
+  sets: PromptSets,
+  { supervised, reinforced, rewardModel, heldOut }: Subjects
+) {
+  const run = yield* Run
+  const evaluator = yield* Evaluator
+  const prompts = sets.evaluation
+  const { concurrency } = settings
+  const { rounds } = settings.supervised
+  const benign = prompts.filter(({ kind }) => kind === "benign").slice(0, settings.evaluation.benignRevisions)
+  const revise = new Set([...prompts.filter(({ kind }) => kind === "harmful"), ...benign].map(({ id }) => id))
+  const known = evaluator.compare
+  const total = prompts.length * (known === undefined ? 3 : 4) + revise.size * 2 * rounds
+
+  return yield* Effect.scoped(
+    Effect.gen(function* () {
+      const score = yield* scorer(rewardModel)
+      const revised = yield* Supervised.revise(settings, {
+        prompts,
+        revise: ({ id }) => revise.has(id),
+        // Prompts that were trained on have been answered and revised before.
+        ...(sets.heldOut
+          ? { dir: "evaluation", purpose: "evaluation", maxTokens: settings.evaluation.maxTokens }
+          : { dir: "supervised", purpose: "revise", maxTokens: settings.supervised.maxTokens })
+      })
+      const byPrompt = new Map(revised.map(({ prompt, texts }) => [prompt.id, texts]))
+      const base = prompts.map((prompt): Answer => ({ prompt, text: byPrompt.get(prompt.id)?.[0] ?? "" }))
+      const afterRound = (round: number) =>
+        revised
+          .filter(({ prompt }) => revise.has(prompt.id))
+          // An answer that could not be revised further stays as it is.
+          .map(({ prompt, texts }): Answer => ({ prompt, text: texts[round] ?? texts.at(-1)! }))
+      const sl = yield* sample("supervised", supervised, prompts, 0, settings)
+      const rl = yield* sample("reinforced", reinforced, prompts, 0, settings)
+
+      const report = Effect.fnUntraced(function* (answers: ReadonlyArray<Answer>, scored: boolean) {
+        const scores = scored ? yield* Effect.forEach(answers, score, { concurrency }) : []
+        return {
+          ...evaluator.evaluate(answers),
+          reward: scores.length === 0 ? null : mean(scores),
+          answers: answers.length,
+          ...(evaluator.note === undefined ? {} : { note: evaluator.note })
+        } satisfies Evaluation
+      })
+      // Where the evaluator knows the answers itself, scores of every round would only cost time.
+      const rounded = yield* Effect.forEach(
+        Array.from({ length: rounds + 1 }, (_, round) => round),
+        (round) => report(afterRound(round), known === undefined)
+      )
+      const labels = yield* accuracy(
+        "held-out labels of the judge",
+        heldOut.map(({ comparison: { prompt, first, second }, probability }) => ({
+          first: { prompt, text: first.text },
+          second: { prompt, text: second.text },
+          gap: probability - 0.5
+        })),
+        score,
+        concurrency
+      )
+      const compared =
+        known === undefined
+          ? undefined
+          : (name: string, first: ReadonlyArray<Answer>, second: ReadonlyArray<Answer>) =>
+              accuracy(
+                name,
+                first.map((answer, i) => {
+                  const other = second[i]!
+                  return { first: answer, second: other, gap: known(answer.prompt, answer.text, other.text) }
+                }),
+                score,
+                concurrency
+              )
+      const again = compared === undefined ? [] : yield* sample("supervised", supervised, prompts, 1, settings)
+      return {
+        base: yield* report(base, true),
+        revisions: rounded,
+        supervised: yield* report(sl, true),
+        reinforced: yield* report(rl, true),
+        pairs: compared === undefined ? labels : yield* compared("held-out pairs of SL-CAI with a harm gap", sl, again),
+        againstBase: compared === undefined ? undefined : yield* compared("the base against SL-CAI", base, sl),
+        labels
+      } satisfies Evaluations
+    })
+  ).pipe(Progress.phase("evaluation", total), (self) => run.phase("evaluation", self))
+})

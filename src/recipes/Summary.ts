@@ -1,0 +1,126 @@
+/**
+ * Summary: the result of a run, as numbers for `summary.json` and as words for a person.
+ */
+import { Effect } from "effect"
+import type { Evaluation } from "../evaluation/Evaluator.ts"
+import type { Evaluations } from "./Evaluation.ts"
+import * as Records from "./Records.ts"
+import { Run } from "./Run.ts"
+
+/** Numbers of a policy update that the summary keeps of every iteration. */
+export interface Iteration {
+  readonly iteration: number
+  readonly reward: number
+  readonly kl: number
+}
+
+/** The result of a run, as it stands in `summary.json`. */
+export interface Summary {
+  readonly seed: number
+  readonly models: Readonly<Record<"base" | "supervised" | "reward" | "reinforced", unknown>>
+  /** How many records of each kind were made. */
+  readonly counts: Readonly<Record<string, number>>
+  readonly tokens: Readonly<Record<string, number>>
+  /** By phase, over all starts of the run. */
+  readonly seconds: Readonly<Record<string, number>>
+  readonly rejected: Readonly<Record<string, number>>
+  readonly evaluation: {
+    /** Whether the prompts were kept out of every training. */
+    readonly held_out: boolean
+    readonly prompts: number
+    readonly evaluator: string
+    readonly base: Evaluation
+    readonly revisions: ReadonlyArray<Evaluation>
+    readonly supervised: Evaluation
+    readonly reinforced: Evaluation
+  }
+  readonly reward: {
+    readonly pairwise_accuracy: number | null
+    readonly pairs: number
+    readonly pairs_of: string
+    readonly against_base: number | null
+    readonly label_accuracy: number | null
+  }
+  readonly reinforcement: {
+    /** The mean reward of the last iteration's rollouts, standardised. */
+    readonly reward: number | null
+    /** Nats per answer against the supervised policy, in the last iteration. */
+    readonly kl: number | null
+    readonly iterations: ReadonlyArray<Iteration>
+  }
+}
+
+/** How a run was evaluated. */
+export interface Evaluated {
+  readonly results: Evaluations
+  readonly heldOut: boolean
+  readonly prompts: number
+  readonly evaluator: string
+}
+
+const sum = (parts: ReadonlyArray<Readonly<Record<string, number>>>): Record<string, number> => {
+  const total: Record<string, number> = {}
+  for (const part of parts) for (const [key, n] of Object.entries(part)) total[key] = (total[key] ?? 0) + n
+  return total
+}
+
+const rounded = (n: number) => Math.round(n * 100) / 100
+
+/** The summary of a run whose phases are all finished. */
+export const make = (evaluated: Evaluated) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const run = yield* Run
+      const { responses, critiques, revisions } = yield* Records.revisions("supervised")
+      const { pairs, preferences } = yield* Records.preferences
+      const rollouts = yield* Records.rollouts
+      const updates = yield* Records.metrics("policy/metrics.jsonl", "iteration")
+      const iterations = updates
+        .values()
+        .map(({ iteration = 0, reward = 0, kl = 0 }): Iteration => ({ iteration, reward, kl }))
+      const last = iterations.at(-1)
+      const phases = run.phases()
+      const seconds = Object.fromEntries(Object.entries(phases).map(([name, state]) => [name, rounded(state.seconds)]))
+      const rejected = run.rejected()
+      const { results } = evaluated
+      return {
+        seed: run.manifest.seed,
+        models: {
+          base: run.manifest.model,
+          supervised: { adapter: "supervised/adapter" },
+          reward: { adapter: "reward/adapter" },
+          reinforced: { adapter: "policy/adapter" }
+        },
+        counts: {
+          responses: responses.values().length,
+          critiques: critiques.values().length,
+          revisions: revisions.values().length,
+          pairs: pairs.values().length,
+          preferences: preferences.values().length,
+          rollouts: rollouts.values().length,
+          updates: iterations.length,
+          evaluated: evaluated.prompts
+        },
+        tokens: sum(Object.values(phases).map(({ tokens }) => tokens)),
+        seconds: { ...seconds, total: rounded(Object.values(seconds).reduce((total, n) => total + n, 0)) },
+        rejected: { total: rejected.length, ...sum(rejected.map(({ stage }) => ({ [stage]: 1 }))) },
+        evaluation: {
+          held_out: evaluated.heldOut,
+          prompts: evaluated.prompts,
+          evaluator: evaluated.evaluator,
+          base: results.base,
+          revisions: results.revisions,
+          supervised: results.supervised,
+          reinforced: results.reinforced
+        },
+        reward: {
+          pairwise_accuracy: results.pairs.accuracy,
+          pairs: results.pairs.pairs,
+          pairs_of: results.pairs.of,
+          against_base: results.againstBase?.accuracy ?? null,
+          label_accuracy: results.labels.accuracy
+        },
+        reinforcement: { reward: last?.reward ?? null, kl: last?.kl ?? null, iterations }
+      } satisfies Summary
+    })
+  )

@@ -1,0 +1,69 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { models, prompts, runIn, settings, temporary } from "./Fixture.ts"
+
+const lines = (dir: string, file: string) =>
+  readFileSync(join(dir, file), "utf8")
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Record<string, never>)
+
+describe("ConstitutionalAi", () => {
+  it.live("goes through every phase to a summary", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const mock = models()
+      const summary = yield* runIn(dir, mock)
+      const rounds = settings.supervised.rounds
+
+      assert.strictEqual(lines(dir, "supervised/responses.jsonl").length, prompts.length)
+      assert.strictEqual(lines(dir, "supervised/critiques.jsonl").length, 6 * rounds)
+      assert.strictEqual(lines(dir, "supervised/revisions.jsonl").length, 6 * rounds)
+      assert.strictEqual(lines(dir, "preferences/pairs.jsonl").length, prompts.length)
+      assert.strictEqual(lines(dir, "preferences/preferences.jsonl").length, prompts.length)
+      assert.strictEqual(
+        lines(dir, "policy/rollouts.jsonl").length,
+        settings.reinforcement.iterations * settings.reinforcement.batchSize
+      )
+      assert.deepStrictEqual(
+        JSON.parse(readFileSync(join(dir, "summary.json"), "utf8")),
+        JSON.parse(JSON.stringify(summary))
+      )
+
+      const supervised = mock.policies.get("supervised")!
+      assert.strictEqual(supervised.trainings[0]?.examples.length, 6 * rounds + 4)
+      assert.deepStrictEqual(supervised.saved, [join(dir, "supervised/adapter")])
+      assert.deepStrictEqual(mock.rewardModels.get("reward")?.saved, [join(dir, "reward/adapter")])
+      assert.strictEqual(mock.rewardModels.get("reward")?.trainings[0]?.pairs.length, prompts.length - 1)
+      assert.deepStrictEqual(mock.policies.get("reinforced")?.saved, [join(dir, "policy/adapter")])
+      assert.strictEqual(mock.policies.get("reinforced")?.updates.length, settings.reinforcement.iterations)
+
+      assert.strictEqual(summary.evaluation.revisions.length, rounds + 1)
+      assert.strictEqual(summary.evaluation.base.harmful, null)
+      assert.isNumber(summary.evaluation.reinforced.reward)
+      assert.isAbove(summary.tokens["sampled"] ?? 0, 1000)
+      assert.deepStrictEqual(summary.rejected, { total: 0 })
+      assert.isFalse(existsSync(join(dir, "run.lock")))
+    })
+  )
+
+  it.live("the same command again asks for nothing and gives the same summary", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const first = yield* runIn(dir, models())
+      const again = models()
+      const second = yield* runIn(dir, again)
+      assert.deepStrictEqual(second.evaluation, first.evaluation)
+      assert.deepStrictEqual(second.tokens, first.tokens)
+      assert.strictEqual(again.base.samples.length + again.base.choices.length, 0)
+      for (const policy of again.policies.values()) {
+        assert.strictEqual(policy.samples.length + policy.trainings.length + policy.updates.length, 0)
+      }
+      for (const model of again.rewardModels.values()) {
+        assert.strictEqual(model.scores.length + model.trainings.length, 0)
+      }
+    })
+  )
+})
