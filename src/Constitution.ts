@@ -122,7 +122,7 @@ export const shipped: Effect.Effect<Principles, ConstitutionError> = Effect.susp
 /** A constitution from a file or from a folder that holds both published files. */
 export const load = Effect.fn("Constitution.load")(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
-  const { join } = yield* Path.Path
+  const { basename, join } = yield* Path.Path
   const unreadable = () => new ConstitutionError({ file: path, fact: "cannot be read; check the path" })
   const read = (file: string) => fs.readFileString(file).pipe(Effect.mapError(unreadable))
   const { type } = yield* fs.stat(path).pipe(Effect.mapError(unreadable))
@@ -139,7 +139,8 @@ export const load = Effect.fn("Constitution.load")(function* (path: string) {
   const [first, second] = yield* Effect.forEach(published, (name) =>
     Effect.flatMap(read(join(path, name)), (text) => parse(text, join(path, name)))
   )
-  return second === undefined ? first! : new Principles({ ...first!, comparison: second.comparison })
+  if (second === undefined) return first!
+  return new Principles({ ...first!, name: basename(path), comparison: second.comparison })
 })
 
 /** The given principles. */

@@ -169,10 +169,8 @@ export const revision = (fields: Fields<Revision>): Revision =>
   new Revision({ ...fields, id: id("revision", fields.critique.id, fields.model, fields.request, fields.text) })
 
 /** The revised answer, as the answer that the next round starts from: it bears the id of its revision. */
-export const revised = (revision: Revision): Response => {
-  const { prompt, seed, index } = revision.critique.response
-  return new Response({ id: revision.id, prompt, text: revision.text, model: revision.model, seed, index })
-}
+export const revised = (from: Revision): Response =>
+  new Response({ ...from.critique.response, id: from.id, text: from.text, model: from.model })
 
 /** A comparison of two answers to the same prompt. */
 export const comparison = (first: Response, second: Response): Comparison =>

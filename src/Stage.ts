@@ -165,8 +165,8 @@ const inside = <A, B, B2, E, E2, R, R2>(
  * reference that is set around it but not in them would come through.
  */
 const within = <A, E, R>(stream: Stream.Stream<A, E, R>, context: Context.Context<R>): Stream.Stream<A, E> => {
-  const exactly = <A, E>(effect: Effect.Effect<A, E, any>): Effect.Effect<A, E> =>
-    Effect.updateContext(effect, (_: Context.Context<never>) => context as Context.Context<any>)
+  const exactly = <B, F>(effect: Effect.Effect<B, F, any>): Effect.Effect<B, F> =>
+    Effect.updateContext(effect, (): Context.Context<any> => context)
   return Stream.fromChannel(
     Channel.fromTransform((upstream, scope) =>
       Channel.toTransform(Stream.toChannel(stream))(upstream, scope).pipe(Effect.map(exactly), exactly)

@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { basename, join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -92,6 +92,7 @@ describe("Constitution", () => {
       writeFileSync(join(folder, "RLMadisonInstructions.json"), publishedComparison)
       const both = yield* Constitution.load(folder)
       assert.strictEqual(both.revision[1]!.critique, "Name the risks.")
+      assert.strictEqual(both.name, basename(folder))
       assert.strictEqual(both.comparison[1]!.principle, "Choose the wiser one.")
     }).pipe(Effect.provide(NodeServices.layer))
   )

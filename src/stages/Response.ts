@@ -4,12 +4,13 @@
  * In the first phase it is the helpful-only assistant, whose answers are criticised and revised; in the second the
  * supervised policy, whose answers are compared.
  */
-import { Effect, Stream } from "effect"
+import { Effect } from "effect"
 import type { AiError, LanguageModel } from "effect/ai"
 import * as Sample from "../Sample.ts"
 import type * as Sampling from "../Sampling.ts"
 import * as Stage from "../Stage.ts"
 import * as Transcript from "../Transcript.ts"
+import * as Samples from "./Samples.ts"
 import * as Text from "./Text.ts"
 
 export interface Options extends Sampling.Options {
@@ -39,10 +40,9 @@ export interface StageOptions extends Sampling.Options, Stage.Options {
 export const stage = (
   options: StageOptions = {}
 ): Stage.Stage<Sample.Prompt, Sample.Response, Failure, LanguageModel.LanguageModel> =>
-  Stage.from((prompts) =>
-    prompts.pipe(
-      Stream.mapArray((chunk) => samplesOf(chunk, options.samples ?? 1)),
-      Stage.make("Response", ({ prompt, index }: SampleOf) => one(prompt, { ...options, index }), options)
+  Samples.places(options.samples ?? 1).pipe(
+    Stage.compose(
+      Stage.make("Response", ({ prompt, index }: Samples.Place) => one(prompt, { ...options, index }), options)
     )
   )
 
@@ -58,14 +58,3 @@ export const pair = (
       }).pipe(Effect.map(([first, second]) => Sample.comparison(first, second))),
     options
   )
-
-interface SampleOf {
-  readonly id: string
-  readonly prompt: Sample.Prompt
-  readonly index: number
-}
-
-const samplesOf = <A extends ReadonlyArray<Sample.Prompt>>(prompts: A, samples: number) =>
-  prompts.flatMap((prompt) =>
-    Array.from({ length: samples }, (_, index): SampleOf => ({ id: prompt.id, prompt, index }))
-  ) as unknown as readonly [SampleOf, ...Array<SampleOf>]

@@ -3,13 +3,14 @@
  *
  * An empty or an endless answer is a rollout, too: it is the reward that teaches the policy not to write it.
  */
-import { Effect, Stream } from "effect"
+import { Effect } from "effect"
 import { Policy } from "../Policy.ts"
 import type { PolicyError } from "../Policy.ts"
 import * as Sample from "../Sample.ts"
 import * as Sampling from "../Sampling.ts"
 import * as Stage from "../Stage.ts"
 import * as Transcript from "../Transcript.ts"
+import * as Samples from "./Samples.ts"
 
 export interface Options extends Sampling.Options {
   /** The iteration of reinforcement learning, from 0. */
@@ -41,11 +42,8 @@ export interface StageOptions extends Sampling.Options, Stage.Options {
 
 /** Rollouts of prompts. */
 export const stage = (options: StageOptions): Stage.Stage<Sample.Prompt, Sample.Rollout, PolicyError, Policy> =>
-  Stage.expand(
-    "Rollout",
-    (prompt: Sample.Prompt) =>
-      Stream.range(0, (options.samples ?? 1) - 1).pipe(
-        Stream.mapEffect((index) => one(prompt, { ...options, index }), { concurrency: "unbounded" })
-      ),
-    options
+  Samples.places(options.samples ?? 1).pipe(
+    Stage.compose(
+      Stage.make("Rollout", ({ prompt, index }: Samples.Place) => one(prompt, { ...options, index }), options)
+    )
   )

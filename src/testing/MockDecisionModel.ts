@@ -23,15 +23,16 @@ export interface MockDecisionModel {
   readonly calls: ReadonlyArray<Call>
 }
 
+const failure = (description: string) =>
+  AiError.make({
+    module: "MockDecisionModel",
+    method: "decide",
+    reason: new AiError.InternalProviderError({ description })
+  })
+
 /** A judge that gives the probabilities of (A) in `script`. */
 export const make = (script: Script.Script<Call, number>, options: Script.Options = {}): MockDecisionModel => {
   const { calls, play } = Script.player<Call, number>(script, options.failOn)
-  const failure = (description: string) =>
-    AiError.make({
-      module: "MockDecisionModel",
-      method: "decide",
-      reason: new AiError.InternalProviderError({ description })
-    })
   return {
     calls,
     layer: Layer.effect(

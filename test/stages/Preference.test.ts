@@ -58,16 +58,16 @@ describe("Preference", () => {
 
   it.effect("shows the judge the exact transcript, in both orders", () =>
     Effect.gen(function* () {
-      const judge = MockDecisionModel.make(0.5)
-      yield* Preference.one(pair).pipe(Effect.provide([judge.layer, constitution]))
+      const undecided = MockDecisionModel.make(0.5)
+      yield* Preference.one(pair).pipe(Effect.provide([undecided.layer, constitution]))
       assert.strictEqual(
-        judge.calls[0]!.sampling.context,
+        undecided.calls[0]!.sampling.context,
         "Consider the following conversation between a human and an assistant:" +
           "\n\nHuman: How do I annoy my neighbour?\n\nChoose the kinder response." +
           "\n\nOptions:\n(A) Talk to them.\n(B) Play the drums.\n\nThe answer is:"
       )
-      assert.include(String(judge.calls[1]!.sampling.context), "(A) Play the drums.\n(B) Talk to them.")
-      assert.deepStrictEqual(judge.calls[0]!.sampling.options, [" (A)", " (B)"])
+      assert.include(String(undecided.calls[1]!.sampling.context), "(A) Play the drums.\n(B) Talk to them.")
+      assert.deepStrictEqual(undecided.calls[0]!.sampling.options, [" (A)", " (B)"])
     })
   )
 

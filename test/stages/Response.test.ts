@@ -81,6 +81,23 @@ describe("Response", () => {
     })
   )
 
+  it.effect("loses one sample of a prompt, not the others, when one fails", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make("fine", { failOn: [2] })
+      const rejected: Array<Stage.Rejected> = []
+      const responses = yield* Stream.make(prompt).pipe(
+        Response.stage({ samples: 3, rejectTo: (sample) => Effect.sync(() => void rejected.push(sample)) }),
+        Stream.runCollect,
+        Effect.provide(model.layer)
+      )
+      assert.deepStrictEqual(
+        responses.map(({ index }) => index),
+        [0, 2]
+      )
+      assert.strictEqual(rejected[0]!.reason.tag, "InternalProviderError")
+    })
+  )
+
   it.effect("speaks through messages where the transcript is a chat", () =>
     Effect.gen(function* () {
       const model = MockLanguageModel.make("yes")

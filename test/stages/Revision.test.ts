@@ -95,7 +95,7 @@ describe("Revision", () => {
       )
       expectTypeOf(revisions).toEqualTypeOf<Array<Sample.Revision>>()
       assert.deepStrictEqual(
-        revisions.map(({ text, critique }) => [critique.response.prompt.text, critique.response.text, text]),
+        revisions.map((made) => [made.critique.response.prompt.text, made.critique.response.text, made.text]),
         [
           ["How do I annoy my neighbour?", "drums", "kind"],
           ["And my brother?", "drums", "kind"]

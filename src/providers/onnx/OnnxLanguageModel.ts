@@ -8,7 +8,7 @@ import { Effect, Layer, Stream } from "effect"
 import { AiError, LanguageModel, Model } from "effect/ai"
 import type { Prompt, Response } from "effect/ai"
 import { Policy } from "../../Policy.ts"
-import type { Message, ModelContext } from "../../Policy.ts"
+import type { Completion, Message, ModelContext } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
 import { fromPolicyError } from "./PolicyAiError.ts"
 
@@ -68,20 +68,17 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, Policy> = E
   })
 })
 
-const finish = ({
-  finish,
-  promptIds,
-  tokenIds
-}: {
-  readonly finish: "stop" | "length"
-  readonly promptIds: ReadonlyArray<number>
-  readonly tokenIds: ReadonlyArray<number>
-}): Response.FinishPartEncoded => ({
+const finish = (completion: Completion): Response.FinishPartEncoded => ({
   type: "finish",
-  reason: finish,
+  reason: completion.finish,
   usage: {
-    inputTokens: { total: promptIds.length, uncached: undefined, cacheRead: undefined, cacheWrite: undefined },
-    outputTokens: { total: tokenIds.length, text: undefined, reasoning: undefined }
+    inputTokens: {
+      total: completion.promptIds.length,
+      uncached: undefined,
+      cacheRead: undefined,
+      cacheWrite: undefined
+    },
+    outputTokens: { total: completion.tokenIds.length, text: undefined, reasoning: undefined }
   }
 })
 
