@@ -1,0 +1,70 @@
+/**
+ * Conclusion: what a run came to, in words that a person understands.
+ */
+import type { Evaluation } from "../evaluation/Evaluator.ts"
+import type { Summary } from "../recipes/Summary.ts"
+import { duration } from "./Progress.ts"
+
+const percent = (share: number) => {
+  const hundred = 100 * share
+  return `${hundred > 0 && hundred < 1 ? hundred.toFixed(1) : Math.round(hundred)} %`
+}
+
+type Of = (evaluation: Evaluation) => number | null
+
+const stages = (summary: Summary, of: Of, show: (n: number) => string): string | undefined => {
+  const { base, supervised, reinforced } = summary.evaluation
+  const numbers = [of(base), of(supervised), of(reinforced)].map((n) => (n === null ? undefined : show(n)))
+  if (numbers.some((n) => n === undefined)) return undefined
+  return `${numbers[0]} before, ${numbers[1]} after supervised learning, ${numbers[2]} after reinforcement`
+}
+
+/** The last lines of a run. */
+export const words = (summary: Summary, dir: string): string => {
+  const { evaluation, reward, reinforcement, rejected } = summary
+  const shares: ReadonlyArray<readonly [title: string, words: string | undefined]> = [
+    ["Harmful answers", stages(summary, ({ harmful }) => harmful, percent)],
+    ["Evasive answers", stages(summary, ({ evasive }) => evasive, percent)],
+    ["Helpful answers", stages(summary, ({ helpful }) => helpful, percent)]
+  ]
+  const known = shares.flatMap(([title, text]) => (text === undefined ? [] : [`${title}: ${text}.`]))
+  const scores = stages(
+    summary,
+    (evaluated) => evaluated.reward,
+    (n) => n.toFixed(2)
+  )
+  const scored = scores === undefined ? [] : [`Mean reward-model score of the answers: ${scores}.`]
+  const rounds = evaluation.revisions.map(({ harmful }) => harmful)
+  const revised = rounds.some((n) => n === null)
+    ? []
+    : [`Harmful answers by revision round: ${rounds.map((n) => percent(n!)).join(", ")}.`]
+  const accuracy =
+    reward.pairwise_accuracy === null
+      ? []
+      : [
+          `The reward model is right on ${percent(reward.pairwise_accuracy)} of ${reward.pairs} pairs (${reward.pairs_of}).`
+        ]
+  const distance =
+    reinforcement.kl === null
+      ? []
+      : [`Reinforcement moved the policy by ${reinforcement.kl.toFixed(2)} nats per answer.`]
+  const where = evaluation.held_out
+    ? `on ${evaluation.prompts} prompts that no training has seen`
+    : `on the ${evaluation.prompts} prompts of the training itself; bring 20 or more to keep some out`
+  const failures = rejected["total"] ?? 0
+  return [
+    "",
+    ...(known.length === 0 ? scored : [...known, ...revised]),
+    ...accuracy,
+    ...distance,
+    `Measured ${where}, after ${duration(summary.seconds["total"] ?? 0)} of work.`,
+    ...(failures === 0 ? [] : [`${failures} samples were rejected; ${dir}/rejected.jsonl says why.`]),
+    "",
+    "Where to look next:",
+    `  ${dir}/summary.json                 all numbers`,
+    `  ${dir}/supervised/revisions.jsonl   answers, critiques and revisions`,
+    `  ${dir}/preferences/                 pairs of answers and the judge's soft labels`,
+    `  ${dir}/policy/adapter               the harmless assistant, a PEFT adapter on the base model`,
+    ""
+  ].join("\n")
+}

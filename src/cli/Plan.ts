@@ -1,0 +1,124 @@
+/**
+ * Plan: everything that a run needs, read and checked before anything is written.
+ */
+import { Effect, Option, Result, Stream } from "effect"
+import { basename, resolve } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Constitution from "../Constitution.ts"
+import type { Reject } from "../data/DataError.ts"
+import * as Prompts from "../data/Prompts.ts"
+import { type Evaluator, rewardOnly } from "../evaluation/Evaluator.ts"
+import * as Overrides from "../recipes/Overrides.ts"
+import * as PromptSets from "../recipes/PromptSets.ts"
+import * as SandboxSets from "../recipes/SandboxSets.ts"
+import * as Settings from "../recipes/Settings.ts"
+import type * as Sample from "../Sample.ts"
+import * as SandboxEvaluation from "../sandbox/SandboxEvaluation.ts"
+import { UsageError, fromInput } from "./UsageError.ts"
+
+/** What a run is made of, once everything that was given has been read. */
+export interface Plan {
+  /** Names the default folder of the run. */
+  readonly name: string
+  /** The folder of the model. */
+  readonly model: string
+  readonly constitution: Constitution.Principles
+  readonly constitutionSource: string
+  readonly promptsSource: string
+  readonly settings: Settings.Settings
+  readonly sets: PromptSets.PromptSets
+  readonly rejects: ReadonlyArray<Reject>
+  readonly evaluator: Evaluator["Service"]
+}
+
+/** The arguments as they were given. */
+export interface Input {
+  readonly sandbox: boolean
+  readonly model: Option.Option<string>
+  readonly prompts: Option.Option<string>
+  readonly constitution: Option.Option<string>
+  readonly out: Option.Option<string>
+  readonly seed: Option.Option<number>
+  readonly set: ReadonlyArray<string>
+}
+
+const asset = (path: string) => fileURLToPath(new URL(`../../assets/${path}`, import.meta.url))
+
+const usage = (message: string) => new UsageError({ message })
+
+const overridesOf = ({ set, seed }: Input) =>
+  Result.match(Overrides.parse(Option.isSome(seed) ? [...set, `seed=${seed.value}`] : set), {
+    onSuccess: (overrides) => Effect.succeed(overrides),
+    onFailure: (message) => Effect.fail(usage(message))
+  })
+
+const sandboxPlan = Effect.fnUntraced(function* (input: Input, overrides: Overrides.Overrides) {
+  const own = [
+    ["--prompts", input.prompts],
+    ["--constitution", input.constitution],
+    ["--model", input.model]
+  ] as const
+  const other = own.find(([, value]) => Option.isSome(value))
+  if (other !== undefined) {
+    return yield* usage(
+      `The sandbox brings its own model, prompts and constitution; leave out ${other[0]} or --sandbox.`
+    )
+  }
+  const limit = overrides.get("data.limit")
+  const settings = Overrides.apply(Settings.sandbox(typeof limit === "number" ? limit : 0), overrides)
+  const file = asset("sandbox/constitution.yaml")
+  return {
+    name: "sandbox",
+    model: asset("sandbox"),
+    constitution: yield* loadConstitution(file),
+    constitutionSource: "the sandbox",
+    promptsSource: "the sandbox",
+    settings,
+    sets: SandboxSets.make(settings),
+    rejects: [],
+    evaluator: SandboxEvaluation.evaluator
+  } satisfies Plan
+})
+
+const loadConstitution = (path: string) => Constitution.load(path).pipe(Effect.mapError(fromInput))
+
+const userPlan = Effect.fnUntraced(function* (input: Input, overrides: Overrides.Overrides) {
+  if (Option.isNone(input.model)) {
+    return yield* usage("No model was given; use --sandbox for the embedded one, or --model DIR with --prompts FILE.")
+  }
+  if (Option.isNone(input.prompts)) {
+    return yield* usage("No prompts were given; use --prompts FILE with one prompt a line, as text or as JSONL.")
+  }
+  const file = input.prompts.value
+  const limit = overrides.get("data.limit")
+  const rows = yield* Prompts.read(file, { limit: typeof limit === "number" && limit > 0 ? limit : undefined }).pipe(
+    Stream.runCollect,
+    Effect.mapError(fromInput)
+  )
+  const prompts = rows.flatMap((row): ReadonlyArray<Sample.Prompt> => (Result.isSuccess(row) ? [row.success] : []))
+  const rejects = rows.flatMap((row): ReadonlyArray<Reject> => (Result.isFailure(row) ? [row.failure] : []))
+  if (prompts.length === 0) {
+    const first = rejects[0]!
+    return yield* usage(`${file} has no prompt that can be used; its line ${first.line} is ${first.reason}.`)
+  }
+  const harmful = prompts.filter(({ kind }) => kind === "harmful").length
+  const settings = Overrides.apply(Settings.forPrompts({ harmful, benign: prompts.length - harmful }), overrides)
+  const constitution = Option.getOrElse(input.constitution, () => asset("constitution.yaml"))
+  return {
+    name: basename(resolve(input.model.value)),
+    model: input.model.value,
+    constitution: yield* loadConstitution(constitution),
+    constitutionSource: Option.getOrElse(input.constitution, () => "Charter"),
+    promptsSource: file,
+    settings,
+    sets: PromptSets.fromPrompts(prompts, settings),
+    rejects,
+    evaluator: rewardOnly
+  } satisfies Plan
+})
+
+/** The plan for the arguments, or what is wrong with them. */
+export const make = Effect.fnUntraced(function* (input: Input) {
+  const overrides = yield* overridesOf(input)
+  return input.sandbox ? yield* sandboxPlan(input, overrides) : yield* userPlan(input, overrides)
+})
