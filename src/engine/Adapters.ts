@@ -1,0 +1,88 @@
+/**
+ * Adapters: the low-rank updates that one base serves, by name.
+ *
+ * An adapter's numbers are one flat vector, the same that its learner updates, so what is learnt is what is sampled
+ * from, without a copy. Layouts are those of `Trainables`.
+ */
+import type * as Lora from "../model/Lora.ts"
+import type { ModelConfig } from "../model/ModelConfig.ts"
+import type * as Transformer from "../model/Transformer.ts"
+import * as Graph from "../onnx/Graph.ts"
+import * as Session from "../onnx/Session.ts"
+import { heads } from "./LearnProgram.ts"
+import * as Trainables from "./Trainables.ts"
+
+/** An adapter in the engine. */
+export interface Adapter {
+  readonly config: Lora.LoraConfig
+  readonly taskType: Lora.TaskType
+  readonly layout: Trainables.Layout
+  vector: Float32Array
+}
+
+/** B A is multiplied by alpha / rank. */
+export const scale = (config: Lora.LoraConfig): number => config.alpha / config.rank
+
+/** The groups of an adapter's parameters; the value head learns at a rate of its own. */
+export const groups = { adapter: "adapter", value: "value" } as const
+
+/**
+ * An engine's adapter from that of a file. With `value`, a value head of zeros is added, which is trained with the
+ * policy and never saved with it.
+ */
+export const fromLora = (
+  adapter: Lora.Adapter,
+  model: ModelConfig,
+  options: { readonly value?: boolean } = {}
+): Adapter => {
+  const layout = Trainables.layout([
+    ...Array.from(adapter.tensors, ([name, { shape }]) => ({ name, shape, group: groups.adapter })),
+    ...(options.value === true ? [{ name: heads.value, shape: [1, model.hiddenSize], group: groups.value }] : [])
+  ])
+  const vector = Trainables.pack(layout, (e) => adapter.tensors.get(e.name)?.data ?? new Float32Array(e.size))
+  return { config: adapter.config, taskType: adapter.taskType, layout, vector }
+}
+
+/** What a file holds of it: everything but the value head. */
+export const toLora = (adapter: Adapter): Lora.Adapter => {
+  const views = Trainables.views(adapter.layout, adapter.vector)
+  return {
+    config: adapter.config,
+    taskType: adapter.taskType,
+    tensors: new Map(
+      adapter.layout.entries
+        .filter((e) => e.name !== heads.value)
+        .map((e) => [e.name, { shape: [...e.shape], data: views.get(e.name)!.slice() }])
+    )
+  }
+}
+
+/** The shape of an adapter: adapters of one shape are served by one compiled graph. */
+export const key = (adapter: Adapter | undefined): string =>
+  adapter === undefined
+    ? ""
+    : `${adapter.config.rank}/${adapter.config.alpha}/${adapter.layout.entries.map((e) => e.name).join(",")}`
+
+/** The low-rank factors as inputs of a graph. */
+export const inputs = (graph: Graph.Graph, adapter: Adapter): NonNullable<Transformer.Parameters["lora"]> => {
+  const values = new Map(
+    adapter.layout.entries
+      .filter((e) => e.name.includes(".lora_"))
+      .map((e) => [e.name, Graph.input(graph, e.name, "float32", e.shape)])
+  )
+  return (path) => {
+    const a = values.get(`${path}.lora_A`)
+    const b = values.get(`${path}.lora_B`)
+    return a === undefined || b === undefined ? undefined : { a, b, scale: scale(adapter.config) }
+  }
+}
+
+/** The feeds of {@link inputs}. */
+export const feeds = (adapter: Adapter): Session.Feeds => {
+  const views = Trainables.views(adapter.layout, adapter.vector)
+  return Object.fromEntries(
+    adapter.layout.entries
+      .filter((e) => e.name.includes(".lora_"))
+      .map((e) => [e.name, Session.float32(views.get(e.name)!, e.shape)])
+  )
+}

@@ -1,0 +1,144 @@
+/**
+ * Scorer: what a model makes of given tokens, in batches by length.
+ *
+ * Requests wait a moment for others of the same adapter and kind; sorted by length they are padded little. Knows token
+ * ids, not text.
+ */
+import { Deferred, Effect, Latch, Scope } from "effect"
+import type { Checkpoint } from "../model/Checkpoint.ts"
+import * as Session from "../onnx/Session.ts"
+import * as Adapters from "./Adapters.ts"
+import * as Program from "./Program.ts"
+import * as ScoreProgram from "./ScoreProgram.ts"
+import * as Trainables from "./Trainables.ts"
+
+/** Numbers asked of a sequence: at each position of `at`, log p of the target that follows, or a head's scalar. */
+export interface Request {
+  readonly ids: ReadonlyArray<number>
+  readonly adapter: Adapters.Adapter | undefined
+  readonly kind: ScoreProgram.Kind
+  readonly at: ReadonlyArray<number>
+  /** As many as `at`, for `logprobs`. */
+  readonly targets: ReadonlyArray<number>
+}
+
+export interface Scorer {
+  /** One number for each position asked, nats for log-probabilities. */
+  readonly score: (request: Request) => Effect.Effect<ReadonlyArray<number>, Session.SessionError>
+}
+
+export interface Options {
+  /** Tokens of one run at most, padding included (one longer row is run alone). */
+  readonly maxTokens: number
+  /** Bytes of the logits of one run at most. */
+  readonly memory: number
+}
+
+interface Job {
+  readonly request: Request
+  readonly done: Deferred.Deferred<ReadonlyArray<number>, Session.SessionError>
+}
+
+/** A scorer that serves its queue until the scope closes. */
+export const make = Effect.fnUntraced(function* (
+  checkpoint: Checkpoint,
+  options: Options
+): Effect.fn.Return<Scorer, never, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const arrival = yield* Latch.make(false)
+  const waiting: Array<Job> = []
+  const sessions = new Map<string, Session.Session>()
+
+  const sessionFor = Effect.fnUntraced(function* ({ adapter, kind }: Request) {
+    const key = `${kind} ${Adapters.key(adapter)}`
+    const known = sessions.get(key)
+    if (known !== undefined) return known
+    const graph = ScoreProgram.build(checkpoint, adapter, kind)
+    const session = yield* Session.make(graph, { folder: Program.weightsFolder }).pipe(
+      Effect.provideService(Scope.Scope, scope)
+    )
+    sessions.set(key, session)
+    return session
+  })
+
+  const run = Effect.fnUntraced(function* (jobs: ReadonlyArray<Job>) {
+    const { adapter, kind } = jobs[0]!.request
+    const session = yield* sessionFor(jobs[0]!.request)
+    const rows = jobs.map((j) => j.request.ids)
+    const T = Math.max(...rows.map((r) => r.length))
+    const at = jobs.flatMap((j, b) => j.request.at.map((t) => b * T + t))
+    const targets = jobs.flatMap((j) => j.request.targets)
+    const results = yield* session.run({
+      ...Program.tokenFeeds(rows),
+      ...(adapter === undefined ? {} : Adapters.feeds(adapter)),
+      at: Session.int64(at, [at.length]),
+      ...(kind === "logprobs"
+        ? { targets: Session.int64(targets, [targets.length]) }
+        : { head: head(adapter, kind, checkpoint) })
+    })
+    const out = Session.floats(results["out"]!)
+    let from = 0
+    for (const job of jobs) {
+      const to = from + job.request.at.length
+      yield* Deferred.succeed(job.done, Array.from(out.subarray(from, to)))
+      from = to
+    }
+  })
+
+  /** Takes waiting jobs of one adapter and kind that fit into a run, alike in length. */
+  const take = (): ReadonlyArray<Job> => {
+    const { adapter, kind } = waiting[0]!.request
+    const alike = waiting
+      .filter((j) => j.request.adapter === adapter && j.request.kind === kind)
+      .sort((a, b) => a.request.ids.length - b.request.ids.length)
+    const taken: Array<Job> = []
+    let asked = 0
+    for (const job of alike) {
+      asked += job.request.at.length
+      const tokens = (taken.length + 1) * job.request.ids.length
+      const bytes = kind === "logprobs" ? 4 * asked * checkpoint.config.vocabSize : 0
+      if (taken.length > 0 && (tokens > options.maxTokens || bytes > options.memory)) break
+      taken.push(job)
+    }
+    const chosen = new Set(taken)
+    const left = waiting.filter((j) => !chosen.has(j))
+    waiting.splice(0, waiting.length, ...left)
+    return taken
+  }
+
+  yield* Effect.forever(
+    Effect.gen(function* () {
+      yield* arrival.await
+      yield* Effect.sleep("1 millis")
+      while (waiting.length > 0) {
+        const jobs = take()
+        yield* Effect.catch(run(jobs), (error) =>
+          Effect.forEach(jobs, (job) => Deferred.fail(job.done, error), { discard: true })
+        )
+      }
+      yield* arrival.close
+    })
+  ).pipe(Effect.forkIn(scope))
+
+  return {
+    score: (request) =>
+      Effect.gen(function* () {
+        if (request.at.length === 0) return []
+        const done = yield* Deferred.make<ReadonlyArray<number>, Session.SessionError>()
+        waiting.push({ request, done })
+        yield* arrival.open
+        return yield* Deferred.await(done)
+      })
+  }
+})
+
+const head = (
+  adapter: Adapters.Adapter | undefined,
+  kind: "score" | "value",
+  checkpoint: Checkpoint
+): Session.Tensor => {
+  const name = ScoreProgram.headOf[kind]
+  const weight = adapter === undefined ? undefined : Trainables.views(adapter.layout, adapter.vector).get(name)
+  if (weight === undefined) throw new Error(`the adapter has no ${name}`)
+  return Session.float32(weight, [1, checkpoint.config.hiddenSize])
+}
