@@ -1,6 +1,9 @@
 /**
  * Charter: Constitutional AI end to end in TypeScript.
  *
+ * Nothing here loads native code: the engine is in `charter-ai/engine`, models over it in `charter-ai/providers/onnx`,
+ * mocks of all of them in `charter-ai/testing`.
+ *
  * @example
  * import { Critique, Response, Revision } from "charter-ai"
  *
@@ -25,3 +28,15 @@ export * as Response from "./stages/Response.ts"
 export * as Revision from "./stages/Revision.ts"
 export * as Reward from "./stages/Reward.ts"
 export * as Rollout from "./stages/Rollout.ts"
+
+// Data in, judgements out.
+export * as Evaluator from "./evaluation/Evaluator.ts"
+export * as Prompts from "./data/Prompts.ts"
+
+// The recipe of the paper, and the folder that it works in.
+export * as ConstitutionalAi from "./recipes/ConstitutionalAi.ts"
+export * as Manifest from "./recipes/Manifest.ts"
+export * as Progress from "./recipes/Progress.ts"
+export * as PromptSets from "./recipes/PromptSets.ts"
+export * as Run from "./recipes/Run.ts"
+export * as Settings from "./recipes/Settings.ts"
