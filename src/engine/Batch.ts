@@ -48,3 +48,38 @@ export const totalWeight = (rows: ReadonlyArray<WeightedRow>): number => {
   for (const row of rows) for (let t = 1; t < row.ids.length; t++) total += row.weights[t]!
   return total
 }
+
+/** A pair of whole sequences with the probability that the first is preferred. */
+export interface Pair {
+  readonly first: ReadonlyArray<number>
+  readonly second: ReadonlyArray<number>
+  readonly probability: number
+}
+
+/** A micro-batch of the `bradleyTerry` objective out of a batch of `total` pairs; scores are read on the last tokens. */
+export const preferences = (pairs: ReadonlyArray<Pair>, total: number): MicroBatch => {
+  const count = pairs.length
+  const rows = [...pairs.map((p) => p.first), ...pairs.map((p) => p.second)]
+  const length = Math.max(...rows.map((r) => r.length))
+  const floats = (of: (pair: Pair) => number) => Session.float32(Float32Array.from(pairs, of), [count])
+  return {
+    rows,
+    feeds: {
+      last: Session.int64(
+        rows.map((row, b) => b * length + row.length - 1),
+        [rows.length]
+      ),
+      first: Session.int64(
+        pairs.map((_, i) => i),
+        [count]
+      ),
+      second: Session.int64(
+        pairs.map((_, i) => count + i),
+        [count]
+      ),
+      target: floats((p) => p.probability),
+      margin: floats(() => 0),
+      weights: floats(() => 1 / total)
+    }
+  }
+}

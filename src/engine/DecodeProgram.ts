@@ -60,11 +60,7 @@ const sample = (
   const cumulative = Op.cumsum(Op.softmax(Op.mul(logits, inverseTemperature)))
   // The sum of float32 probabilities is not exactly one: the last entry of the running sum is what they sum to.
   const total = Op.max(cumulative, [-1], true)
-  const below = Op.where(
-    Op.greater(Op.mul(uniform, total), cumulative),
-    Graph.scalar(graph, 1),
-    Graph.scalar(graph, 0)
-  )
+  const below = Op.where(Op.greater(Op.mul(uniform, total), cumulative), Graph.scalar(graph, 1), Graph.scalar(graph, 0))
   const drawn = Op.cast(Op.sum(below, [-1]), "int64")
   return Op.where(greedy, Op.argmax(logits), drawn)
 }

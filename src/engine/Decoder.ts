@@ -71,9 +71,9 @@ export const make = Effect.fnUntraced(function* (
     const key = Adapters.key(adapter)
     const known = sessions.get(key)
     if (known !== undefined) return known
-    const session = yield* Session.make(DecodeProgram.build(checkpoint, adapter), { folder: Program.weightsFolder }).pipe(
-      Effect.provideService(Scope.Scope, scope)
-    )
+    const session = yield* Session.make(DecodeProgram.build(checkpoint, adapter), {
+      folder: Program.weightsFolder
+    }).pipe(Effect.provideService(Scope.Scope, scope))
     sessions.set(key, session)
     return session
   })
@@ -189,7 +189,9 @@ export const make = Effect.fnUntraced(function* (
         if (active.length > 0) yield* advance()
       } while (active.length > 0 || waiting.some((j) => j.request.adapter === adapter))
     }).pipe(
-      Effect.catch((error) => Effect.forEach(active.splice(0), (job) => Deferred.fail(job.done, error), { discard: true }))
+      Effect.catch((error) =>
+        Effect.forEach(active.splice(0), (job) => Deferred.fail(job.done, error), { discard: true })
+      )
     )
   })
 

@@ -1,0 +1,258 @@
+/**
+ * Engine: the handlers of `EngineRpc` over one base checkpoint.
+ *
+ * It holds the base, the adapters by name, one decoder and one scorer. It knows token ids, never a stage; a tokenizer
+ * is used for nothing but recognising stop texts.
+ */
+import { Effect, Option, Scope, Stream } from "effect"
+import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Lora from "../model/Lora.ts"
+import * as Tokenizer from "../model/Tokenizer.ts"
+import * as Adapters from "./Adapters.ts"
+import * as Batch from "./Batch.ts"
+import * as Decoder from "./Decoder.ts"
+import { EngineError, EngineRpc } from "./EngineRpc.ts"
+import type { Source } from "./EngineRpc.ts"
+import * as Learner from "./Learner.ts"
+import * as Objective from "./Objective.ts"
+import * as PolicyGradient from "./PolicyGradient.ts"
+import * as Scorer from "./Scorer.ts"
+import * as Training from "./Training.ts"
+import * as TrainingState from "./TrainingState.ts"
+
+/** What an engine runs on. */
+export interface Options {
+  /** The Hugging Face folder of the base. */
+  readonly dir: string
+  /** Bytes that keys and values may take. */
+  readonly cacheMemory?: number
+  /** Rows of a decoding batch at most. */
+  readonly maxRows?: number
+  /** Padded tokens of a scoring run at most. */
+  readonly scoreTokens?: number
+}
+
+const asEngineError = (cause: unknown): EngineError =>
+  cause instanceof EngineError
+    ? cause
+    : new EngineError({ message: cause instanceof Error ? cause.message : String(cause), retryable: false })
+
+const refuse = (message: string): Effect.Effect<never, EngineError> =>
+  Effect.fail(new EngineError({ message, retryable: false }))
+
+/** The handlers; the base's sessions live as long as the layer. */
+export const layer = (options: Options) =>
+  EngineRpc.toLayer(
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const checkpoint = yield* Effect.mapError(Checkpoint.open(options.dir), asEngineError)
+      const tokenizer = yield* Effect.option(Tokenizer.load(options.dir))
+      const decoder = yield* Decoder.make(checkpoint, {
+        memory: options.cacheMemory ?? 2 ** 30,
+        maxRows: options.maxRows ?? 128
+      })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: options.scoreTokens ?? 4096, memory: 2 ** 28 })
+      const adapters = new Map<string, Adapters.Adapter>()
+      // Policies under update: what is compiled for them and their optimizers' states.
+      const learners = new Map<string, Learner.Learner>()
+      const states = new Map<string, Learner.State>()
+
+      const named = (name: string): Effect.Effect<Adapters.Adapter, EngineError> => {
+        const adapter = adapters.get(name)
+        return adapter === undefined ? refuse(`There is no adapter ${name}.`) : Effect.succeed(adapter)
+      }
+      const optional = (name: string | null) => (name === null ? Effect.succeed(undefined) : named(name))
+      const { maxPositions, vocabSize } = checkpoint.config
+
+      /** Refuses rows that the network cannot read. */
+      const check = (ids: ReadonlyArray<number>, more = 0): Effect.Effect<void, EngineError> => {
+        if (ids.length === 0) return refuse("A sequence has no tokens.")
+        if (ids.length + more > maxPositions) {
+          return refuse(`${ids.length + more} tokens are more than the ${maxPositions} positions of the model.`)
+        }
+        const strange = ids.find((id) => id < 0 || id >= vocabSize)
+        if (strange === undefined) return Effect.void
+        return refuse(`The token ${strange} is not in the model's vocabulary of ${vocabSize}.`)
+      }
+
+      const score = (request: Scorer.Request) => Effect.mapError(scorer.score(request), asEngineError)
+
+      const stopper = (texts: ReadonlyArray<string>) => {
+        if (texts.length === 0 || Option.isNone(tokenizer)) return {}
+        const { decode } = tokenizer.value
+        // A stop text spans few tokens: the end of the answer is enough to see it.
+        const window = 8 + Math.max(...texts.map((t) => t.length))
+        return {
+          stop: (tokenIds: ReadonlyArray<number>) => {
+            const tail = decode(tokenIds.slice(-window))
+            return texts.some((text) => tail.includes(text))
+          }
+        }
+      }
+
+      return {
+        Generate: Effect.fnUntraced(function* (request) {
+          yield* check(request.ids, 1)
+          const room = maxPositions - request.ids.length
+          const adapter = yield* optional(request.adapter)
+          return yield* decoder
+            .generate({
+              ...request,
+              adapter,
+              maxTokens: Math.max(1, Math.min(request.maxTokens, room)),
+              stopIds: new Set(request.stopIds),
+              ...stopper(request.stopTexts)
+            })
+            .pipe(Effect.mapError(asEngineError))
+        }),
+
+        Logprobs: Effect.fnUntraced(function* ({ adapter, from, ids }) {
+          yield* check(ids)
+          const targets = ids.slice(from)
+          const at = targets.map((_, i) => from + i - 1)
+          return yield* score({ ids, adapter: yield* optional(adapter), kind: "logprobs", at, targets })
+        }),
+
+        Choose: Effect.fnUntraced(function* ({ adapter, ids, options: choices }) {
+          const known = yield* optional(adapter)
+          for (const choice of choices) yield* check([...ids, ...choice.slice(0, -1)])
+          // Options of one token are read off the same position.
+          if (choices.every((choice) => choice.length === 1)) {
+            const at = choices.map(() => ids.length - 1)
+            return yield* score({ ids, adapter: known, kind: "logprobs", at, targets: choices.map(([id]) => id!) })
+          }
+          return yield* Effect.forEach(
+            choices,
+            (choice) =>
+              Effect.map(
+                score({
+                  ids: [...ids, ...choice.slice(0, -1)],
+                  adapter: known,
+                  kind: "logprobs",
+                  at: choice.map((_, i) => ids.length + i - 1),
+                  targets: choice
+                }),
+                (logprobs) => logprobs.reduce((a, b) => a + b, 0)
+              ),
+            { concurrency: "unbounded" }
+          )
+        }),
+
+        Score: Effect.fnUntraced(function* ({ adapter, ids }) {
+          yield* check(ids)
+          const known = yield* named(adapter)
+          if (known.taskType !== "SEQ_CLS") return yield* refuse(`The adapter ${adapter} has no score head.`)
+          const [value] = yield* score({ ids, adapter: known, kind: "score", at: [ids.length - 1], targets: [] })
+          return value!
+        }),
+
+        MakeAdapter: Effect.fnUntraced(function* ({ head, name, reference, source }) {
+          const lora = yield* adapterOf(checkpoint, source, head === "score")
+          adapters.set(name, Adapters.fromLora(lora, checkpoint.config, { value: head === "value" }))
+          learners.delete(name)
+          states.delete(name)
+          if (reference !== null) adapters.set(reference, Adapters.fromLora(lora, checkpoint.config))
+        }, Effect.mapError(asEngineError)),
+
+        SaveAdapter: Effect.fnUntraced(function* ({ dir, name }) {
+          yield* Lora.write(dir, Adapters.toLora(yield* named(name)), checkpoint.dir)
+        }, Effect.mapError(asEngineError)),
+
+        LearnSupervised: ({ adapter: name, options: how, rows }) =>
+          Stream.unwrap(
+            Effect.gen(function* () {
+              const adapter = yield* named(name)
+              for (const row of rows) yield* check(row.ids)
+              const data = rows.map(({ from, ids }) => ({ ids, weights: ids.map((_, t) => (t < from ? 0 : 1)) }))
+              return Training.run(
+                checkpoint,
+                adapter,
+                Objective.sft,
+                data,
+                how,
+                (row) => row.ids.length,
+                (batch) => {
+                  const total = Batch.totalWeight(batch)
+                  return Training.microBatches(batch, (r) => r.ids.length, how.microTokens).map((part) =>
+                    Batch.supervised(part, total)
+                  )
+                }
+              )
+            })
+          ).pipe(Stream.mapError(asEngineError), Stream.scoped),
+
+        LearnPreferences: ({ adapter: name, options: how, pairs }) =>
+          Stream.unwrap(
+            Effect.gen(function* () {
+              const adapter = yield* named(name)
+              for (const pair of pairs) yield* Effect.andThen(check(pair.first), check(pair.second))
+              return Training.run(
+                checkpoint,
+                adapter,
+                Objective.bradleyTerry,
+                pairs,
+                how,
+                (pair) => pair.first.length + pair.second.length,
+                (batch) =>
+                  Training.microBatches(
+                    batch,
+                    (p) => 2 * Math.max(p.first.length, p.second.length),
+                    how.microTokens
+                  ).map((part) => Batch.preferences(part, batch.length))
+              )
+            })
+          ).pipe(Stream.mapError(asEngineError), Stream.scoped),
+
+        Update: Effect.fnUntraced(function* ({ adapter: name, options: how, reference, rollouts }) {
+          const adapter = yield* named(name)
+          const state = states.get(name) ?? Learner.initialState(adapter.vector)
+          states.set(name, state)
+          const learner =
+            learners.get(name) ??
+            (yield* Effect.provideService(
+              Learner.make(
+                checkpoint,
+                { layout: adapter.layout, loraScale: Adapters.scale(adapter.config) },
+                Objective.ppo(how)
+              ),
+              Scope.Scope,
+              scope
+            ))
+          learners.set(name, learner)
+          for (const r of rollouts) yield* check([...r.promptIds, ...r.tokenIds])
+          const models = { adapter, reference: yield* named(reference), scorer, learner, state }
+          const metrics = yield* PolicyGradient.update(models, rollouts, how)
+          yield* TrainingState.save(how.stateDir, state, how.iteration + 1)
+          return { ...metrics }
+        }, Effect.mapError(asEngineError)),
+
+        Restore: Effect.fnUntraced(function* ({ adapter: name, stateDir }) {
+          const adapter = yield* named(name)
+          const found = yield* TrainingState.load(stateDir, adapter.layout.size)
+          if (found === undefined) return 0
+          adapter.vector = found.state.parameters
+          states.set(name, found.state)
+          return found.progress
+        }, Effect.mapError(asEngineError))
+      }
+    })
+  )
+
+/** An adapter from nothing or from a folder; with a score head where one is asked for. */
+const adapterOf = Effect.fnUntraced(function* (
+  checkpoint: Checkpoint.Checkpoint,
+  source: typeof Source.Type,
+  score: boolean
+) {
+  const { config } = checkpoint
+  if (source._tag === "fresh") {
+    const { alpha, rank, seed } = source
+    return yield* Effect.fromResult(Lora.init(config, { rank, alpha, targets: Lora.allTargets }, seed, { score }))
+  }
+  const read = yield* Lora.read(source.dir, config)
+  if (!score || read.tensors.has("score")) return read
+  const fresh = yield* Effect.fromResult(Lora.init(config, read.config, source.seed, { score: true }))
+  const tensors = new Map(read.tensors)
+  tensors.set("score", fresh.tensors.get("score")!)
+  return { ...read, taskType: "SEQ_CLS" as const, tensors }
+})

@@ -1,0 +1,192 @@
+/**
+ * EngineRpc: what an engine can be asked, as one contract over any wire.
+ *
+ * Everything is in token ids: text is the affair of those who ask. The same handlers (`Engine.ts`) serve it in process,
+ * in a worker thread and on another machine.
+ */
+import { Schema } from "effect"
+import { Rpc, RpcGroup } from "effect/rpc"
+
+/** A failure of the engine; the same request may succeed later when it is `retryable`. */
+export class EngineError extends Schema.TaggedError<EngineError>()("EngineError", {
+  message: Schema.String,
+  retryable: Schema.Boolean
+}) {}
+
+const Ids = Schema.Array(Schema.Int)
+const Numbers = Schema.Array(Schema.Number)
+
+/** The base alone, or the name of an adapter over it. */
+const AdapterName = Schema.NullOr(Schema.String)
+
+/** What an adapter starts from. */
+export const Source = Schema.Union([
+  Schema.Struct({
+    _tag: Schema.Literal("fresh"),
+    rank: Schema.Int,
+    alpha: Schema.Number,
+    seed: Schema.Number
+  }),
+  Schema.Struct({ _tag: Schema.Literal("folder"), dir: Schema.String, seed: Schema.Number })
+])
+
+const LearnOptions = Schema.Struct({
+  seed: Schema.Number,
+  epochs: Schema.Int,
+  batchSize: Schema.Int,
+  microTokens: Schema.Int,
+  learningRate: Schema.Number,
+  schedule: Schema.Literals(["constant", "linear", "cosine"]),
+  warmupSteps: Schema.Int,
+  floor: Schema.Number,
+  weightDecay: Schema.Number,
+  maxGradNorm: Schema.Number,
+  maxLength: Schema.Int,
+  stateDir: Schema.String
+})
+
+const UpdateOptions = Schema.Struct({
+  seed: Schema.Number,
+  iteration: Schema.Int,
+  iterations: Schema.Int,
+  epochs: Schema.Int,
+  minibatchSize: Schema.Int,
+  microTokens: Schema.Int,
+  learningRate: Schema.Number,
+  valueLearningRate: Schema.Number,
+  warmupIterations: Schema.Int,
+  floor: Schema.Number,
+  klCoefficient: Schema.Number,
+  clip: Schema.Number,
+  valueClip: Schema.Number,
+  valueCoefficient: Schema.Number,
+  gamma: Schema.Number,
+  lambda: Schema.Number,
+  maxGradNorm: Schema.Number,
+  stateDir: Schema.String
+})
+
+const Metrics = Schema.Record(Schema.String, Schema.Number)
+
+/** A sampled continuation with the log-probability of each token at temperature 1, nats. */
+const Generate = Rpc.make("Generate", {
+  payload: {
+    id: Schema.String,
+    ids: Ids,
+    adapter: AdapterName,
+    seed: Schema.Number,
+    maxTokens: Schema.Int,
+    temperature: Schema.Number,
+    stopIds: Ids,
+    stopTexts: Schema.Array(Schema.String)
+  },
+  success: Schema.Struct({
+    tokenIds: Ids,
+    logprobs: Numbers,
+    finish: Schema.Literals(["stop", "length"])
+  }),
+  error: EngineError
+})
+
+/** The log-probabilities (nats) of the tokens from `from` on. */
+const Logprobs = Rpc.make("Logprobs", {
+  payload: { ids: Ids, from: Schema.Int, adapter: AdapterName },
+  success: Numbers,
+  error: EngineError
+})
+
+/** The summed log-probability (nats) of each option after the ids. */
+const Choose = Rpc.make("Choose", {
+  payload: { ids: Ids, options: Schema.Array(Ids), adapter: AdapterName },
+  success: Numbers,
+  error: EngineError
+})
+
+/** The score of a sequence, read on its last token. */
+const Score = Rpc.make("Score", {
+  payload: { ids: Ids, adapter: Schema.String },
+  success: Schema.Number,
+  error: EngineError
+})
+
+/** Makes an adapter under a name; with `reference` a frozen copy under that name too. */
+const MakeAdapter = Rpc.make("MakeAdapter", {
+  payload: {
+    name: Schema.String,
+    source: Source,
+    head: Schema.Literals(["none", "score", "value"]),
+    reference: AdapterName
+  },
+  error: EngineError
+})
+
+/** Writes an adapter as a PEFT folder. */
+const SaveAdapter = Rpc.make("SaveAdapter", {
+  payload: { name: Schema.String, dir: Schema.String },
+  error: EngineError
+})
+
+/** Supervised fine-tuning on the tokens from `from` on of each row; one element a step. */
+const LearnSupervised = Rpc.make("LearnSupervised", {
+  payload: {
+    adapter: Schema.String,
+    rows: Schema.Array(Schema.Struct({ id: Schema.String, ids: Ids, from: Schema.Int })),
+    options: LearnOptions
+  },
+  success: Metrics,
+  error: EngineError,
+  stream: true
+})
+
+/** Bradley-Terry training on pairs with soft labels; one element a step. */
+const LearnPreferences = Rpc.make("LearnPreferences", {
+  payload: {
+    adapter: Schema.String,
+    pairs: Schema.Array(Schema.Struct({ id: Schema.String, first: Ids, second: Ids, probability: Schema.Number })),
+    options: LearnOptions
+  },
+  success: Metrics,
+  error: EngineError,
+  stream: true
+})
+
+/** One update of an adapter by proximal policy optimisation. */
+const Update = Rpc.make("Update", {
+  payload: {
+    adapter: Schema.String,
+    reference: Schema.String,
+    rollouts: Schema.Array(
+      Schema.Struct({
+        id: Schema.String,
+        promptIds: Ids,
+        tokenIds: Ids,
+        logprobs: Numbers,
+        reward: Schema.Number
+      })
+    ),
+    options: UpdateOptions
+  },
+  success: Metrics,
+  error: EngineError
+})
+
+/** Restores an adapter to the state of its last update; the number of updates done, 0 where none is. */
+const Restore = Rpc.make("Restore", {
+  payload: { adapter: Schema.String, stateDir: Schema.String },
+  success: Schema.Int,
+  error: EngineError
+})
+
+/** The engine's contract. */
+export const EngineRpc = RpcGroup.make(
+  Generate,
+  Logprobs,
+  Choose,
+  Score,
+  MakeAdapter,
+  SaveAdapter,
+  LearnSupervised,
+  LearnPreferences,
+  Update,
+  Restore
+)
