@@ -1,0 +1,69 @@
+/**
+ * TextCodec: between what a stage asks for in text and what the engine does in tokens, for one checkpoint.
+ */
+import { Effect, Option } from "effect"
+import * as ChatTemplate from "../../model/ChatTemplate.ts"
+import type { Checkpoint } from "../../model/Checkpoint.ts"
+import * as Tokenizer from "../../model/Tokenizer.ts"
+import { PolicyError } from "../../Policy.ts"
+import type { ModelContext } from "../../Policy.ts"
+
+export interface TextCodec {
+  /** Whether conversations can be put through a template of the model's own. */
+  readonly chat: boolean
+  /** The tokens of a context; those of a text begin with the model's first token where it asks for one. */
+  readonly context: (id: string, context: ModelContext) => Effect.Effect<ReadonlyArray<number>, PolicyError>
+  /** The tokens of a text in the middle of another. */
+  readonly encode: (text: string) => ReadonlyArray<number>
+  /** An answer's tokens with the token that ends it. */
+  readonly completion: (text: string) => ReadonlyArray<number>
+  /** The text of sampled tokens, without special ones, up to the first of the stop texts. */
+  readonly answer: (tokenIds: ReadonlyArray<number>, stop: ReadonlyArray<string>) => string
+  /** The tokens that end an answer, and the stop texts that are no single token. */
+  readonly stops: (texts: ReadonlyArray<string>) => {
+    readonly stopIds: ReadonlyArray<number>
+    readonly stopTexts: ReadonlyArray<string>
+  }
+}
+
+/** The codec of a checkpoint's folder. */
+export const load = Effect.fnUntraced(function* (
+  checkpoint: Checkpoint
+): Effect.fn.Return<TextCodec, Tokenizer.TokenizerError | ChatTemplate.ChatTemplateError> {
+  const tokenizer = yield* Tokenizer.load(checkpoint.dir)
+  const template = yield* ChatTemplate.load(checkpoint.dir)
+  const bos = tokenizer.bos === undefined ? [] : [tokenizer.bos]
+  const end = checkpoint.eosTokenIds.slice(0, 1)
+  return {
+    chat: Option.isSome(template),
+    context: Effect.fnUntraced(function* (id, context) {
+      if (typeof context === "string") return [...bos, ...tokenizer.encode(context)]
+      if (Option.isNone(template)) {
+        const message = "The model has no chat template; use the human-assistant transcript with it."
+        return yield* new PolicyError({ message, id, retryable: false })
+      }
+      const text = yield* Effect.mapError(
+        template.value.render(context.messages, { addGenerationPrompt: true }),
+        (error) => new PolicyError({ message: error.message, id, retryable: false })
+      )
+      return tokenizer.encode(text + (context.prefix ?? ""))
+    }),
+    encode: tokenizer.encode,
+    completion: (text) => [...tokenizer.encode(text), ...end],
+    answer: (tokenIds, stop) => {
+      const text = tokenizer.decode(tokenIds, { skipSpecialTokens: true })
+      const at = stop.map((s) => text.indexOf(s)).filter((i) => i >= 0)
+      return at.length === 0 ? text : text.slice(0, Math.min(...at))
+    },
+    stops: (texts) => {
+      const idOf = (text: string) => {
+        const id = tokenizer.idOf(text)
+        return id !== undefined && tokenizer.specialIds.has(id) ? [id] : []
+      }
+      return {
+        stopIds: [...new Set([...checkpoint.eosTokenIds, ...texts.flatMap(idOf)])],
+        stopTexts: texts.filter((text) => idOf(text).length === 0)
+      }
+    }
+  }
+})
