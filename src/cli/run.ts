@@ -17,21 +17,14 @@ import * as Progress from "./Progress.ts"
 import { fromInput } from "./UsageError.ts"
 import { version } from "./Version.ts"
 
-/** What the provider of models has to offer. */
-interface Provider {
-  readonly layer: (options: { readonly dir: string }) => Layer.Layer<Models, { readonly message: string }>
-}
-
 /** The models of a folder. The engine is loaded only here, so that a wrong argument is answered at once. */
 const modelsIn = (dir: string) =>
   Layer.unwrap(
     Effect.map(
-      Effect.promise(() => import(onnxModels) as Promise<Provider>),
+      Effect.promise(() => import("../providers/onnx/OnnxModels.ts")),
       (OnnxModels) => OnnxModels.layer({ dir })
     )
   )
-
-const onnxModels: string = "../providers/onnx/OnnxModels.ts"
 
 const describe = (plan: Plan.Plan, models: Models["Service"], created: string): Manifest.Manifest => ({
   format: 1,

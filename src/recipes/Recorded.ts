@@ -50,7 +50,8 @@ export const recorded =
         // One by one: a slow sample must not hold back those that came in the same chunk.
         Stream.rechunk(1),
         Stream.mapEffect(work, { concurrency, unordered: true }),
-        Stream.flatMap((made) => (Option.isSome(made) ? Stream.succeed(made.value) : Stream.empty))
+        Stream.filter(Option.isSome),
+        Stream.map(({ value }) => value)
       )
     )
   }

@@ -83,7 +83,7 @@ export const make = (evaluated: Evaluated) =>
       const seconds = Object.fromEntries(Object.entries(phases).map(([name, state]) => [name, rounded(state.seconds)]))
       const rejected = run.rejected()
       const { results } = evaluated
-      return {
+      const summary: Summary = {
         seed: run.manifest.seed,
         models: {
           base: run.manifest.model,
@@ -121,6 +121,7 @@ export const make = (evaluated: Evaluated) =>
           label_accuracy: results.labels.accuracy
         },
         reinforcement: { reward: last?.reward ?? null, kl: last?.kl ?? null, iterations }
-      } satisfies Summary
+      }
+      return summary
     })
   )
