@@ -37,6 +37,8 @@ export interface Continuation {
 
 export interface Decoder {
   readonly generate: (request: Request) => Effect.Effect<Continuation, Session.SessionError>
+  /** Whether any request is waiting or being served. */
+  readonly busy: () => boolean
 }
 
 export interface Options {
@@ -64,6 +66,7 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const { config } = checkpoint
   const waiting: Array<Job> = []
+  let serving = 0
   const arrival = yield* Latch.make(false)
   const sessions = new Map<string, Session.Session>()
 
@@ -186,6 +189,7 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.gen(function* () {
       do {
         yield* admit()
+        serving = active.length
         if (active.length > 0) yield* advance()
       } while (active.length > 0 || waiting.some((j) => j.request.adapter === adapter))
     }).pipe(
@@ -206,11 +210,13 @@ export const make = Effect.fnUntraced(function* (
           return Effect.forEach(failed, (job) => Deferred.fail(job.done, error), { discard: true })
         })
       }
+      serving = 0
       yield* arrival.close
     })
   ).pipe(Effect.forkIn(scope))
 
   return {
+    busy: () => serving > 0 || waiting.length > 0,
     generate: (request) =>
       Effect.gen(function* () {
         const done = yield* Deferred.make<Continuation, Session.SessionError>()

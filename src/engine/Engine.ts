@@ -51,7 +51,11 @@ export const layer = (options: Options) =>
         memory: options.cacheMemory ?? 2 ** 30,
         maxRows: options.maxRows ?? 128
       })
-      const scorer = yield* Scorer.make(checkpoint, { maxTokens: options.scoreTokens ?? 4096, memory: 2 ** 28 })
+      const scorer = yield* Scorer.make(checkpoint, {
+        maxTokens: options.scoreTokens ?? 4096,
+        memory: 2 ** 28,
+        busy: decoder.busy
+      })
       const adapters = new Map<string, Adapters.Adapter>()
       // Policies under update: what is compiled for them and their optimizers' states.
       const learners = new Map<string, Learner.Learner>()

@@ -32,7 +32,12 @@ export interface Options {
   readonly maxTokens: number
   /** Bytes of the logits of one run at most. */
   readonly memory: number
+  /** Whether other work has the cores, so that waiting for a fuller batch costs nothing. */
+  readonly busy?: () => boolean
 }
+
+/** Milliseconds that a request waits for a fuller batch at most. */
+const patience = 200
 
 interface Job {
   readonly request: Request
@@ -106,10 +111,22 @@ export const make = Effect.fnUntraced(function* (
     return taken
   }
 
+  /** Waits a moment for others; longer, up to a bound, while the cores are busy and the batch is not full. */
+  const gather = Effect.gen(function* () {
+    const started = performance.now()
+    do {
+      yield* Effect.sleep("1 millis")
+    } while (
+      options.busy?.() === true &&
+      performance.now() - started < patience &&
+      waiting.reduce((n, j) => n + j.request.ids.length, 0) < options.maxTokens
+    )
+  })
+
   yield* Effect.forever(
     Effect.gen(function* () {
       yield* arrival.await
-      yield* Effect.sleep("1 millis")
+      yield* gather
       while (waiting.length > 0) {
         const jobs = take()
         yield* Effect.catch(run(jobs), (error) =>
