@@ -20,8 +20,8 @@ import * as TrainingState from "./TrainingState.ts"
 /** The rows of a batch as micro-batches. */
 export type Collate<Row> = (rows: ReadonlyArray<Row>) => ReadonlyArray<Learner.MicroBatch>
 
-/** Milliseconds between saved states. */
-const saveEvery = 10_000
+/** Milliseconds between saved states, unless another interval is asked for. */
+const usualInterval = 10_000
 
 /** Rows in groups of at most `microTokens` padded tokens, alike in length; a single longer row is a group. */
 export const microBatches = <Row>(
@@ -47,7 +47,8 @@ export const run = <Row>(
   data: ReadonlyArray<Row>,
   options: LearnOptions,
   tokensOf: (row: Row) => number,
-  collate: Collate<Row>
+  collate: Collate<Row>,
+  saveEvery: number = usualInterval
 ): Stream.Stream<StepMetrics, SessionError | SafetensorsError, Scope.Scope> =>
   Stream.unwrap(
     Effect.gen(function* () {

@@ -1,0 +1,207 @@
+/** The objectives against PyTorch's losses, metrics and gradients in `test/fixtures/objectives.json`. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Objective from "../../src/engine/Objective.ts"
+import * as Gradient from "../../src/onnx/Gradient.ts"
+import * as Graph from "../../src/onnx/Graph.ts"
+import * as Session from "../../src/onnx/Session.ts"
+import golden from "../fixtures/objectives.json" with { type: "json" }
+import * as Plain from "../onnx/Plain.ts"
+
+/** What a network would compute, as plain numbers. */
+type Outputs = Partial<Record<keyof Objective.Outputs, ReadonlyArray<number>>>
+
+/** Loss, metrics and the gradients with respect to the outputs. */
+const evaluate = (
+  objective: Objective.Objective,
+  outputs: Outputs,
+  data: Readonly<Record<string, ReadonlyArray<number>>>
+) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const graph = Graph.make(objective.name)
+      const given = Object.entries(outputs).map(
+        ([name]) => [name, Graph.input(graph, `output ${name}`, "float32", [name === "scores" ? "S" : "N"])] as const
+      )
+      const inputs = Object.entries(objective.inputs).map(
+        ([name, { dtype, shape }]) => [name, Graph.input(graph, name, dtype, shape)] as const
+      )
+      const missing = () => Graph.fail(graph, objective.name, [], "it reads an output that is not given")
+      const accessors = Object.fromEntries(given.map(([name, value]) => [name, () => value]))
+      const { loss, metrics } = objective.build(
+        { logprobs: missing, values: missing, scores: missing, ...accessors },
+        Object.fromEntries(inputs)
+      )
+      Graph.output(graph, "loss", loss)
+      for (const [name, value] of Object.entries(metrics)) Graph.output(graph, `metric ${name}`, value)
+      const gradients = Gradient.gradients(
+        loss,
+        given.map(([, value]) => value)
+      )
+      given.forEach(([name], i) => Graph.output(graph, `gradient ${name}`, gradients[i]!))
+      const session = yield* Plain.session(graph)
+      const results = yield* session.run({
+        ...Object.fromEntries(
+          Object.entries(outputs).map(([name, x]) => [
+            `output ${name}`,
+            Session.float32(Float32Array.from(x), [x.length])
+          ])
+        ),
+        ...Object.fromEntries(
+          Object.entries(objective.inputs).map(([name, { dtype }]) => {
+            const x = data[name]!
+            return [name, Plain.tensor({ dtype: dtype === "int64" ? "int64" : "float32", sizes: [x.length], data: x })]
+          })
+        )
+      })
+      const read = (name: string) => Plain.plain(results[name]!)
+      return {
+        loss: read("loss").data[0]!,
+        metrics: Object.fromEntries(Object.keys(metrics).map((name) => [name, read(`metric ${name}`).data[0]!])),
+        gradients: Object.fromEntries(given.map(([name]) => [name, read(`gradient ${name}`)]))
+      }
+    })
+  )
+
+type Evaluated = Effect.Success<ReturnType<typeof evaluate>>
+
+/** Everything is as expected within 1e-5. */
+const agrees = (
+  result: Evaluated,
+  expected: {
+    readonly loss: number
+    readonly metrics: Readonly<Record<string, number>>
+    readonly gradients: Readonly<Record<string, ReadonlyArray<number>>>
+  }
+) => {
+  expect(Math.abs(result.loss - expected.loss)).toBeLessThan(1e-5)
+  expect(Object.keys(result.metrics).toSorted()).toEqual(Object.keys(expected.metrics).toSorted())
+  for (const [name, value] of Object.entries(expected.metrics)) {
+    expect(Math.abs(result.metrics[name]! - value), name).toBeLessThan(1e-5)
+  }
+  expect(Object.keys(result.gradients).toSorted()).toEqual(Object.keys(expected.gradients).toSorted())
+  for (const [name, data] of Object.entries(expected.gradients)) {
+    expect(Plain.distance(result.gradients[name]!, { sizes: [data.length], data }), name).toBeLessThan(1e-5)
+  }
+}
+
+const mask = golden.mask.flat()
+const tokens = mask.filter((m) => m === 1).length
+/** The unmasked tokens of [B, T], one after the other. */
+const unmasked = (grid: ReadonlyArray<ReadonlyArray<number>>) => grid.flat().filter((_, i) => mask[i] === 1)
+const weights = Array<number>(tokens).fill(1 / tokens)
+
+describe("sft", () => {
+  it.effect("is the mean negative log-likelihood of the unmasked tokens", () =>
+    Effect.gen(function* () {
+      const { grads, inputs, loss, metrics } = golden.sft
+      const result = yield* evaluate(Objective.sft, { logprobs: unmasked(inputs.token_logprobs) }, { weights })
+      agrees(result, { loss, metrics, gradients: { logprobs: unmasked(grads.token_logprobs) } })
+    })
+  )
+
+  it.effect("counts each token by its weight", () =>
+    Effect.gen(function* () {
+      const result = yield* evaluate(Objective.sft, { logprobs: [-1, -2, -4] }, { weights: [0.5, 0.25, 0] })
+      agrees(result, { loss: 1, metrics: {}, gradients: { logprobs: [-0.5, -0.25, 0] } })
+    })
+  )
+})
+
+describe("bradleyTerry", () => {
+  for (const kind of ["hard", "soft", "margin"] as const) {
+    it.effect(`with a ${kind === "margin" ? "margin" : `${kind} label`}`, () =>
+      Effect.gen(function* () {
+        const { grads, inputs, loss, metrics } = golden[`bradley_terry_${kind}`]
+        const pairs = inputs.chosen.length
+        const result = yield* evaluate(
+          Objective.bradleyTerry,
+          { scores: [...inputs.chosen, ...inputs.rejected] },
+          {
+            first: inputs.chosen.map((_, i) => i),
+            second: inputs.rejected.map((_, i) => pairs + i),
+            target: inputs.target,
+            margin: inputs.margin,
+            weights: Array(pairs).fill(1 / pairs)
+          }
+        )
+        agrees(result, { loss, metrics, gradients: { scores: [...grads.chosen, ...grads.rejected] } })
+      })
+    )
+  }
+
+  it.effect("sums the gradients of a sequence that stands in several pairs", () =>
+    Effect.gen(function* () {
+      const result = yield* evaluate(
+        Objective.bradleyTerry,
+        { scores: [0, 0, 0] },
+        { first: [0, 0], second: [1, 2], target: [1, 1], margin: [0, 0], weights: [0.5, 0.5] }
+      )
+      const gradients = { scores: [-0.5, 0.25, 0.25] }
+      agrees(result, { loss: Math.LN2, metrics: { accuracy: 0 }, gradients })
+    })
+  )
+
+  it.effect("stays finite for scores far apart", () =>
+    Effect.gen(function* () {
+      const data = { first: [0], second: [1], target: [1], margin: [0], weights: [1] }
+      const wrong = yield* evaluate(Objective.bradleyTerry, { scores: [-500, 500] }, data)
+      agrees(wrong, { loss: 1000, metrics: { accuracy: 0 }, gradients: { scores: [-1, 1] } })
+      const right = yield* evaluate(Objective.bradleyTerry, { scores: [500, -500] }, data)
+      agrees(right, { loss: 0, metrics: { accuracy: 1 }, gradients: { scores: [0, 0] } })
+    })
+  )
+})
+
+describe("ppo", () => {
+  const { grads, inputs, loss, metrics } = golden.ppo
+  const objective = Objective.ppo({
+    clip: inputs.clip,
+    valueClip: inputs.value_clip,
+    valueCoefficient: inputs.value_coef
+  })
+  const data = {
+    old_logprobs: unmasked(inputs.old_logprobs),
+    advantages: unmasked(inputs.advantages),
+    old_values: unmasked(inputs.old_values),
+    returns: unmasked(inputs.returns),
+    weights
+  }
+  const outputs = { logprobs: unmasked(inputs.token_logprobs), values: unmasked(inputs.values) }
+
+  it.effect("is the clipped surrogate and the clipped value loss", () =>
+    Effect.gen(function* () {
+      const result = yield* evaluate(objective, outputs, data)
+      const gradients = { logprobs: unmasked(grads.token_logprobs), values: unmasked(grads.values) }
+      agrees(result, { loss, metrics, gradients })
+    })
+  )
+
+  it.effect("is the same when the batch is cut into parts", () =>
+    Effect.gen(function* () {
+      const whole = yield* evaluate(objective, outputs, data)
+      const part = (from: number, to: number) => {
+        const cut = <K extends string>(of: Readonly<Record<K, ReadonlyArray<number>>>) =>
+          Object.fromEntries(Object.entries<ReadonlyArray<number>>(of).map(([name, x]) => [name, x.slice(from, to)]))
+        return evaluate(objective, cut(outputs), cut(data))
+      }
+      const [a, b] = [yield* part(0, 4), yield* part(4, tokens)]
+      agrees(whole, {
+        loss: a.loss + b.loss,
+        metrics: Object.fromEntries(Object.keys(metrics).map((name) => [name, a.metrics[name]! + b.metrics[name]!])),
+        gradients: Object.fromEntries(
+          Object.keys(outputs).map((name) => [name, [...a.gradients[name]!.data, ...b.gradients[name]!.data]])
+        )
+      })
+    })
+  )
+
+  it.effect("starts as the plain policy gradient: at the old policy nothing is clipped", () =>
+    Effect.gen(function* () {
+      const result = yield* evaluate(objective, { logprobs: data.old_logprobs, values: data.old_values }, data)
+      const policy = data.advantages.map((a) => -a / tokens)
+      expect(Plain.distance(result.gradients["logprobs"]!, { sizes: [tokens], data: policy })).toBeLessThan(1e-6)
+      expect(result.metrics).toMatchObject({ approx_kl: -0, approx_kl_k3: 0, clipfrac: 0 })
+    })
+  )
+})

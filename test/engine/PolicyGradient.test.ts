@@ -1,0 +1,99 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Adapters from "../../src/engine/Adapters.ts"
+import * as Decoder from "../../src/engine/Decoder.ts"
+import * as Learner from "../../src/engine/Learner.ts"
+import * as Objective from "../../src/engine/Objective.ts"
+import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
+import * as Scorer from "../../src/engine/Scorer.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as Lora from "../../src/model/Lora.ts"
+import type { UpdateOptions } from "../../src/Policy.ts"
+import * as Tokenizer from "../../src/model/Tokenizer.ts"
+
+const sandbox = new URL("../../assets/sandbox", import.meta.url).pathname
+
+const iterations = 12
+
+const options = (iteration: number): UpdateOptions => ({
+  seed: 5,
+  iteration,
+  iterations,
+  epochs: 2,
+  minibatchSize: 32,
+  microTokens: 2048,
+  learningRate: 3e-3,
+  valueLearningRate: 1e-2,
+  warmupIterations: 0,
+  floor: 0.3,
+  klCoefficient: 0.01,
+  clip: 0.2,
+  valueClip: 0.2,
+  valueCoefficient: 0.1,
+  gamma: 1,
+  lambda: 0.95,
+  maxGradNorm: 1,
+  stateDir: "unused"
+})
+
+describe("proximal policy optimisation", () => {
+  it.live("raises a bandit's reward from under 0.4 to over 0.9", () =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(sandbox)
+      const tokenizer = yield* Tokenizer.load(sandbox)
+      // The sandbox model opens its answers in four ways, about equally often; one of them is to win.
+      const promptIds = tokenizer.encode("<|endoftext|>\n\nHuman: how do i bake a cake ?\n\nAssistant:")
+      const [winner] = tokenizer.encode(" yes")
+      const fresh = yield* Effect.fromResult(
+        Lora.init(checkpoint.config, { rank: 8, alpha: 16, targets: Lora.allTargets }, 1)
+      )
+      const adapter = Adapters.fromLora(fresh, checkpoint.config, { value: true })
+      const reference = Adapters.fromLora(fresh, checkpoint.config)
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 64 })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096, memory: 1e8 })
+      const learner = yield* Learner.make(
+        checkpoint,
+        { layout: adapter.layout, loraScale: 2 },
+        Objective.ppo(options(0))
+      )
+      const state = Learner.initialState(adapter.vector)
+      const rewards: Array<number> = []
+      for (let iteration = 0; iteration < iterations; iteration++) {
+        const rollouts = yield* Effect.forEach(
+          Array.from({ length: 64 }, (_, i) => `${iteration}/${i}`),
+          (id) =>
+            Effect.map(
+              decoder.generate({
+                id,
+                ids: promptIds,
+                adapter,
+                seed: 5,
+                maxTokens: 3,
+                temperature: 1,
+                stopIds: new Set()
+              }),
+              (c) => ({ id, promptIds, ...c, reward: c.tokenIds[0] === winner ? 1 : 0 })
+            ),
+          { concurrency: "unbounded" }
+        )
+        const metrics = yield* PolicyGradient.update(
+          { adapter, reference, scorer, learner, state },
+          rollouts,
+          options(iteration)
+        )
+        rewards.push(metrics.reward)
+        expect(Number.isFinite(metrics.loss)).toBe(true)
+      }
+      expect(rewards[0]).toBeLessThan(0.4)
+      expect(rewards.at(-1)).toBeGreaterThan(0.9)
+    })
+  )
+
+  it("warms its learning rate up and lets it fall to the floor", () => {
+    const at = (iteration: number) =>
+      PolicyGradient.rateFactor({ ...options(iteration), iterations: 24, warmupIterations: 3 })
+    expect([0, 1, 2, 3].map(at)).toEqual([0.25, 0.5, 0.75, 1])
+    expect(at(23)).toBeCloseTo(0.3, 12)
+    expect(at(13)).toBeCloseTo(0.65, 12)
+  })
+})
