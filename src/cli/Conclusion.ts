@@ -58,7 +58,9 @@ export const words = (summary: Summary, dir: string): string => {
     ...accuracy,
     ...distance,
     `Measured ${where}, after ${duration(summary.seconds["total"] ?? 0)} of work.`,
-    ...(failures === 0 ? [] : [`${failures} samples were rejected; ${dir}/rejected.jsonl says why.`]),
+    ...(failures === 0
+      ? []
+      : [`${failures} ${failures === 1 ? "sample was" : "samples were"} rejected; ${dir}/rejected.jsonl says why.`]),
     "",
     "Where to look next:",
     `  ${dir}/summary.json                 all numbers`,

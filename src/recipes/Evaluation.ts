@@ -67,10 +67,12 @@ const sample = Effect.fnUntraced(function* (
   const seed = Random.hash(settings.seed, "evaluation", name)
   const { temperature } = settings.supervised
   yield* Stream.fromIterable(prompts).pipe(
-    Response.stage({ seed, temperature, maxTokens: settings.evaluation.maxTokens }).pipe(
+    Stage.make("Response", (prompt: Sample.Prompt) =>
+      Response.one(prompt, { seed, temperature, maxTokens: settings.evaluation.maxTokens, index })
+    ).pipe(
       recorded(`evaluation/${name}-${index}`, {
         log,
-        key: (prompt: Sample.Prompt) => Records.answerKey(prompt, 0),
+        key: (prompt: Sample.Prompt) => Records.answerKey(prompt, index),
         concurrency
       }),
       Stage.provide(OnnxLanguageModel.fromPolicy(policy))
@@ -79,7 +81,7 @@ const sample = Effect.fnUntraced(function* (
   )
   return prompts.map((prompt): Answer => ({
     prompt,
-    text: log.get(Records.answerKey(prompt, 0))?.text ?? ""
+    text: log.get(Records.answerKey(prompt, index))?.text ?? ""
   }))
 })
 
