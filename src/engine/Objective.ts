@@ -57,8 +57,8 @@ export const sft: Objective = {
  * L = Σ wᵢ [t softplus(−d) + (1 − t) softplus(d)], the cross-entropy of σ(d) against t = P(first preferred)
  * (Bai et al. 2022, section 4.1; margin as in Touvron et al. 2023, section 3.2.2).
  *
- * `first` and `second` index the scored sequences. Metric: `accuracy`, the share of pairs ranked as the label ranks
- * them.
+ * `first` and `second` index the scored sequences. Metric: `accuracy`, the share of pairs that d ranks as the
+ * label does: by the margin, where there is one.
  */
 export const bradleyTerry: Objective = {
   name: "bradleyTerry",
@@ -71,14 +71,13 @@ export const bradleyTerry: Objective = {
   },
   build: (outputs, { first, margin, second, target, weights }) => {
     const scores = outputs.scores()
-    const raw = Op.sub(Op.gather(scores, first!), Op.gather(scores, second!))
-    const d = Op.sub(raw, margin!)
+    const d = Op.sub(Op.sub(Op.gather(scores, first!), Op.gather(scores, second!)), margin!)
     const one = Graph.scalar(d.graph, 1)
     const half = Graph.scalar(d.graph, 0.5)
     const losses = Op.add(Op.mul(target!, Op.softplus(Op.neg(d))), Op.mul(Op.sub(one, target!), Op.softplus(d)))
     const agrees = Op.sub(
       one,
-      Op.abs(Op.sub(indicator(Op.greater(raw, Graph.scalar(d.graph, 0))), indicator(Op.greater(target!, half))))
+      Op.abs(Op.sub(indicator(Op.greater(d, Graph.scalar(d.graph, 0))), indicator(Op.greater(target!, half))))
     )
     return { loss: mean(losses, weights!), metrics: { accuracy: mean(agrees, weights!) } }
   }
@@ -99,7 +98,8 @@ export interface PpoOptions {
  * r = exp(log π − log π_old), L_π = Σ w max(−A r, −A clip(r, 1 ± ε)),
  * L_V = ½ Σ w max((V − R)², (V_old + clip(V − V_old, ± ε_V) − R)²), L = L_π + c L_V.
  *
- * Metrics: `policy_loss`, `value_loss`, `approx_kl` (k1: old − new), `approx_kl_k3` (r − 1 − log r), `clipfrac`.
+ * Metrics: `policy_loss`, `value_loss`, `approx_kl` (k2: ½ (log r)²), `approx_kl_k3` (r − 1 − log r), both
+ * estimates of KL(old ‖ new) that no token makes negative (http://joschu.net/blog/kl-approx.html), `clipfrac`.
  */
 export const ppo = (options: PpoOptions): Objective => ({
   name: "ppo",
@@ -129,7 +129,7 @@ export const ppo = (options: PpoOptions): Objective => ({
       metrics: {
         policy_loss: policy,
         value_loss: value,
-        approx_kl: Op.neg(mean(logRatio, weights!)),
+        approx_kl: Op.scale(mean(square(logRatio), weights!), 0.5),
         approx_kl_k3: mean(Op.sub(Op.shift(ratio, -1), logRatio), weights!),
         clipfrac: mean(outside, weights!)
       }

@@ -15,21 +15,19 @@ type Vjp = (node: Node, dy: Value) => ReadonlyArray<(() => Value) | null>
 /** Sums a gradient over the axes along which `shape` was broadcast. */
 const unbroadcast = (dy: Value, shape: Shape): Value => {
   const lead = dy.shape.length - shape.length
-  const same =
-    lead === 0
-      ? dy
-      : Op.sum(
-          dy,
-          Array.from({ length: lead }, (_, i) => i)
-        )
+  const same = Op.sum(
+    dy,
+    Array.from({ length: lead }, (_, i) => i)
+  )
   const axes = same.shape.flatMap((dim, i) => (shape[i] === 1 && dim !== 1 ? [i] : []))
-  return axes.length === 0 ? same : Op.sum(same, axes, true)
+  return Op.sum(same, axes, true)
 }
 
 const in_ = (node: Node, i: number): Value => node.inputs[i]!
 const out = (node: Node): Value => node.outputs[0]!
 const like = (node: Node, i: number, dx: Value): Value => unbroadcast(dx, in_(node, i).shape)
 const zero = (x: Value): Value => Graph.scalar(x.graph, 0)
+const floating = new Set<Graph.DType>(["float32", "float16", "bfloat16"])
 
 /** The gradient of an extremum goes to the input that was taken; on a tie to the first, as if it stood alone. */
 const extremum =
@@ -46,12 +44,9 @@ const extremum =
 const outer = (x: Value, y: Value, alpha: number): Value => {
   const narrow = typeof x.shape.at(-1) === "string" && typeof y.shape.at(-1) === "number"
   if (!narrow) return Op.matmul(x, y, { transA: true, alpha })
-  const axes = x.shape.map((_, i) => i)
-  return Op.transpose(Op.matmul(y, x, { transA: true, alpha }), [
-    ...axes.slice(0, -2),
-    axes.length - 1,
-    axes.length - 2
-  ])
+  const turned = Op.matmul(y, x, { transA: true, alpha })
+  const axes = turned.shape.map((_, i) => i)
+  return Op.transpose(turned, [...axes.slice(0, -2), axes.length - 1, axes.length - 2])
 }
 
 const matmul: Vjp = (n, dy) => {
@@ -63,8 +58,9 @@ const matmul: Vjp = (n, dy) => {
   const da = () =>
     transA ? Op.matmul(b, dy, { transA: transB, transB: true, alpha }) : Op.matmul(dy, b, { transB: !transB, alpha })
   // A weight [in, out] under activations [..., T, in] is one product of all rows: no gradient per batch entry exists.
-  if (b.shape.length === 2 && a.shape.length > 2 && !transA) {
-    const rows = (x: Value) => Op.reshape(x, [rowsOf(x), x.shape.at(-1)!])
+  const weight = b.shape.length === 2 && b.shape.every((d) => typeof d === "number")
+  if (weight && a.shape.length > 2 && !transA) {
+    const rows = (x: Value) => Op.reshape(x, [Op.product(x.shape.slice(0, -1)), x.shape.at(-1)!])
     const db = () =>
       transB
         ? Op.matmul(rows(dy), rows(a), { transA: true, alpha })
@@ -76,12 +72,6 @@ const matmul: Vjp = (n, dy) => {
     return transB ? outer(dy, a, alpha) : outer(a, dy, alpha)
   }
   return [() => like(n, 0, da()), () => like(n, 1, db())]
-}
-
-/** The number of rows of a tensor seen as a matrix: a number, or a symbol that names the product. */
-const rowsOf = (x: Value): Graph.Dim => {
-  const lead = x.shape.slice(0, -1)
-  return lead.every((d) => typeof d === "number") ? lead.reduce<number>((a, b) => a * Number(b), 1) : lead.join("*")
 }
 
 const table: Readonly<Record<string, Vjp>> = {
@@ -109,7 +99,7 @@ const table: Readonly<Record<string, Vjp>> = {
     () => like(n, 1, Op.where(in_(n, 0), dy, zero(dy))),
     () => like(n, 2, Op.where(in_(n, 0), zero(dy), dy))
   ],
-  Cast: (n, dy) => (in_(n, 0).dtype === "float32" ? [() => dy] : [null]),
+  Cast: (n, dy) => [floating.has(in_(n, 0).dtype) ? () => Op.cast(dy, in_(n, 0).dtype) : null],
   Transpose: (n, dy) => {
     const { ints } = n.attributes["perm"] as { ints: ReadonlyArray<number> }
     return [
@@ -137,20 +127,22 @@ const table: Readonly<Record<string, Vjp>> = {
       const kept = (n.attributes["keepdims"] as { int: number }).int === 1
       if (kept || dy.shape.length === 0) return Op.expandLike(dy, x)
       const axes = reducedAxes(n)
-      return Op.expandLike(
-        Op.reshape(
-          dy,
-          x.shape.map((d, i) => (axes.includes(i) ? 1 : d))
-        ),
-        x
-      )
+      const shape = x.shape.map((d, i) => (axes.includes(i) ? 1 : d))
+      return Op.expandLike(Graph.node(dy.graph, "Unsqueeze", [dy, in_(n, 1)], [{ dtype: dy.dtype, shape }])[0]!, x)
     },
     null
   ],
   Concat: (n, dy) => {
     const axis = (n.attributes["axis"] as { int: number }).int
-    const sizes = n.inputs.map((x) => Number(x!.shape[axis]))
-    return n.inputs.map((_, i) => () => Op.split(dy, axis, sizes)[i]!)
+    const dims = n.inputs.map((x) => x!.shape[axis]!)
+    let parts: ReadonlyArray<Value> | undefined
+    const cut = () => {
+      if (dims.every((d) => typeof d === "number")) return Op.split(dy, axis, dims)
+      const at = Graph.constant(dy.graph, "int64", [1], [axis])
+      const sizes = n.inputs.map((x) => Op.gather(Op.shapeOf(x!), at))
+      return Op.splitBy(dy, axis, Op.concat(sizes, 0), dims)
+    }
+    return n.inputs.map((_, i) => () => (parts ??= cut())[i]!)
   },
   Softmax: (n, dy) => [
     () => {
@@ -217,16 +209,17 @@ export const gradients = (loss: Value, parameters: ReadonlyArray<Value>): Readon
       else parts.push(gradient())
     }
     for (const node of forward.reverse()) {
-      if (!node.outputs.some((o) => needed.has(o))) continue
+      const custom = graph.customGradients.get(node.outputs[0]!)
+      if (!(custom ?? node).inputs.some((x) => x !== null && needed.has(x))) continue
       if (node.op === "Split") {
         if (!node.outputs.some((o) => arrived.has(o))) continue
         const parts = node.outputs.map((o) => total(o) ?? Op.zerosLike(o))
-        give(node.inputs[0], () => Op.concat(parts, (node.attributes["axis"] as { int: number }).int))
+        const axis = (node.attributes["axis"] as { int: number }).int
+        give(node.inputs[0], () => Op.concat(parts, axis, in_(node, 0).shape[axis]!))
         continue
       }
       const dy = total(node.outputs[0]!)
       if (dy === undefined) continue
-      const custom = graph.customGradients.get(node.outputs[0]!)
       if (custom !== undefined) {
         const given = custom.vjp(dy)
         custom.inputs.forEach((x, i) => give(x, given[i] === null ? null : () => given[i]!))

@@ -111,9 +111,15 @@ export const labelled = <A>(graph: Graph, label: string, build: () => A): A => {
 const fresh = (graph: Graph, hint: string): string =>
   `${graph.scope.length === 0 ? "" : `${graph.scope.join("/")}/`}${hint}_${graph.counter++}`
 
+/** Names that the world knows a tensor by: two tensors cannot share one. */
+const claim = (graph: Graph, op: string, name: string): void => {
+  const names = [...graph.inputs, ...graph.initializers.map((i) => i.value), ...graph.outputs]
+  if (names.some((known) => known.name === name)) fail(graph, op, [], `the name ${name} is already used`)
+}
+
 /** A tensor fed at each run. */
 export const input = (graph: Graph, name: string, dtype: DType, shape: Shape): Value => {
-  if (graph.inputs.some((i) => i.name === name)) fail(graph, "input", [], `the name ${name} is already used`)
+  claim(graph, "input", name)
   const value: Value = { graph, name, dtype, shape }
   graph.inputs.push(value)
   return value
@@ -122,7 +128,7 @@ export const input = (graph: Graph, name: string, dtype: DType, shape: Shape): V
 /** Names a value as a result of the graph; results are fetched by name. */
 export const output = (graph: Graph, name: string, value: Value): void => {
   if (value.graph !== graph) fail(graph, "output", [value], `${name} belongs to another graph (${value.graph.name})`)
-  if (graph.outputs.some((o) => o.name === name)) fail(graph, "output", [value], `the name ${name} is already used`)
+  claim(graph, "output", name)
   graph.outputs.push({ name, value })
 }
 
@@ -135,7 +141,10 @@ export const constant = (
 ): Value => {
   const size = shape.reduce((a, b) => a * b, 1)
   if (size !== data.length) fail(graph, "constant", [], `${data.length} numbers for shape ${formatShape(shape)}`)
-  const key = size <= 8 ? `${dtype}:${shape.join(",")}:${Array.from(data).join(",")}` : undefined
+  const key =
+    size <= 8
+      ? `${dtype}:${shape.join(",")}:${Array.from(data, (x) => (Object.is(x, -0) ? "-0" : x)).join(",")}`
+      : undefined
   const known = key === undefined ? undefined : graph.constants.get(key)
   if (known !== undefined) return known
   const numbers = Array.from(data)
@@ -162,6 +171,7 @@ export const external = (
   shape: ReadonlyArray<number>,
   where: { readonly location: string; readonly offset: number; readonly length: number }
 ): Value => {
+  claim(graph, "external", name)
   const value: Value = { graph, name, dtype, shape }
   graph.initializers.push({ value, data: { _tag: "external", ...where } })
   return value

@@ -102,7 +102,11 @@ export const cast = (x: Value, dtype: DType): Value =>
 
 /** Axes in another order. */
 export const transpose = (x: Value, perm: ReadonlyArray<number>): Value => {
-  if (perm.length !== x.shape.length || new Set(perm).size !== perm.length || perm.some((p) => p >= perm.length)) {
+  if (
+    perm.length !== x.shape.length ||
+    new Set(perm).size !== perm.length ||
+    perm.some((p) => p < 0 || p >= perm.length)
+  ) {
     Graph.fail(x.graph, "Transpose", [x], `${Graph.formatShape(perm)} is no order of its axes`)
   }
   return one(
@@ -128,8 +132,13 @@ export const reshape = (x: Value, shape: Shape): Value => {
   })
   if (derived > 1) Graph.fail(x.graph, "Reshape", [x], `${Graph.formatShape(shape)} has two sizes to derive`)
   const sizes = [x.shape, shape].map((s) => s.reduce<number>((n, d) => (typeof d === "number" ? n * d : n), 1))
-  const symbolic = x.shape.some((d) => typeof d === "string") || shape.some((d) => typeof d === "string")
-  if (!symbolic && sizes[0] !== sizes[1]) {
+  const symbols = [x.shape, shape].map((s) =>
+    s
+      .filter((d) => typeof d === "string")
+      .toSorted()
+      .join()
+  )
+  if (symbols[0] === symbols[1] && sizes[0] !== sizes[1]) {
     Graph.fail(x.graph, "Reshape", [x], `${Graph.formatShape(shape)} has another number of elements`)
   }
   return one("Reshape", [x, Graph.constant(x.graph, "int64", [shape.length], target)], x.dtype, shape)
@@ -143,20 +152,26 @@ export const zerosLike = (x: Value): Value => one("ConstantOfShape", [shapeOf(x)
 
 /** `x` repeated to the shape of `like`. */
 export const expandLike = (x: Value, like: Value): Value => {
-  broadcast("Expand", [x, like])
+  const shape = broadcast("Expand", [x, like])
+  if (shape.some((d, i) => d !== like.shape[i])) Graph.fail(x.graph, "Expand", [x, like], "the first is the larger one")
   return one("Expand", [x, shapeOf(like)], x.dtype, like.shape)
 }
 
 /** `x` repeated to a known shape. */
-export const expand = (x: Value, shape: ReadonlyArray<number>): Value =>
-  one("Expand", [x, Graph.constant(x.graph, "int64", [shape.length], shape)], x.dtype, shape)
+export const expand = (x: Value, shape: ReadonlyArray<number>): Value => {
+  if (broadcast("Expand", [x, { ...x, shape }]).some((d, i) => d !== shape[i])) {
+    Graph.fail(x.graph, "Expand", [x], `it is larger than ${Graph.formatShape(shape)}`)
+  }
+  return one("Expand", [x, Graph.constant(x.graph, "int64", [shape.length], shape)], x.dtype, shape)
+}
 
 /** Tensors one after the other along an axis. */
 export const concat = (inputs: ReadonlyArray<Value>, axis: number, size?: Dim): Value => {
   const first = inputs[0]!
   const at = axisOf("Concat", first, axis)
   for (const x of inputs) {
-    if (x.dtype !== first.dtype || x.shape.some((d, i) => i !== at && d !== first.shape[i])) {
+    const rank = x.shape.length === first.shape.length
+    if (!rank || x.dtype !== first.dtype || x.shape.some((d, i) => i !== at && d !== first.shape[i])) {
       Graph.fail(first.graph, "Concat", inputs, "only the joined axis may differ")
     }
   }
@@ -187,10 +202,13 @@ export const split = (x: Value, axis: number, sizes: ReadonlyArray<number>): Rea
   )
 }
 
-/** Parts along an axis whose sizes (int64, one for each of `dims`) are known at the run. No gradient. */
+/** Parts along an axis whose sizes (int64, one for each of `dims`) are known at the run. */
 export const splitBy = (x: Value, axis: number, sizes: Value, dims: ReadonlyArray<Dim>): ReadonlyArray<Value> => {
   const at = axisOf("Split", x, axis)
   wants("Split", "int64", sizes)
+  if (sizes.shape.length !== 1 || sizes.shape[0] !== dims.length) {
+    Graph.fail(x.graph, "Split", [x, sizes], `${dims.length} parts need as many sizes`)
+  }
   return Graph.node(
     x.graph,
     "Split",
@@ -203,6 +221,7 @@ export const splitBy = (x: Value, axis: number, sizes: Value, dims: ReadonlyArra
 /** Rows of `x` by index along axis 0: [V, ...] and int64 [..indices] give [..indices, ...]. */
 export const gather = (x: Value, indices: Value): Value => {
   wants("Gather", "int64", indices)
+  if (x.shape.length === 0) Graph.fail(x.graph, "Gather", [x, indices], "a scalar has no rows")
   return one("Gather", [x, indices], x.dtype, [...indices.shape, ...x.shape.slice(1)], { axis: { int: 0 } })
 }
 
@@ -215,17 +234,40 @@ export const gatherElements = (x: Value, indices: Value): Value => {
   return one("GatherElements", [x, indices], x.dtype, indices.shape, { axis: { int: x.shape.length - 1 } })
 }
 
+const scatterAdd = (x: Value, indices: Value, updates: Value, axis: number): Value => {
+  wants("ScatterElements", "int64", indices)
+  const fits = (a: Shape, b: Shape) => a.length === b.length && a.every((d, i) => i === axis || d === b[i])
+  if (
+    !fits(x.shape, indices.shape) ||
+    !fits(updates.shape, indices.shape) ||
+    updates.shape[axis] !== indices.shape[axis]
+  ) {
+    Graph.fail(x.graph, "ScatterElements", [x, indices, updates], "indices and updates must be of one shape, as x is")
+  }
+  return one("ScatterElements", [x, indices, updates], x.dtype, x.shape, { axis: { int: axis }, reduction: "add" })
+}
+
 /** Adds `updates` [..., K] to `x` [..., V] at `indices` [..., K] of the last axis. */
 export const scatterAddElements = (x: Value, indices: Value, updates: Value): Value =>
-  one("ScatterElements", [x, indices, updates], x.dtype, x.shape, {
-    axis: { int: x.shape.length - 1 },
-    reduction: "add"
-  })
+  scatterAdd(x, indices, updates, x.shape.length - 1)
 
-/** Adds rows `updates` [N, ...] to `x` [V, ...] at int64 `indices` [N]. */
+/** The number of elements of a shape: a number, or a symbol that names the product. */
+export const product = (shape: Shape): Dim =>
+  shape.every((d) => typeof d === "number") ? shape.reduce<number>((a, b) => a * Number(b), 1) : shape.join("*")
+
+/**
+ * Adds rows `updates` [..indices, ...] to `x` [V, ...] at int64 `indices`. Where `indices` has several axes, the
+ * rows' own sizes are numbers.
+ *
+ * `ScatterND` would say it shorter, but ONNX Runtime adds its rows in parallel without a lock and loses some where an
+ * index occurs twice (https://github.com/microsoft/onnxruntime/issues/23396); `ScatterElements` adds in order.
+ */
 export const scatterAddRows = (x: Value, indices: Value, updates: Value): Value => {
-  const at = reshape(indices, [...indices.shape, 1])
-  return one("ScatterND", [x, at, updates], x.dtype, x.shape, { reduction: "add" })
+  const width = x.shape.slice(1)
+  const rows = product(indices.shape)
+  const column = reshape(reshape(indices, [rows]), [rows, ...width.map(() => 1)])
+  const flat = reshape(updates, [rows, ...width])
+  return scatterAdd(x, expandLike(column, flat), flat, 0)
 }
 
 /** What a matrix product may do on the way. */
@@ -254,6 +296,8 @@ export const matmul = (a: Value, b: Value, options: MatmulOptions = {}): Value =
 }
 
 const reduced = (op: string, x: Value, axes: ReadonlyArray<number>, keep: boolean): Value => {
+  // The runtime takes no axes to mean all of them.
+  if (axes.length === 0) return x
   wants(op, "float32", x)
   const at = axes.map((axis) => axisOf(op, x, axis))
   const shape = keep ? x.shape.map((d, i) => (at.includes(i) ? 1 : d)) : x.shape.filter((_, i) => !at.includes(i))
@@ -267,12 +311,10 @@ export const sum = (x: Value, axes: ReadonlyArray<number>, keep = false): Value 
 
 /** Sum of all elements, a scalar. */
 export const sumAll = (x: Value): Value =>
-  x.shape.length === 0
-    ? x
-    : sum(
-        x,
-        x.shape.map((_, i) => i)
-      )
+  sum(
+    x,
+    x.shape.map((_, i) => i)
+  )
 
 /** Largest element over axes. No gradient. */
 export const max = (x: Value, axes: ReadonlyArray<number>, keep = false): Value => reduced("ReduceMax", x, axes, keep)
@@ -297,7 +339,7 @@ export const silu = (x: Value): Value => mul(x, sigmoid(x))
 /** x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich 2019). */
 export const rmsNorm = (x: Value, weight: Value, epsilon: number): Value => {
   wants("RMSNorm", "float32", x, weight)
-  if (weight.shape.length !== 1 || weight.shape[0] !== x.shape.at(-1)) {
+  if (weight.shape.length !== 1 || typeof weight.shape[0] !== "number" || weight.shape[0] !== x.shape.at(-1)) {
     Graph.fail(x.graph, "RMSNorm", [x, weight], "the weight must be as wide as the last axis")
   }
   return Graph.node(
