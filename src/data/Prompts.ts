@@ -1,32 +1,38 @@
 /**
  * Prompts: the conversations that a run starts from, as a stream, out of any of the formats people have.
  *
- * - JSONL (`.gz` too) with `prompt` as text or messages, or `messages`, or hh-rlhf's `chosen` and `rejected`;
+ * - JSONL (`.gz` and `.zst` too) with `prompt` as text or messages, or `messages`, or hh-rlhf's `chosen` and `rejected`;
  *   `id` is kept, and `kind` (`harmful`, the default, or `benign`) says what the prompt is for;
+ * - JSON arrays, CSV and Parquet with the same names;
  * - plain text with one prompt a line.
  *
- * The format is found by looking at the rows, not at the name. A row that cannot be used is a failure in the stream.
+ * All but CSV is recognised by what is in the file, not by its name. A row that cannot be used is a failure in the
+ * stream.
  */
 import { Effect, Result, Schema, Stream } from "effect"
 import type { FileSystem } from "effect"
 import { Message } from "../Policy.ts"
-import { DataError, Reject } from "./DataError.ts"
+import * as Sample from "../Sample.ts"
+import * as Bytes from "./Bytes.ts"
+import { DataError } from "./DataError.ts"
+import type { Reject } from "./DataError.ts"
+import * as Files from "./Files.ts"
 import * as HhRlhf from "./HhRlhf.ts"
 import * as Jsonl from "./Jsonl.ts"
-import * as Sample from "../Sample.ts"
 import * as Lines from "./Lines.ts"
+import * as Rows from "./Rows.ts"
 
 /** What a file of prompts is made of. */
-export type Format = "jsonl" | "text"
+export type Format = Files.Format
 
 const isMessages = Schema.is(Schema.Array(Message))
 
 /** How many lines decide what format a file has. */
 const lookahead = 20
 
-/** The format of a file that begins with these lines; undefined when it is one that is not read. */
-export const detect = (file: string, lines: ReadonlyArray<string>): Format | undefined => {
-  if (/^\[\s*(\{.*)?$/.test(lines[0]?.trim() ?? "")) return undefined
+/** The format of a text file that begins with these lines. */
+export const detect = (file: string, lines: ReadonlyArray<string>): Format => {
+  if (/^\[\s*(\{.*)?$/.test(lines[0]?.trim() ?? "")) return "json"
   if (lines.some((line) => Result.isSuccess(Jsonl.parse(line)))) return "jsonl"
   if (/\.jsonl?(\.gz)?$/i.test(file)) return "jsonl"
   return "text"
@@ -79,15 +85,28 @@ const withRowId = (prompt: Sample.Prompt, id: unknown): Sample.Prompt =>
     ? new Sample.Prompt({ ...prompt, id: String(id) })
     : prompt
 
-const fromLine = (format: Format, { text }: Lines.Line): Result.Result<Sample.Prompt, string> =>
-  format === "text"
-    ? Result.map(fromText(text), (messages) => Sample.prompt(messages))
-    : Result.gen(function* () {
-        const row = yield* Jsonl.parse(text)
-        const kind = yield* rowKind(row)
-        const messages = yield* conversation(row)
-        return withRowId(Sample.prompt(messages, kind), row["id"])
-      })
+const fromRow = (row: Rows.Row): Result.Result<Sample.Prompt, string> =>
+  Result.gen(function* () {
+    const kind = yield* rowKind(row)
+    const messages = yield* conversation(row)
+    return withRowId(Sample.prompt(messages, kind), row["id"])
+  })
+
+/** The format of a file: Parquet and JSON arrays by their first bytes, CSV by its name, the rest by its lines. */
+const formatOf = Effect.fnUntraced(function* (file: string) {
+  const start = yield* Bytes.head(file, 4)
+  if (new TextDecoder().decode(start) === "PAR1") return "parquet"
+  yield* Lines.inspect(file)
+  if (Files.format(file) === "csv") return "csv"
+  const head = yield* Lines.read(file).pipe(Stream.take(lookahead), Stream.runCollect)
+  if (head.length === 0) {
+    return yield* new DataError({ file, message: `${file} has no text in it; it needs at least one prompt.` })
+  }
+  return detect(
+    file,
+    head.flatMap((line) => (Result.isSuccess(line) ? [line.success.text] : []))
+  )
+})
 
 /**
  * The prompts of a file in its order, at most `limit` of them; rows that cannot be used, and repetitions, are in their
@@ -99,33 +118,21 @@ export const read = (
 ): Stream.Stream<Result.Result<Sample.Prompt, Reject>, DataError, FileSystem.FileSystem> =>
   Stream.unwrap(
     Effect.gen(function* () {
-      const head = yield* Lines.read(file).pipe(Stream.take(lookahead), Stream.runCollect)
-      if (head.length === 0) {
-        return yield* new DataError({ file, message: `${file} has no text in it; it needs at least one prompt.` })
-      }
-      const format = detect(
-        file,
-        head.map(({ text }) => text)
-      )
-      if (format === undefined) {
-        return yield* new DataError({
-          file,
-          message: `${file} is one JSON array; write it as JSONL, one object a line with a "prompt".`
-        })
-      }
+      const format = yield* formatOf(file)
       const seen = new Map<string, number>()
-      const row = (line: Lines.Line): Result.Result<Sample.Prompt, Reject> =>
-        Result.gen(function* () {
-          const prompt = yield* fromLine(format, line)
-          const earlier = seen.get(prompt.id)
-          if (earlier !== undefined) return yield* Result.fail(`the same prompt (or id) as line ${earlier}`)
-          seen.set(prompt.id, line.line)
-          return prompt
-        }).pipe(Result.mapError((reason) => Reject.make({ file, line: line.line, reason })))
+      const prompt = (result: Result.Result<Rows.Entry, Reject>): Result.Result<Sample.Prompt, Reject> =>
+        Result.flatMap(result, ({ line, row }): Result.Result<Sample.Prompt, Reject> => {
+          const made = fromRow(row)
+          if (Result.isFailure(made)) return Rows.reject(file, line, made.failure)
+          const earlier = seen.get(made.success.id)
+          if (earlier !== undefined) return Rows.reject(file, line, `the same prompt (or id) as line ${earlier}`)
+          seen.set(made.success.id, line)
+          return Result.succeed(made.success)
+        })
       const limit = options.limit ?? Infinity
       let taken = 0
-      return Lines.read(file).pipe(
-        Stream.map(row),
+      return Files.read(file, format).pipe(
+        Stream.map(prompt),
         Stream.takeUntil((result) => Result.isSuccess(result) && ++taken >= limit)
       )
     })

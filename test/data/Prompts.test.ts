@@ -5,7 +5,7 @@ import * as HhRlhf from "../../src/data/HhRlhf.ts"
 import * as Prompts from "../../src/data/Prompts.ts"
 import type { Reject } from "../../src/data/DataError.ts"
 import * as Sample from "../../src/Sample.ts"
-import { gzipSync } from "node:zlib"
+import { gzipSync, zstdCompressSync } from "node:zlib"
 
 const write = Effect.fnUntraced(function* (name: string, content: string | Uint8Array) {
   const fs = yield* FileSystem.FileSystem
@@ -82,6 +82,23 @@ layer(NodeServices.layer)("Prompts", (it) => {
     })
   )
 
+  it.effect("reads JSON arrays, CSV and zstd", () =>
+    Effect.gen(function* () {
+      const json = yield* write("p.data", '[\n{"prompt":"a"},\n{"prompt":"b"}\n]')
+      assert.deepStrictEqual((yield* readAll(json)).map(show), [
+        ["harmful", "a"],
+        ["harmful", "b"]
+      ])
+      const csv = yield* write("p.csv", 'kind,prompt\nbenign,"a, b"\nodd,c\n')
+      assert.deepStrictEqual((yield* readAll(csv)).map(show), [
+        ["benign", "a, b"],
+        [3, "`kind` is neither harmful nor benign"]
+      ])
+      const zst = yield* write("p.jsonl.zst", zstdCompressSync('{"prompt":"a"}'))
+      assert.deepStrictEqual((yield* readAll(zst)).map(show), [["harmful", "a"]])
+    })
+  )
+
   it.effect("stops at the limit", () =>
     Effect.gen(function* () {
       const file = yield* write("p.txt", "a\nb\nc\n")
@@ -114,8 +131,7 @@ layer(NodeServices.layer)("Prompts", (it) => {
       assert.include(yield* message(yield* write("e.jsonl", "")), "is empty")
       assert.include(yield* message(yield* write("e.jsonl", "\n \n")), "has no text in it")
       assert.include(yield* message(yield* write("e.bin", new Uint8Array([1, 0, 2]))), "is not a text file")
-      assert.include(yield* message(yield* write("e.parquet", "PAR1....")), "is a Parquet file")
-      assert.include(yield* message(yield* write("e.json", '[\n{"prompt":"a"}\n]')), "is one JSON array")
+      assert.include(yield* message(yield* write("e.parquet", "PAR1....")), "cannot be read")
       const zipped = gzipSync('{"prompt":"a"}\n'.repeat(100))
       assert.include(yield* message(yield* write("e.jsonl.gz", zipped.subarray(0, 20))), "is damaged")
     })

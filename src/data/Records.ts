@@ -1,0 +1,106 @@
+/**
+ * Records: a file cut into records at the byte, whatever cuts the format has, with the line on which each begins.
+ *
+ * Bytes are cut before they are decoded: the characters that end a record are ASCII, which in UTF-8 is never part of
+ * another character. So a character torn between two chunks is whole again in its record, and bytes that are no UTF-8
+ * spoil one record and not the file.
+ */
+import { isUtf8 } from "node:buffer"
+import { Result, Stream } from "effect"
+import type { FileSystem } from "effect"
+import * as Bytes from "./Bytes.ts"
+import type { DataError, Reject } from "./DataError.ts"
+import * as Rows from "./Rows.ts"
+
+/** A record as text, with what ended it. */
+export interface Record {
+  /** The line on which it begins, from 1. */
+  readonly line: number
+  readonly text: string
+  /** Whether the byte that ends a record was there; false for what is left at the end of a file. */
+  readonly ended: boolean
+}
+
+/** Finds ends of records. It may keep a state from one call to the next, which go on where the last one stopped. */
+export interface Boundary {
+  /** The index after the byte that ends the record which goes on at `from`, or -1 when it goes on after the chunk. */
+  readonly next: (bytes: Uint8Array, from: number) => number
+}
+
+/** Records longer than this many bytes are rejected, so that a file without ends of lines does not fill the memory. */
+export const maxBytes = 64 * 2 ** 20
+
+const newline = 10
+
+const countLines = (bytes: Uint8Array): number => {
+  let count = 0
+  for (let i = bytes.indexOf(newline); i >= 0; i = bytes.indexOf(newline, i + 1)) count++
+  return count
+}
+
+/** Cuts chunks into records; holds the record that is not yet whole. */
+const splitter = (file: string, boundary: Boundary, limit: number) => {
+  let line = 1
+  let pieces: Array<Uint8Array> = []
+  let size = 0
+  let lines = 0
+
+  const add = (piece: Uint8Array) => {
+    size += piece.length
+    lines += countLines(piece)
+    if (size <= limit) pieces.push(piece)
+    else pieces = []
+  }
+
+  const finish = (ended: boolean): Result.Result<Record, Reject> => {
+    const start = line
+    const bytes = pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces)
+    const length = size
+    line += lines
+    pieces = []
+    size = 0
+    lines = 0
+    if (length > limit) return Rows.reject(file, start, `longer than ${limit} bytes`)
+    if (!isUtf8(bytes)) return Rows.reject(file, start, "not valid UTF-8")
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8")
+    return Result.succeed({ line: start, text: start === 1 ? text.replace(/^\uFEFF/, "") : text, ended })
+  }
+
+  return {
+    feed: (bytes: Uint8Array) => {
+      const out: Array<Result.Result<Record, Reject>> = []
+      let from = 0
+      while (from < bytes.length) {
+        const end = boundary.next(bytes, from)
+        if (end < 0) {
+          // A copy: Node may use the memory of a chunk again.
+          add(bytes.slice(from))
+          break
+        }
+        add(bytes.subarray(from, end))
+        out.push(finish(true))
+        from = end
+      }
+      return out
+    },
+    end: () => (size > 0 ? [finish(false)] : [])
+  }
+}
+
+/** The records of a file. */
+export const read = (
+  file: string,
+  boundary: () => Boundary,
+  options: { readonly maxBytes?: number | undefined } = {}
+): Stream.Stream<Result.Result<Record, Reject>, DataError, FileSystem.FileSystem> =>
+  Stream.suspend(() => {
+    const records = splitter(file, boundary(), options.maxBytes ?? maxBytes)
+    return Bytes.read(file).pipe(
+      Stream.map((bytes) => records.feed(bytes)),
+      Stream.concat(Stream.suspend(() => Stream.succeed(records.end()))),
+      Stream.flattenIterable
+    )
+  })
+
+/** Records that are lines. */
+export const lines = (): Boundary => ({ next: (bytes, from) => bytes.indexOf(newline, from) + 1 || -1 })
