@@ -1,0 +1,49 @@
+/**
+ * AnswerCache: answers kept by the content of their requests, so that nothing is paid for twice.
+ *
+ * The key is a hash of where, what and, where the answer is sampled, of which sample it is: two samples of one prompt
+ * are two answers. Failures are not kept, and a torn entry is a missing one, which is why this is a plain store and no
+ * `PersistedCache`.
+ */
+import { createHash } from "node:crypto"
+import { Context, Effect, Layer, Schema } from "effect"
+import type { FileSystem, Path, PlatformError } from "effect"
+import { KeyValueStore } from "effect/persistence"
+
+export class AnswerCache extends Context.Service<
+  AnswerCache,
+  {
+    readonly get: (key: string) => Effect.Effect<unknown>
+    readonly set: (key: string, answer: unknown) => Effect.Effect<void>
+  }
+>()("charter/providers/AnswerCache") {}
+
+/** The key of a request. */
+export const keyOf = (...content: ReadonlyArray<unknown>): string =>
+  createHash("sha256").update(JSON.stringify(content)).digest("hex")
+
+const parse = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
+
+/** Over the store in force. A store that fails is reported and does without: the answer itself is there. */
+export const layer: Layer.Layer<AnswerCache, never, KeyValueStore.KeyValueStore> = Layer.effect(
+  AnswerCache,
+  Effect.map(KeyValueStore.KeyValueStore, (store) => ({
+    get: (key) =>
+      store.get(key).pipe(
+        Effect.flatMap((text) => (text === undefined ? Effect.undefined : parse(text))),
+        Effect.catchTag("SchemaError", () => Effect.undefined),
+        Effect.catch((error) => Effect.as(Effect.logWarning(`no cache: ${error.message}`), undefined))
+      ),
+    set: (key, answer) =>
+      Effect.catch(store.set(key, JSON.stringify(answer)), (error) => Effect.logWarning(`no cache: ${error.message}`))
+  }))
+)
+
+/** In a folder, one file an answer. */
+export const layerFolder = (
+  folder: string
+): Layer.Layer<AnswerCache, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
+  Layer.provide(layer, KeyValueStore.layerFileSystem(folder))
+
+/** In memory, for as long as the layer lives. */
+export const layerMemory: Layer.Layer<AnswerCache> = Layer.provide(layer, KeyValueStore.layerMemory)

@@ -1,0 +1,152 @@
+/**
+ * Endpoint: JSON requests to one provider, with everything that has to happen around them.
+ *
+ * From the outside in: cache, budget, retry, circuit breaker, limits, time-out. A repeated request goes through the
+ * limits again and not through the budget, since a refused one costs nothing.
+ *
+ * {@link Usage}, {@link Budget} and {@link AnswerCache} are used where they are provided, around the call or to the
+ * layer.
+ *
+ * @internal
+ */
+import { Clock, Context, Duration, Effect, Option, Redacted, Schema } from "effect"
+import type { AiError } from "effect/ai"
+import { HttpClient, HttpClientRequest } from "effect/http"
+import * as AnswerCache from "./AnswerCache.ts"
+import * as Breaker from "./Breaker.ts"
+import * as Budget from "./Budget.ts"
+import * as Failure from "./Failure.ts"
+import * as Limits from "./Limits.ts"
+import * as Retry from "./Retry.ts"
+import type { Tokens } from "./Tokens.ts"
+import * as Usage from "./Usage.ts"
+
+/** How a provider is called. */
+export interface Options {
+  /** The longest time for one attempt; two minutes if not given. */
+  readonly timeout?: Duration.Input | undefined
+  readonly retry?: Retry.Options | undefined
+  readonly limits?: Limits.Options | undefined
+  readonly breaker?: Breaker.Options | undefined
+}
+
+export interface Server {
+  readonly module: string
+  /** With the version, such as `http://localhost:8000/v1`. */
+  readonly baseUrl: string
+  readonly model: string
+  readonly apiKey: Redacted.Redacted | undefined
+  readonly headers: (key: string) => Record<string, string>
+}
+
+export interface Call<A> {
+  readonly method: string
+  readonly path: string
+  readonly body: Record<string, unknown>
+  readonly schema: Schema.ConstraintCodec<A, unknown>
+  readonly tokens: (answer: A) => Tokens
+  readonly atMost: Tokens
+  /** Which sample it is; undefined where the same request has the same answer. */
+  readonly sample: string | undefined
+  readonly principle?: string | undefined
+}
+
+const parse = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
+
+/** Calls one provider. */
+export type Post = <A>(call: Call<A>) => Effect.Effect<A, AiError.AiError>
+
+export const make = Effect.fnUntraced(function* (server: Server, options: Options) {
+  const client = yield* HttpClient.HttpClient
+  const around = yield* Effect.context<never>()
+  const timeout = Duration.fromInputUnsafe(options.timeout ?? "2 minutes")
+  const wait = yield* Limits.make(options.limits ?? {})
+  const protect = yield* Breaker.make(options.breaker)
+  const retry = Retry.retry(options.retry)
+  const { model, module, apiKey } = server
+  const baseUrl = server.baseUrl.replace(/\/+$/, "")
+
+  /** A service around the call, or else around the layer. */
+  const optional = <I, S>(key: Context.Key<I, S>) =>
+    Effect.map(Effect.context<never>(), (now) =>
+      Option.getOrUndefined(Option.orElse(Context.getOption(now, key), () => Context.getOption(around, key)))
+    )
+
+  const send = Effect.fnUntraced(function* (place: Failure.Place, body: Record<string, unknown>) {
+    const request = HttpClientRequest.post(place.url).pipe(
+      HttpClientRequest.setHeaders(server.headers(apiKey === undefined ? "" : Redacted.value(apiKey).trim())),
+      HttpClientRequest.bodyJsonUnsafe(body)
+    )
+    const lost = (what: string) => () => Failure.noAnswer(place, what)
+    const answer = yield* client.execute(request).pipe(
+      // A trace id is ours, not the provider's.
+      Effect.provideService(HttpClient.TracerPropagationEnabled, false),
+      Effect.mapError(
+        lost("the server cannot be reached or the request cannot be sent; check the base URL and the key")
+      )
+    )
+    const text = Failure.scrub(
+      yield* Effect.mapError(answer.text, lost("the connection ended within the answer")),
+      apiKey
+    )
+    if (answer.status < 200 || answer.status > 299) {
+      const now = yield* Clock.currentTimeMillis
+      return yield* Failure.fromStatus(place, answer.status, answer.headers, text, now)
+    }
+    return yield* Effect.mapError(parse(text), () => Failure.notJson(place, text))
+  })
+
+  const attempt = (place: Failure.Place, body: Record<string, unknown>, atMost: Tokens) =>
+    Effect.andThen(
+      wait(baseUrl, atMost),
+      Effect.timeoutOrElse(send(place, body), {
+        duration: timeout,
+        orElse: () => Effect.fail(Failure.timedOut(place, timeout))
+      })
+    )
+
+  /** An answer that was asked for now. */
+  const ask = Effect.fnUntraced(function* <A>(place: Failure.Place, call: Call<A>, label: Usage.Label) {
+    const budget = yield* optional(Budget.Budget)
+    const usage = yield* optional(Usage.Usage)
+    const reservation =
+      budget === undefined
+        ? undefined
+        : yield* Effect.mapError(budget.reserve(call.atMost), (error) => Budget.toAiError(module, call.method, error))
+    let taken: Tokens = { input: 0, output: 0 }
+    const asked = protect(place, attempt(place, call.body, call.atMost)).pipe(
+      retry,
+      Effect.flatMap((json) =>
+        Schema.decodeUnknownEffect(call.schema)(json).pipe(
+          Effect.mapError((error) => Failure.unexpected(place, error.message)),
+          Effect.map((answer) => ({ json, answer }))
+        )
+      ),
+      Effect.tap(({ answer }) => Effect.sync(() => (taken = call.tokens(answer)))),
+      Effect.onError(() => usage?.record(label, { _tag: "Failed" }) ?? Effect.void),
+      Effect.ensuring(Effect.suspend(() => reservation?.settle(taken) ?? Effect.void))
+    )
+    const answered = yield* asked
+    if (usage !== undefined) yield* usage.record(label, { _tag: "Answered", tokens: taken })
+    return answered
+  })
+
+  const post: Post = Effect.fnUntraced(function* <A>(call: Call<A>): Effect.fn.Return<A, AiError.AiError> {
+    const place = { module, method: call.method, url: `${baseUrl}${call.path}`, model }
+    const label = yield* Usage.labelOf(model, call.principle)
+    const cache = yield* optional(AnswerCache.AnswerCache)
+    if (cache === undefined) return (yield* ask(place, call, label)).answer
+
+    const key = AnswerCache.keyOf(place.url, call.body, call.sample)
+    const kept = Schema.decodeUnknownOption(call.schema)(yield* cache.get(key))
+    if (Option.isSome(kept)) {
+      const usage = yield* optional(Usage.Usage)
+      if (usage !== undefined) yield* usage.record(label, { _tag: "Cached" })
+      return kept.value
+    }
+    const { json, answer } = yield* ask(place, call, label)
+    yield* cache.set(key, json)
+    return answer
+  })
+  return post
+})

@@ -1,0 +1,39 @@
+/**
+ * Written: a text from a server as the parts that `effect/ai` expects.
+ *
+ * @internal
+ */
+import type { Response } from "effect/ai"
+import type { Tokens } from "./Tokens.ts"
+
+/** A text with what the server says about it. */
+export interface Written {
+  readonly text: string
+  readonly model: string
+  readonly finish: Response.FinishReason
+  readonly tokens: Tokens
+}
+
+const finish = ({ finish, tokens }: Written): Response.FinishPartEncoded => ({
+  type: "finish",
+  reason: finish,
+  usage: {
+    inputTokens: { total: tokens.input, uncached: undefined, cacheRead: undefined, cacheWrite: undefined },
+    outputTokens: { total: tokens.output, text: undefined, reasoning: undefined }
+  }
+})
+
+export const parts = (written: Written): Array<Response.PartEncoded> => [
+  { type: "response-metadata", modelId: written.model },
+  { type: "text", text: written.text },
+  finish(written)
+]
+
+/** The stages read whole texts, so a stream has one piece. */
+export const streamParts = (written: Written): Array<Response.StreamPartEncoded> => [
+  { type: "response-metadata", modelId: written.model },
+  { type: "text-start", id: "0" },
+  { type: "text-delta", id: "0", delta: written.text },
+  { type: "text-end", id: "0" },
+  finish(written)
+]

@@ -1,0 +1,171 @@
+/**
+ * OpenAiClient: the completions and chat endpoints of OpenAI, vLLM, llama.cpp, Ollama and their like.
+ *
+ * A literal text is continued (`/completions`), turns are answered (`/chat/completions`). Temperatures, seeds and stop
+ * texts are those of `Sampling`.
+ *
+ * @example
+ * OpenAiLanguageModel.layer.pipe(
+ *   Layer.provide(OpenAiClient.layer({ baseUrl: "http://localhost:8000/v1", model: "Qwen/Qwen3-8B" })),
+ *   Layer.provide(FetchHttpClient.layer)
+ * )
+ */
+import { Config, Context, Effect, Layer, Option } from "effect"
+import type { Redacted } from "effect"
+import type { AiError } from "effect/ai"
+import type { HttpClient } from "effect/http"
+import type { ModelContext } from "../../Policy.ts"
+import * as Endpoint from "../http/Endpoint.ts"
+import * as Messages from "../http/Messages.ts"
+import * as Tokens from "../http/Tokens.ts"
+import * as OpenAiAnswer from "./OpenAiAnswer.ts"
+
+export interface Request {
+  /** What it is called for: a method of the model, named by its errors. */
+  readonly method: string
+  readonly context: ModelContext
+  /** What a server is told that continues no turn, in place of the context's `prefix`. */
+  readonly instruction?: string | undefined
+  readonly maxTokens: number
+  readonly temperature: number
+  readonly seed: number
+  readonly stop: ReadonlyArray<string>
+  /** How many of the likeliest tokens are listed at each place. */
+  readonly logprobs?: number | undefined
+  /** The context itself comes back before what is generated: literal texts only. */
+  readonly echo?: boolean | undefined
+  /** Which sample it is; undefined where the same request has the same answer. */
+  readonly sample: string | undefined
+  readonly principle?: string | undefined
+}
+
+export class OpenAiClient extends Context.Service<
+  OpenAiClient,
+  {
+    readonly model: string
+    /** Whether the first words of an answer can be given. */
+    readonly continues: boolean
+    readonly ask: (request: Request) => Effect.Effect<OpenAiAnswer.Answer, AiError.AiError>
+  }
+>()("charter/providers/OpenAiClient") {}
+
+/** What a server of this kind can do, where they differ. */
+export interface Abilities {
+  /**
+   * `continue`: the first words of an answer are given as an unfinished turn of the assistant (vLLM, llama.cpp);
+   * `instruct`, the default: they are asked for.
+   */
+  readonly prefix?: "continue" | "instruct" | undefined
+  /** How many stop texts a request may have; the answer is cut at all of them in any case. 4 if not given. */
+  readonly stops?: number | undefined
+  /** Fields for every request, such as `{ reasoning_effort: "minimal" }`. They replace ours; undefined removes one. */
+  readonly extra?: Readonly<Record<string, unknown>> | undefined
+}
+
+export interface Options extends Endpoint.Options, Abilities {
+  /** Such as `http://localhost:11434/v1`; OpenAI's if not given. */
+  readonly baseUrl?: string | undefined
+  readonly model: string
+  readonly apiKey?: Redacted.Redacted | undefined
+}
+
+const turns = ({ context, instruction }: Request, how: Abilities["prefix"]) => {
+  if (typeof context === "string") return {}
+  const { messages, prefix } = context
+  if (prefix !== undefined && how === "continue") {
+    const messagesWithPrefix = [...messages, { role: "assistant", content: prefix }]
+    return { messages: messagesWithPrefix, continue_final_message: true, add_generation_prompt: false }
+  }
+  const told = instruction ?? (prefix === undefined ? undefined : `Begin your answer with: ${prefix}`)
+  return { messages: told === undefined ? messages : Messages.instruct(messages, told) }
+}
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const { model } = options
+  const post = yield* Endpoint.make(
+    {
+      module: "OpenAiClient",
+      baseUrl: options.baseUrl ?? "https://api.openai.com/v1",
+      model,
+      apiKey: options.apiKey,
+      headers: (key): Record<string, string> => (key === "" ? {} : { authorization: `Bearer ${key}` })
+    },
+    options
+  )
+
+  const ask = (request: Request): Effect.Effect<OpenAiAnswer.Answer, AiError.AiError> => {
+    const { context, logprobs, method, sample, principle } = request
+    const stop = request.stop.slice(0, options.stops ?? 4)
+    const common = {
+      model,
+      max_tokens: request.maxTokens,
+      temperature: request.temperature,
+      seed: request.seed,
+      ...(stop.length === 0 ? {} : { stop })
+    }
+    const read = (answer: Parameters<typeof OpenAiAnswer.read>[0]) => {
+      const found = OpenAiAnswer.read(answer, model)
+      return { ...found, text: Messages.cut(found.text, request.stop) }
+    }
+    const call = (path: string, body: Record<string, unknown>) => ({
+      method,
+      path,
+      body,
+      tokens: (answer: Parameters<typeof OpenAiAnswer.read>[0]) => OpenAiAnswer.read(answer, model).tokens,
+      atMost: { input: Tokens.estimate(JSON.stringify(context)), output: request.maxTokens },
+      sample,
+      principle
+    })
+    if (typeof context === "string") {
+      const body = {
+        ...common,
+        prompt: context,
+        ...(logprobs === undefined ? {} : { logprobs }),
+        ...(request.echo === true ? { echo: true } : {}),
+        ...options.extra
+      }
+      return Effect.map(post({ ...call("/completions", body), schema: OpenAiAnswer.Completion }), read)
+    }
+    const body = {
+      ...common,
+      ...turns(request, options.prefix),
+      ...(logprobs === undefined ? {} : { logprobs: true, top_logprobs: logprobs }),
+      ...options.extra
+    }
+    return Effect.map(post({ ...call("/chat/completions", body), schema: OpenAiAnswer.Chat }), read)
+  }
+
+  return { model, ask, continues: options.prefix === "continue" }
+})
+
+/** A client with the settings given. */
+export const layer = (options: Options): Layer.Layer<OpenAiClient, never, HttpClient.HttpClient> =>
+  Layer.effect(OpenAiClient, make(options))
+
+export interface ConfigOptions extends Endpoint.Options, Abilities {
+  /** `OPENAI_API_KEY` if not given, and none where that is not set: servers of one's own need none. */
+  readonly apiKey?: Config.Config<Redacted.Redacted> | undefined
+  /** `OPENAI_BASE_URL` if not given, and OpenAI's where that is not set. */
+  readonly baseUrl?: Config.Config<string> | undefined
+  /** `OPENAI_MODEL` if not given. */
+  readonly model?: Config.Config<string> | undefined
+}
+
+/** A client with key, base URL and model from the configuration, which is the environment unless set otherwise. */
+export const layerConfig = (
+  options: ConfigOptions = {}
+): Layer.Layer<OpenAiClient, Config.ConfigError, HttpClient.HttpClient> =>
+  Layer.effect(
+    OpenAiClient,
+    Effect.gen(function* () {
+      const apiKey = yield* Config.option(options.apiKey ?? Config.Redacted("OPENAI_API_KEY"))
+      const baseUrl = yield* Config.option(options.baseUrl ?? Config.String("OPENAI_BASE_URL"))
+      const model = yield* options.model ?? Config.String("OPENAI_MODEL")
+      return yield* make({
+        ...options,
+        apiKey: Option.getOrUndefined(apiKey),
+        baseUrl: Option.getOrUndefined(baseUrl),
+        model
+      })
+    })
+  )

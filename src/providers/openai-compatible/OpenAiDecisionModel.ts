@@ -1,0 +1,178 @@
+/**
+ * OpenAiDecisionModel: `effect/ai`'s DecisionModel over a server that speaks OpenAI's protocol.
+ *
+ * There are three ways, and the one that was chosen is the one that is used: a server that cannot do it is a failure
+ * that says so, never another kind of label.
+ *
+ * - `logprobs` (the default): the probabilities of the options where the model begins to choose.
+ * - `echo`: the log-probabilities of the whole options after a literal context, as a local model gives them.
+ * - `{ votes: k }`: the shares of k samples, for servers without log-probabilities.
+ */
+import { Effect, Layer } from "effect"
+import type { Context } from "effect"
+import { DecisionModel, Model } from "effect/ai"
+import * as Sampling from "../../Sampling.ts"
+import * as Choice from "../http/Choice.ts"
+import * as Draw from "../http/Draw.ts"
+import { unsupported, unusable } from "../http/Failure.ts"
+import * as Judge from "../http/Judge.ts"
+import * as Tokens from "../http/Tokens.ts"
+import type { Answer, Position } from "./OpenAiAnswer.ts"
+import { OpenAiClient } from "./OpenAiClient.ts"
+
+export type Method = "logprobs" | "echo" | { readonly votes: number }
+
+export interface Options {
+  readonly method?: Method | undefined
+  /** How many of the likeliest tokens the server is asked for; 20 if not given, which is OpenAI's limit. */
+  readonly topLogprobs?: number | undefined
+  /** How long an answer to be read may get, for votes; 16 tokens if not given. */
+  readonly maxTokens?: number | undefined
+}
+
+const module = "OpenAiDecisionModel"
+
+const others = "use a server that gives them, or choose `method: { votes: 8 }`"
+
+/**
+ * The probabilities of the options, normalised over them: tokens that begin the same one, with and without a space
+ * before, are summed. An option that is not among the listed tokens has probability 0.
+ */
+export const probabilities = (choice: Choice.Choice, { top }: Position): ReadonlyArray<number> | undefined => {
+  const mass = choice.options.map(() => 0)
+  for (const [token, logprob] of top) {
+    const option = Choice.ofToken(choice, token)
+    if (typeof option === "number") mass[option]! += Math.exp(logprob)
+  }
+  const total = mass.reduce((sum, x) => sum + x, 0)
+  return total === 0 ? undefined : mass.map((x) => x / total)
+}
+
+/** The summed log-probability (nats) of the option at the end of an echoed prompt. */
+const echoed = (option: string, { positions, tokens }: Answer): number | undefined => {
+  let text = ""
+  let sum = 0
+  // What was generated after the prompt is left out.
+  for (const { token, logprob } of positions!.slice(0, positions!.length - (tokens.output || 1)).reverse()) {
+    if (text.length >= option.length) break
+    if (logprob === undefined) return undefined
+    text = token + text
+    sum += logprob
+  }
+  // The token before the option may have the option's first space in it.
+  return text.trimStart().endsWith(option.trimStart()) && text.length >= option.trimStart().length ? sum : undefined
+}
+
+/** The service over a client. */
+export const make = Effect.fnUntraced(function* (options: Options = {}) {
+  const client = yield* OpenAiClient
+  const method = options.method ?? "logprobs"
+
+  const byLogprobs = Effect.fnUntraced(function* ({ context, choice, principle }: Judge.Question) {
+    const literal = typeof context === "string"
+    const begun = literal || (context.prefix !== undefined && client.continues)
+    const given = literal
+      ? `${context}${choice.before}`
+      : begun
+        ? { ...context, prefix: `${context.prefix}${choice.before}` }
+        : context
+    const answer = yield* client.ask({
+      method: "decide",
+      context: given,
+      instruction: Judge.instruction(choice),
+      // A turn of its own may begin with a bracket.
+      maxTokens: begun ? 1 : 4,
+      temperature: 0,
+      seed: 0,
+      stop: [],
+      logprobs: options.topLogprobs ?? 20,
+      sample: undefined,
+      principle
+    })
+    if (answer.positions === undefined || answer.positions.length === 0) {
+      const description = `the server gives no log-probabilities for "${client.model}": ${others}`
+      return yield* unsupported(module, "decide", description)
+    }
+    const place = answer.positions.find(({ token }) => Choice.ofToken(choice, token) !== "nothing")
+    const found = place === undefined ? undefined : probabilities(choice, place)
+    if (found === undefined) {
+      const description = `no option is among the likeliest tokens; the model wrote ${JSON.stringify(answer.text)}`
+      return yield* unusable(module, "decide", description)
+    }
+    const { text, model, tokens } = answer
+    return { probabilities: found, method: "logprobs", texts: [text], model, tokens } satisfies Judge.Verdict
+  })
+
+  const byEcho = Effect.fnUntraced(function* ({ context, choice, principle }: Judge.Question) {
+    if (typeof context !== "string") {
+      return yield* unsupported(module, "decide", "`echo` needs a literal transcript: use Transcript.humanAssistant")
+    }
+    const answers = yield* Effect.forEach(
+      choice.options,
+      (option) =>
+        client.ask({
+          method: "decide",
+          context: `${context}${option}`,
+          maxTokens: 1,
+          temperature: 0,
+          seed: 0,
+          stop: [],
+          logprobs: 1,
+          echo: true,
+          sample: undefined,
+          principle
+        }),
+      { concurrency: "unbounded" }
+    )
+    const logprobs = answers.map((answer, i) =>
+      answer.positions === undefined ? undefined : echoed(choice.options[i]!, answer)
+    )
+    if (!logprobs.every((logprob) => logprob !== undefined)) {
+      const description = `the server does not echo log-probabilities of the prompt: ${others}`
+      return yield* unsupported(module, "decide", description)
+    }
+    const max = Math.max(...logprobs)
+    const mass = logprobs.map((logprob) => Math.exp(logprob - max))
+    const total = mass.reduce((sum, x) => sum + x, 0)
+    return {
+      probabilities: mass.map((x) => x / total),
+      method: "echo",
+      texts: [],
+      model: answers[0]!.model,
+      tokens: answers.map(({ tokens }) => tokens).reduce(Tokens.add, Tokens.zero)
+    } satisfies Judge.Verdict
+  })
+
+  const byVotes = Effect.fnUntraced(function* (question: Judge.Question, k: number) {
+    const sampling = yield* Sampling.Sampling
+    return yield* Judge.vote(module, question, k, (vote) =>
+      client.ask({
+        method: "decide",
+        context: question.context,
+        instruction: Judge.instruction(question.choice),
+        maxTokens: options.maxTokens ?? 16,
+        temperature: sampling.temperature,
+        stop: sampling.stop,
+        principle: question.principle,
+        ...Draw.make(sampling, vote)
+      })
+    )
+  })
+
+  return yield* Judge.make(module, (question) => {
+    if (method === "logprobs") return byLogprobs(question)
+    return method === "echo" ? byEcho(question) : byVotes(question, method.votes)
+  })
+})
+
+/** The judge over the client in force, with its name. */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<DecisionModel.DecisionModel | Model.ModelName, never, OpenAiClient> =>
+  Layer.merge(
+    Layer.effect(DecisionModel.DecisionModel, make(options)),
+    Layer.effect(
+      Model.ModelName,
+      Effect.map(OpenAiClient, ({ model }: Context.Service.Shape<typeof OpenAiClient>) => model)
+    )
+  )

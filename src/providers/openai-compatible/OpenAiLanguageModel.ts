@@ -1,0 +1,44 @@
+/**
+ * OpenAiLanguageModel: `effect/ai`'s LanguageModel over a server that speaks OpenAI's protocol.
+ */
+import { Effect, Layer, Stream } from "effect"
+import { LanguageModel, Model } from "effect/ai"
+import * as Sampling from "../../Sampling.ts"
+import * as Draw from "../http/Draw.ts"
+import * as Messages from "../http/Messages.ts"
+import * as Written from "../http/Written.ts"
+import { OpenAiClient } from "./OpenAiClient.ts"
+
+/** The service over a client. */
+export const make: Effect.Effect<LanguageModel.LanguageModel, never, OpenAiClient> = Effect.gen(function* () {
+  const client = yield* OpenAiClient
+
+  const generate = Effect.fnUntraced(function* (options: LanguageModel.ProviderOptions) {
+    const context = yield* Messages.contextOf("OpenAiLanguageModel", options)
+    const sampling = yield* Sampling.Sampling
+    const { maxTokens, temperature, stop } = sampling
+    return yield* client.ask({
+      method: "generateText",
+      context,
+      maxTokens,
+      temperature,
+      stop,
+      ...Draw.make(sampling)
+    })
+  })
+
+  return yield* LanguageModel.make({
+    generateText: (options) => Effect.map(generate(options), Written.parts),
+    streamText: (options) =>
+      Stream.unwrap(Effect.map(generate(options), (written) => Stream.fromIterable(Written.streamParts(written))))
+  })
+})
+
+/** The language model over the client in force, with its name. */
+export const layer: Layer.Layer<LanguageModel.LanguageModel | Model.ModelName, never, OpenAiClient> = Layer.merge(
+  Layer.effect(LanguageModel.LanguageModel, make),
+  Layer.effect(
+    Model.ModelName,
+    Effect.map(OpenAiClient, ({ model }) => model)
+  )
+)
