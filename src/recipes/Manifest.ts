@@ -42,7 +42,9 @@ export const differences = (before: Manifest, now: Manifest): ReadonlyArray<stri
   const parts: ReadonlyArray<readonly [differs: boolean, words: string]> = [
     [
       before.model.fingerprint !== now.model.fingerprint,
-      `the model is ${before.model.name} there and ${now.model.name} now${before.model.name === now.model.name ? ", with other weights" : ""}`
+      before.model.name === now.model.name
+        ? `the model ${now.model.name} has other weights than there`
+        : `the model is ${before.model.name} there and ${now.model.name} now`
     ],
     [
       before.constitution.hash !== now.constitution.hash,
