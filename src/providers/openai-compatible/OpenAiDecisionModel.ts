@@ -9,7 +9,6 @@
  * - `{ votes: k }`: the shares of k samples, for servers without log-probabilities.
  */
 import { Effect, Layer } from "effect"
-import type { Context } from "effect"
 import { DecisionModel, Model } from "effect/ai"
 import * as Sampling from "../../Sampling.ts"
 import * as Choice from "../http/Choice.ts"
@@ -173,6 +172,6 @@ export const layer = (
     Layer.effect(DecisionModel.DecisionModel, make(options)),
     Layer.effect(
       Model.ModelName,
-      Effect.map(OpenAiClient, ({ model }: Context.Service.Shape<typeof OpenAiClient>) => model)
+      Effect.map(OpenAiClient, ({ model }) => model)
     )
   )

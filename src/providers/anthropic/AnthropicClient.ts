@@ -1,0 +1,155 @@
+/**
+ * AnthropicClient: Anthropic's messages endpoint.
+ *
+ * It answers turns and continues no text, and recent models take no first words of an answer either: a literal
+ * transcript is given with the request to continue it, first words are asked for.
+ *
+ * @example
+ * AnthropicLanguageModel.layer.pipe(
+ *   Layer.provide(AnthropicClient.layerConfig()),
+ *   Layer.provide(FetchHttpClient.layer)
+ * )
+ */
+import { Config, Context, Effect, Layer, Option, Schema } from "effect"
+import type { Redacted } from "effect"
+import type { AiError, Response } from "effect/ai"
+import type { HttpClient } from "effect/http"
+import type { Message, ModelContext } from "../../Policy.ts"
+import * as Endpoint from "../http/Endpoint.ts"
+import * as Messages from "../http/Messages.ts"
+import * as Tokens from "../http/Tokens.ts"
+import type { Written } from "../http/Written.ts"
+
+export interface Request {
+  /** What it is called for: a method of the model, named by its errors. */
+  readonly method: string
+  readonly context: ModelContext
+  /** What the model is told at the end, in place of the context's `prefix`. */
+  readonly instruction?: string | undefined
+  readonly maxTokens: number
+  readonly temperature: number
+  readonly stop: ReadonlyArray<string>
+  /** Which sample it is; undefined where the same request has the same answer. */
+  readonly sample: string | undefined
+  readonly principle?: string | undefined
+}
+
+export class AnthropicClient extends Context.Service<
+  AnthropicClient,
+  {
+    readonly model: string
+    readonly ask: (request: Request) => Effect.Effect<Written, AiError.AiError>
+  }
+>()("charter/providers/AnthropicClient") {}
+
+export interface Options extends Endpoint.Options {
+  /** `https://api.anthropic.com/v1` if not given. */
+  readonly baseUrl?: string | undefined
+  readonly model: string
+  readonly apiKey?: Redacted.Redacted | undefined
+  /** Fields for every request. They replace ours; undefined removes one. */
+  readonly extra?: Readonly<Record<string, unknown>> | undefined
+}
+
+const Answer = Schema.Struct({
+  model: Schema.optional(Schema.String),
+  content: Schema.Array(Schema.Struct({ type: Schema.String, text: Schema.optional(Schema.String) })),
+  stop_reason: Schema.optional(Schema.NullOr(Schema.String)),
+  usage: Schema.Struct({ input_tokens: Schema.Finite, output_tokens: Schema.Finite })
+})
+type Answer = typeof Answer.Type
+
+const tokens = ({ usage }: Answer): Tokens.Tokens => ({ input: usage.input_tokens, output: usage.output_tokens })
+
+const finish = (reason: string | null | undefined): Response.FinishReason => {
+  if (reason === "max_tokens") return "length"
+  return reason === "refusal" ? "content-filter" : "stop"
+}
+
+const continuing = "Continue the text of the user exactly where it ends. Write only what comes next, nothing else."
+
+/** The turns, with the system's apart as this endpoint wants them. */
+const turns = ({ context, instruction }: Request) => {
+  if (typeof context === "string") {
+    const system = instruction === undefined ? continuing : instruction
+    return { system, messages: [{ role: "user", content: context }] }
+  }
+  const { prefix } = context
+  const told = instruction ?? (prefix === undefined ? undefined : `Begin your answer with: ${prefix}`)
+  const all = told === undefined ? context.messages : Messages.instruct(context.messages, told)
+  const system = all.filter(({ role }) => role === "system").map(({ content }: Message) => content)
+  const messages = all.filter(({ role }) => role !== "system")
+  return { ...(system.length === 0 ? {} : { system: system.join("\n\n") }), messages }
+}
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const { model } = options
+  const post = yield* Endpoint.make(
+    {
+      module: "AnthropicClient",
+      baseUrl: options.baseUrl ?? "https://api.anthropic.com/v1",
+      model,
+      apiKey: options.apiKey,
+      headers: (key) => ({ "x-api-key": key, "anthropic-version": "2023-06-01" })
+    },
+    options
+  )
+
+  const ask = (request: Request): Effect.Effect<Written, AiError.AiError> => {
+    // The endpoint refuses stop texts of space alone.
+    const stop = request.stop.filter((text) => text.trim() !== "")
+    const body = {
+      model,
+      ...turns(request),
+      max_tokens: request.maxTokens,
+      temperature: request.temperature,
+      ...(stop.length === 0 ? {} : { stop_sequences: stop }),
+      ...options.extra
+    }
+    const call = {
+      method: request.method,
+      path: "/messages",
+      body,
+      schema: Answer,
+      tokens,
+      atMost: { input: Tokens.estimate(JSON.stringify(request.context)), output: request.maxTokens },
+      sample: request.sample,
+      principle: request.principle
+    }
+    return Effect.map(post(call), (answer) => ({
+      text: Messages.cut(answer.content.map(({ text }) => text ?? "").join(""), request.stop),
+      model: answer.model ?? model,
+      finish: finish(answer.stop_reason),
+      tokens: tokens(answer)
+    }))
+  }
+
+  return { model, ask }
+})
+
+/** A client with the settings given. */
+export const layer = (options: Options): Layer.Layer<AnthropicClient, never, HttpClient.HttpClient> =>
+  Layer.effect(AnthropicClient, make(options))
+
+export interface ConfigOptions extends Omit<Options, "apiKey" | "baseUrl" | "model"> {
+  /** `ANTHROPIC_API_KEY` if not given. */
+  readonly apiKey?: Config.Config<Redacted.Redacted> | undefined
+  /** `ANTHROPIC_BASE_URL` if not given, and Anthropic's where that is not set. */
+  readonly baseUrl?: Config.Config<string> | undefined
+  /** `ANTHROPIC_MODEL` if not given. */
+  readonly model?: Config.Config<string> | undefined
+}
+
+/** A client with key, base URL and model from the configuration, which is the environment unless set otherwise. */
+export const layerConfig = (
+  options: ConfigOptions = {}
+): Layer.Layer<AnthropicClient, Config.ConfigError, HttpClient.HttpClient> =>
+  Layer.effect(
+    AnthropicClient,
+    Effect.gen(function* () {
+      const apiKey = yield* options.apiKey ?? Config.Redacted("ANTHROPIC_API_KEY")
+      const baseUrl = yield* Config.option(options.baseUrl ?? Config.String("ANTHROPIC_BASE_URL"))
+      const model = yield* options.model ?? Config.String("ANTHROPIC_MODEL")
+      return yield* make({ ...options, apiKey, baseUrl: Option.getOrUndefined(baseUrl), model })
+    })
+  )
