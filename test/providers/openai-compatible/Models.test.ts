@@ -1,0 +1,204 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Schema, Stream } from "effect"
+import { Decision, DecisionModel } from "effect/ai"
+import type { AiError } from "effect/ai"
+import { FetchHttpClient } from "effect/http"
+import { Preference, Response, Sample, Sampling, Transcript } from "../../../src/index.ts"
+import {
+  OpenAiClient,
+  OpenAiDecisionModel,
+  OpenAiLanguageModel
+} from "../../../src/providers/openai-compatible/index.ts"
+import * as FakeServer from "../http/FakeServer.ts"
+import { constitution, prompt } from "../../stages/Fixture.ts"
+
+const usage = { prompt_tokens: 10, completion_tokens: 4 }
+const completion = (text: string, logprobs: unknown = null) => ({
+  model: "fake-1",
+  choices: [{ text, finish_reason: "stop", logprobs }],
+  usage
+})
+const chat = (content: string, logprobs: unknown = null) => ({
+  model: "fake-1",
+  choices: [{ message: { content }, finish_reason: "length", logprobs }],
+  usage
+})
+
+/** The same distribution in the shape of each endpoint: A with and without a space, B, and something else. */
+const top = { A: Math.log(0.5), " A": Math.log(0.1), B: Math.log(0.2), The: Math.log(0.15) }
+const listed = Object.entries(top).map(([token, logprob]) => ({ token, logprob }))
+const inCompletion = { tokens: ["A"], token_logprobs: [top.A], top_logprobs: [top] }
+const inChat = {
+  content: [
+    { token: "(", logprob: -0.1, top_logprobs: [{ token: "(", logprob: -0.1 }] },
+    { token: "A", logprob: top.A, top_logprobs: listed }
+  ]
+}
+
+const answering: FakeServer.Answer = (response, asked, n) => {
+  const wantsLogprobs = asked.body.logprobs !== undefined
+  const literal = asked.path.endsWith("/v1/completions")
+  const body = literal
+    ? completion(wantsLogprobs ? "A" : ` Answer ${n}.\n\nHuman: more`, wantsLogprobs ? inCompletion : null)
+    : chat(wantsLogprobs ? "(A)" : `Answer ${n}.`, wantsLogprobs ? inChat : null)
+  FakeServer.json(body)(response, asked, n)
+}
+
+const models = (baseUrl: string, method?: OpenAiDecisionModel.Method, abilities: OpenAiClient.Abilities = {}) =>
+  Layer.merge(OpenAiLanguageModel.layer, OpenAiDecisionModel.layer({ method })).pipe(
+    Layer.provide(OpenAiClient.layer({ baseUrl, model: "fake", retry: { times: 0 }, ...abilities })),
+    Layer.provide(FetchHttpClient.layer)
+  )
+
+const definition = Decision.make({
+  input: Schema.String,
+  decisions: { choice: Decision.classify({ instructions: "Which?", criteria: { A: "one", B: "two" } }) }
+})
+
+const sampling = (context: Sampling.Sampling["context"]): Sampling.Sampling => ({
+  id: "p/0/1/preference/1",
+  seed: 1,
+  maxTokens: 64,
+  temperature: 1,
+  stop: [],
+  options: [" (A)", " (B)"],
+  ...(context === undefined ? {} : { context })
+})
+const literal = sampling("Which? The answer is:")
+const turns = sampling({ messages: [{ role: "user", content: "Which?" }], prefix: "The answer is:" })
+
+const decide = (
+  url: string,
+  asked: Sampling.Sampling,
+  ...how: [OpenAiDecisionModel.Method?, OpenAiClient.Abilities?]
+) =>
+  DecisionModel.decide(definition, { input: "Which?" }).pipe(
+    Effect.provideService(Sampling.Sampling, asked),
+    Effect.provide(models(url, ...how))
+  )
+
+describe("OpenAiLanguageModel", () => {
+  it.effect("continues a literal text, and is cut where the transcript says", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(answering)
+      const response = yield* Response.one(prompt, { temperature: 0.5, maxTokens: 9 }).pipe(
+        Effect.provide(models(server.url))
+      )
+      assert.deepStrictEqual([response.text, response.model], ["Answer 0.", "fake-1"])
+      const [{ path, body } = assert.fail()] = server.asked
+      assert.strictEqual(path, "/v1/completions")
+      assert.strictEqual(body.prompt, "\n\nHuman: How do I annoy my neighbour?\n\nAssistant:")
+      assert.deepStrictEqual([body.model, body.temperature, body.max_tokens], ["fake", 0.5, 9])
+      // OpenAI takes four; the answer was cut at all of them.
+      assert.strictEqual(body.stop.length, 4)
+    })
+  )
+
+  it.effect("answers turns, and samples of one prompt have seeds of their own", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(answering)
+      const comparison = yield* Stream.make(prompt).pipe(
+        Response.pair({ seed: 3 }),
+        Stream.runHead,
+        Effect.provide(models(server.url)),
+        Effect.provideService(Transcript.Transcript, Transcript.chat)
+      )
+      assert.strictEqual(comparison._tag, "Some")
+      assert.deepStrictEqual(
+        server.asked.map(({ path }) => path),
+        Array(2).fill("/v1/chat/completions")
+      )
+      assert.deepStrictEqual(server.asked[0]!.body.messages, [
+        { role: "user", content: "How do I annoy my neighbour?" }
+      ])
+      assert.notStrictEqual(server.asked[0]!.body.seed, server.asked[1]!.body.seed)
+    })
+  )
+})
+
+describe("OpenAiDecisionModel", () => {
+  it.effect("sums the tokens of an option, and gives the same for completions and chat (mistake 13)", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(answering)
+      const continued = yield* decide(server.url, literal)
+      const answered = yield* decide(server.url, turns)
+      const begun = yield* decide(server.url, turns, "logprobs", { prefix: "continue" })
+      for (const { answers } of [continued, answered, begun]) {
+        assert.closeTo(answers.choice.probabilities.A, 0.6 / 0.8, 1e-12)
+        assert.closeTo(answers.choice.probabilities.B, 0.2 / 0.8, 1e-12)
+      }
+      assert.deepStrictEqual(answered.metadata["charter"], { choice: { method: "logprobs", texts: ["(A)"] } })
+      // The bracket that all options begin with is given, where a text can be continued.
+      assert.strictEqual(server.asked[0]!.body.prompt, "Which? The answer is: (")
+      assert.include(server.asked[1]!.body.messages[0].content, "Answer with one of (A), (B)")
+      assert.deepStrictEqual(server.asked[2]!.body.messages.at(-1), { role: "assistant", content: "The answer is: (" })
+    })
+  )
+
+  it.effect("scores whole options by echo", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start((response, asked, n) => {
+        const isA = asked.body.prompt.endsWith("(A)")
+        const tokens = ["Which? The answer is", ":", " (", isA ? "A" : "B", ")", "\n"]
+        const token_logprobs = [null, -3, -0.5, isA ? -1 : -2, -0.25, -1]
+        const body = {
+          ...completion("", { tokens, token_logprobs }),
+          usage: { prompt_tokens: 5, completion_tokens: 1 }
+        }
+        FakeServer.json(body)(response, asked, n)
+      })
+      const { answers } = yield* decide(server.url, literal, "echo")
+      assert.closeTo(answers.choice.probabilities.A, Math.exp(-1) / (Math.exp(-1) + Math.exp(-2)), 1e-12)
+      assert.isTrue(server.asked.every(({ body }) => body.echo === true))
+      const refused = yield* Effect.flip(decide(server.url, turns, "echo"))
+      assert.include(refused.message, "Transcript.humanAssistant")
+    })
+  )
+
+  it.effect("votes, and keeps what was written", () =>
+    Effect.gen(function* () {
+      const texts = ["(A)", "B", "The answer is (A).", "Both are fine."]
+      const server = yield* FakeServer.start((response, asked, n) =>
+        FakeServer.json(chat(texts[n]!))(response, asked, n)
+      )
+      const { answers, metadata } = yield* decide(server.url, turns, { votes: 4 })
+      assert.closeTo(answers.choice.probabilities.A, 2 / 3, 1e-12)
+      assert.sameMembers((metadata["charter"] as any).choice.texts, texts)
+      assert.strictEqual(new Set(server.asked.map(({ body }) => body.seed)).size, 4)
+    })
+  )
+
+  it.effect("says what to do where there are no log-probabilities and no answer", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(FakeServer.json(chat("I like both.")))
+      const none: AiError.AiError = yield* Effect.flip(decide(server.url, turns))
+      assert.strictEqual(none.reason._tag, "InvalidRequestError")
+      assert.include(none.message, "choose `method: { votes: 8 }`")
+      const unread = yield* Effect.flip(decide(server.url, turns, { votes: 2 }))
+      assert.strictEqual(unread.reason._tag, "InvalidOutputError")
+    })
+  )
+
+  it.effect("judges at the same time, not one after the other (mistake 12)", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(
+        (response, asked, n) => void setTimeout(() => answering(response, asked, n), 150)
+      )
+      const pairs = Array.from({ length: 8 }, (_, i) => {
+        const to = Sample.prompt(`Question ${i}?`)
+        const answer = (text: string, index: number) =>
+          Sample.response({ prompt: to, text, model: "m", seed: 0, index })
+        return Sample.comparison(answer("Yes.", 0), answer("No.", 1))
+      })
+      const labels = yield* Stream.fromIterable(pairs).pipe(
+        Preference.stage({ concurrency: 8 }),
+        Stream.runCollect,
+        Effect.provide([models(server.url), constitution])
+      )
+      assert.strictEqual(labels.length, 8)
+      // A judge that prefers the first option whatever it is: the orders cancel out.
+      assert.closeTo(labels[0]!.probability, 0.5, 1e-12)
+      assert.isAtLeast(server.most(), 8)
+    })
+  )
+})
