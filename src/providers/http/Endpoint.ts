@@ -79,7 +79,8 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
     )
     const lost = (what: string) => () => Failure.noAnswer(place, what)
     const answer = yield* client.execute(request).pipe(
-      // A trace id is ours, not the provider's.
+      // The client's own span would keep the request with the key in its headers, and a trace id is not for others.
+      Effect.provideService(HttpClient.TracerDisabledWhen, () => true),
       Effect.provideService(HttpClient.TracerPropagationEnabled, false),
       Effect.mapError(
         lost("the server cannot be reached or the request cannot be sent; check the base URL and the key")
@@ -102,7 +103,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       Effect.timeoutOrElse(send(place, body), {
         duration: timeout,
         orElse: () => Effect.fail(Failure.timedOut(place, timeout))
-      })
+      }).pipe(Effect.withSpan(`${module}.request`, { kind: "client", attributes: { url: place.url, model } }))
     )
 
   /** An answer that was asked for now. */

@@ -1,0 +1,67 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Stream } from "effect"
+import { FetchHttpClient } from "effect/http"
+import { Preference, Response, Transcript } from "../../../src/index.ts"
+import {
+  AnthropicClient,
+  AnthropicDecisionModel,
+  AnthropicLanguageModel
+} from "../../../src/providers/anthropic/index.ts"
+import { constitution, prompt } from "../../stages/Fixture.ts"
+import * as FakeServer from "../http/FakeServer.ts"
+
+const message = (text: string) => ({
+  model: "claude-fake-1",
+  content: [{ type: "text", text }],
+  stop_reason: "end_turn",
+  usage: { input_tokens: 9, output_tokens: 3 }
+})
+
+/** Writes different answers, and judges for (A) three times in four. */
+const answering: FakeServer.Answer = (response, asked, n) => {
+  const judging = JSON.stringify(asked.body).includes("Answer with one of")
+  FakeServer.json(message(judging ? (n % 4 === 0 ? "(B)" : "(A)") : `Answer ${n}.\n\nHuman: more`))(response, asked, n)
+}
+
+const models = (baseUrl: string) =>
+  Layer.merge(AnthropicLanguageModel.layer, AnthropicDecisionModel.layer({ votes: 4 })).pipe(
+    Layer.provide(AnthropicClient.layer({ baseUrl, model: "claude-fake" })),
+    Layer.provide(FetchHttpClient.layer)
+  )
+
+describe("Anthropic", () => {
+  for (const transcript of [Transcript.humanAssistant, Transcript.chat]) {
+    it.effect(`answers and judges by votes, with the transcript ${transcript.name}`, () =>
+      Effect.gen(function* () {
+        const server = yield* FakeServer.start(answering)
+        const preferences = yield* Stream.make(prompt).pipe(
+          Response.pair({ temperature: 0.7 }),
+          Preference.stage(),
+          Stream.runCollect,
+          Effect.provide([models(server.url), constitution]),
+          Effect.provideService(Transcript.Transcript, transcript)
+        )
+        assert.strictEqual(preferences.length, 1)
+        assert.strictEqual(preferences[0]!.model, "claude-fake-1")
+        assert.closeTo(
+          preferences[0]!.byOrder.reduce<number>((sum, p) => sum + (p ?? 0), 0),
+          1,
+          0.5
+        )
+        // Two answers, and four votes for each of two orders.
+        assert.strictEqual(server.asked.length, 2 + 2 * 4)
+
+        const [{ path, headers, body } = assert.fail()] = server.asked
+        assert.strictEqual(path, "/v1/messages")
+        assert.strictEqual(headers["anthropic-version"], "2023-06-01")
+        assert.deepStrictEqual([body.model, body.temperature], ["claude-fake", 0.7])
+        assert.strictEqual(body.messages.at(-1).role, "user")
+        if (transcript.name === "human-assistant") {
+          assert.include(body.stop_sequences, "\n\nHuman:")
+          assert.include(body.system, "Continue the text")
+          assert.notInclude(preferences[0]!.comparison.first.text, "Human")
+        }
+      })
+    )
+  }
+})
