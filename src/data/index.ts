@@ -1,0 +1,20 @@
+/**
+ * Data in and out: files of rows as streams, and the formats of the field.
+ */
+export { DataError, Reject } from "./DataError.ts"
+export * as Bytes from "./Bytes.ts"
+export * as CaiConversations from "./CaiConversations.ts"
+export * as Csv from "./Csv.ts"
+export * as Files from "./Files.ts"
+export * as HhRlhf from "./HhRlhf.ts"
+export * as Hub from "./Hub.ts"
+export * as Json from "./Json.ts"
+export * as Jsonl from "./Jsonl.ts"
+export * as Lines from "./Lines.ts"
+export * as Parquet from "./Parquet.ts"
+export * as Prompts from "./Prompts.ts"
+export * as Published from "./Published.ts"
+export * as Records from "./Records.ts"
+export * as Rows from "./Rows.ts"
+export * as Text from "./Text.ts"
+export * as Trl from "./Trl.ts"

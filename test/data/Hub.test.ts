@@ -1,0 +1,73 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, FileSystem, Redacted, Result, Stream } from "effect"
+import { createServer } from "node:http"
+import * as Hub from "../../src/data/Hub.ts"
+
+const commit = "a".repeat(40)
+const content = '{"prompt":"a"}\nbad\n{"prompt":"b"}\n'
+
+/** A hub with one data set of one file, which notes what it is asked. */
+const hub = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const asked: Array<string> = []
+    const server = createServer((request, response) => {
+      const url = request.url ?? ""
+      asked.push(`${request.method} ${url.split("?")[0]} ${request.headers.authorization ?? "-"}`)
+      const json = (status: number, body: unknown, headers = {}) =>
+        response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body))
+      if (url.startsWith("/api/datasets/o/n/revision/v1?")) json(200, { _id: "1", id: "o/n", sha: commit })
+      else if (url.startsWith(`/api/datasets/o/n/tree/${commit}`)) {
+        json(200, [
+          { type: "directory", path: "data", size: 0 },
+          { type: "file", path: "data/p.jsonl", size: content.length }
+        ])
+      } else if (url === `/datasets/o/n/resolve/${commit}/data/p.jsonl`) {
+        const partial = request.headers.range === "bytes=0-0"
+        const range = partial ? { "content-range": `bytes 0-0/${content.length}` } : {}
+        response.writeHead(partial ? 206 : 200, { etag: '"e"', ...range }).end(partial ? content[0] : content)
+      } else json(404, { error: "not there" }, { "x-error-code": "EntryNotFound" })
+    })
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done))
+    const address = server.address()
+    return { asked, server, url: `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}` }
+  }),
+  ({ server }) =>
+    Effect.promise(() => {
+      server.closeAllConnections()
+      return new Promise((done) => server.close(done))
+    })
+)
+
+layer(NodeServices.layer)("Hub", (it) => {
+  it.effect("fetches a file once, by its commit, and then works offline", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { asked, url } = yield* hub
+      const cacheDir = yield* fs.makeTempDirectoryScoped()
+      const options = { dataset: "o/n", revision: "v1", cacheDir, hubUrl: url, path: "data/p.jsonl" }
+      const rows = (more: Partial<Hub.FileOptions> = {}) =>
+        Effect.map(Stream.runCollect(Hub.read({ ...options, ...more })), (all) =>
+          all.map((result) => (Result.isSuccess(result) ? result.success.row["prompt"] : result.failure.line))
+        )
+      const message = (more: Partial<Hub.FileOptions>) => Effect.map(Effect.flip(rows(more)), (error) => error.message)
+
+      assert.include(yield* message({ offline: true }), "o/n at v1 is not in the cache")
+      assert.strictEqual(asked.length, 0)
+
+      assert.deepStrictEqual(yield* Hub.list(options), ["data/p.jsonl"])
+      assert.deepStrictEqual(yield* rows({ accessToken: Redacted.make("hf_secret") }), ["a", 2, "b"])
+      assert.isTrue(asked.at(-1)?.endsWith("Bearer hf_secret"))
+      const count = asked.length
+      assert.deepStrictEqual(yield* rows({ revision: commit }), ["a", 2, "b"])
+      assert.deepStrictEqual(yield* rows({ offline: true }), ["a", 2, "b"])
+      assert.deepStrictEqual(yield* Hub.list({ ...options, offline: true }), ["data/p.jsonl"])
+      assert.strictEqual(asked.length, count)
+
+      assert.include(yield* message({ path: "q.jsonl", offline: true }), "o/n/q.jsonl is not in the cache")
+      assert.include(yield* message({ path: "q.jsonl" }), "There is no file q.jsonl in o/n")
+      assert.include(yield* message({ revision: "v2" }), "The hub does not give o/n at v2: not there")
+      assert.include(yield* message({ path: "../q.jsonl" }), "no path in a data set")
+    })
+  )
+})
