@@ -39,15 +39,21 @@ const providers = [
 const refused = (message: string, type = "error") => ({ type: "error", error: { type, message } })
 
 describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
-  const ask = (answer: FakeServer.Answer, options: Endpoint.Options = {}, step = 0.1) =>
+  const ask = (
+    answer: FakeServer.Answer,
+    options: Endpoint.Options = {},
+    step = 0.1,
+    arrived: (seconds: number) => number = () => 0
+  ) =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(answer)
       const { exit, seconds } = yield* FakeServer.drive(
         LanguageModel.generateText({ prompt: "Hi" }).pipe(
-          Effect.provide(layer(server.url, options)),
+          Effect.provide(layer(server.url, { timeout: "10 hours", ...options })),
           Effect.provide(FetchHttpClient.layer)
         ),
-        step
+        step,
+        (seconds) => server.asked.length < arrived(seconds)
       )
       const text = Exit.isSuccess(exit) ? exit.value.text : undefined
       const error = Exit.isFailure(exit) ? (Cause.squash(exit.cause) as AiError.AiError) : undefined
@@ -98,7 +104,8 @@ describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
       const { error, asked, seconds } = yield* ask(
         FakeServer.silent,
         { timeout: "20 minutes", retry: { times: 1 } },
-        10
+        10,
+        (seconds) => (seconds >= 1220 ? 2 : 1)
       )
       assert.deepStrictEqual([error?.reason._tag, asked], ["NetworkError", 2])
       assert.include(error?.message, "no answer within 20m")

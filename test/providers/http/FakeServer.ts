@@ -85,12 +85,20 @@ export const start = (answer: Answer) =>
 /** Real time for real sockets, while the test clock stands. */
 const moment = Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 3)))
 
-/** Runs an effect, moving the test clock in steps of `step` seconds; gives its exit and the seconds that passed. */
-export const drive = Effect.fnUntraced(function* <A, E, R>(self: Effect.Effect<A, E, R>, step = 0.1) {
+/**
+ * Runs an effect, moving the test clock in steps of `step` seconds; gives its exit and the seconds that passed. The
+ * clock stands while `hold` says so: a busy machine may need real time to bring a request to the server.
+ */
+export const drive = Effect.fnUntraced(function* <A, E, R>(
+  self: Effect.Effect<A, E, R>,
+  step = 0.1,
+  hold: (seconds: number) => boolean = () => false
+) {
   const fiber = yield* Effect.forkChild(Effect.exit(self))
   let seconds = 0
   while (fiber.pollUnsafe() === undefined) {
     yield* moment
+    if (hold(seconds)) continue
     yield* TestClock.adjust(`${step * 1000} millis`)
     seconds += step
   }
