@@ -28,9 +28,14 @@ export const inspect = Effect.fnUntraced(function* (file: string) {
   }
 })
 
+const withoutEnd = (text: string): string => {
+  const end = text.endsWith("\n") ? text.length - 1 : text.length
+  return text.slice(0, text[end - 1] === "\r" ? end - 1 : end)
+}
+
 /** The lines of a file that are not blank, without what ends them (`\n` or `\r\n`). */
 export const read = (file: string): Stream.Stream<Result.Result<Line, Reject>, DataError, FileSystem.FileSystem> =>
   Records.read(file, Records.lines).pipe(
-    Stream.map(Result.map(({ line, text }): Line => ({ line, text: text.replace(/\r?\n$|\r$/, "") }))),
+    Stream.map(Result.map(({ line, text }): Line => ({ line, text: withoutEnd(text) }))),
     Stream.filter((result) => Result.isFailure(result) || result.success.text.trim() !== "")
   )

@@ -32,9 +32,9 @@ export const maxBytes = 64 * 2 ** 20
 
 const newline = 10
 
-const countLines = (bytes: Uint8Array): number => {
+const countLines = (bytes: Uint8Array, from: number, end: number): number => {
   let count = 0
-  for (let i = bytes.indexOf(newline); i >= 0; i = bytes.indexOf(newline, i + 1)) count++
+  for (let i = bytes.indexOf(newline, from); i >= 0 && i < end; i = bytes.indexOf(newline, i + 1)) count++
   return count
 }
 
@@ -47,38 +47,52 @@ const splitter = (file: string, boundary: Boundary, limit: number) => {
 
   const add = (piece: Uint8Array) => {
     size += piece.length
-    lines += countLines(piece)
+    lines += countLines(piece, 0, piece.length)
     if (size <= limit) pieces.push(piece)
     else pieces = []
   }
 
-  const finish = (ended: boolean): Result.Result<Record, Reject> => {
+  const record = (bytes: Buffer, from: number, end: number, ended: boolean): Result.Result<Record, Reject> => {
     const start = line
-    const bytes = pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces)
-    const length = size
     line += lines
     pieces = []
     size = 0
     lines = 0
-    if (length > limit) return Rows.reject(file, start, `longer than ${limit} bytes`)
-    if (!isUtf8(bytes)) return Rows.reject(file, start, "not valid UTF-8")
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8")
+    const text = bytes.toString("utf8", from, end)
+    // The sign for bytes that are no UTF-8 may stand in the file itself; looking for it first is quicker.
+    if (text.includes("\uFFFD") && !isUtf8(bytes.subarray(from, end)))
+      return Rows.reject(file, start, "not valid UTF-8")
     return Result.succeed({ line: start, text: start === 1 ? text.replace(/^\uFEFF/, "") : text, ended })
   }
 
+  const finish = (ended: boolean): Result.Result<Record, Reject> => {
+    if (size <= limit) return record(Buffer.concat(pieces), 0, size, ended)
+    const start = line
+    line += lines
+    size = 0
+    lines = 0
+    return Rows.reject(file, start, `longer than ${limit} bytes`)
+  }
+
   return {
-    feed: (bytes: Uint8Array) => {
+    feed: (chunk: Uint8Array) => {
+      const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
       const out: Array<Result.Result<Record, Reject>> = []
       let from = 0
       while (from < bytes.length) {
         const end = boundary.next(bytes, from)
         if (end < 0) {
           // A copy: Node may use the memory of a chunk again.
-          add(bytes.slice(from))
+          add(new Uint8Array(bytes.subarray(from)))
           break
         }
-        add(bytes.subarray(from, end))
-        out.push(finish(true))
+        if (size === 0 && end - from <= limit) {
+          lines = countLines(bytes, from, end)
+          out.push(record(bytes, from, end, true))
+        } else {
+          add(bytes.subarray(from, end))
+          out.push(finish(true))
+        }
         from = end
       }
       return out
