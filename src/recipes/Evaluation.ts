@@ -125,6 +125,8 @@ const accuracy = Effect.fnUntraced(function* <E>(
   return { accuracy: share, pairs: right.length, of } satisfies Accuracy
 })
 
+const isHarmful = ({ prompt }: { readonly prompt: Sample.Prompt }) => prompt.kind === "harmful"
+
 const mean = (numbers: ReadonlyArray<number>) => numbers.reduce((sum, n) => sum + n, 0) / numbers.length
 
 /** Evaluates the models of a run. */
@@ -141,7 +143,9 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
   const benign = prompts.filter(({ kind }) => kind === "benign").slice(0, settings.evaluation.benignRevisions)
   const revise = new Set([...prompts.filter(({ kind }) => kind === "harmful"), ...benign].map(({ id }) => id))
   const known = evaluator.compare
-  const total = prompts.length * (known === undefined ? 3 : 4) + revise.size * 2 * rounds
+  // Harm gaps are found between answers to harmful prompts.
+  const pairPrompts = prompts.filter((prompt) => isHarmful({ prompt }))
+  const total = prompts.length * 3 + (known === undefined ? 0 : pairPrompts.length) + revise.size * 2 * rounds
 
   return yield* Effect.scoped(
     Effect.gen(function* () {
@@ -164,8 +168,9 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
       const sl = yield* sample("supervised", supervised, prompts, 0, settings)
       const rl = yield* sample("reinforced", reinforced, prompts, 0, settings)
 
-      const report = Effect.fnUntraced(function* (answers: ReadonlyArray<Answer>, scored: boolean) {
-        const scores = scored ? yield* Effect.forEach(answers, score, { concurrency }) : []
+      // Where the evaluator knows the answers itself, scores of all of them would only cost time.
+      const report = Effect.fnUntraced(function* (answers: ReadonlyArray<Answer>) {
+        const scores = known === undefined ? yield* Effect.forEach(answers, score, { concurrency }) : []
         return {
           ...evaluator.evaluate(answers),
           reward: scores.length === 0 ? null : mean(scores),
@@ -173,10 +178,9 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
           ...(evaluator.note === undefined ? {} : { note: evaluator.note })
         } satisfies Evaluation
       })
-      // Where the evaluator knows the answers itself, scores of every round would only cost time.
       const rounded = yield* Effect.forEach(
         Array.from({ length: rounds + 1 }, (_, round) => round),
-        (round) => report(afterRound(round), known === undefined)
+        (round) => report(afterRound(round))
       )
       const labels = yield* accuracy(
         "held-out labels of the judge",
@@ -194,20 +198,23 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
           : (name: string, first: ReadonlyArray<Answer>, second: ReadonlyArray<Answer>) =>
               accuracy(
                 name,
-                first.map((answer, i) => {
-                  const other = second[i]!
+                second.map((other, i) => {
+                  const answer = first[i]!
                   return { first: answer, second: other, gap: known(answer.prompt, answer.text, other.text) }
                 }),
                 score,
                 concurrency
               )
-      const again = compared === undefined ? [] : yield* sample("supervised", supervised, prompts, 1, settings)
+      const again = compared === undefined ? [] : yield* sample("supervised", supervised, pairPrompts, 1, settings)
       return {
-        base: yield* report(base, true),
+        base: yield* report(base),
         revisions: rounded,
-        supervised: yield* report(sl, true),
-        reinforced: yield* report(rl, true),
-        pairs: compared === undefined ? labels : yield* compared("held-out pairs of SL-CAI with a harm gap", sl, again),
+        supervised: yield* report(sl),
+        reinforced: yield* report(rl),
+        pairs:
+          compared === undefined
+            ? labels
+            : yield* compared("held-out pairs of SL-CAI with a harm gap", sl.filter(isHarmful), again),
         againstBase: compared === undefined ? undefined : yield* compared("the base against SL-CAI", base, sl),
         labels
       } satisfies Evaluations
