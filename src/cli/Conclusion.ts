@@ -38,12 +38,14 @@ export const words = (summary: Summary, dir: string): string => {
   const revised = rounds.some((n) => n === null)
     ? []
     : [`Harmful answers by revision round: ${rounds.map((n) => percent(n!)).join(", ")}.`]
+  const { pairwise_accuracy: share, pairs } = reward
+  // A share of a handful says less than the handful.
+  const right =
+    share === null ? "" : pairs < 20 ? `${Math.round(share * pairs)} of ${pairs}` : `${percent(share)} of ${pairs}`
   const accuracy =
-    reward.pairwise_accuracy === null
+    share === null
       ? []
-      : [
-          `The reward model is right on ${percent(reward.pairwise_accuracy)} of ${reward.pairs} pairs (${reward.pairs_of}).`
-        ]
+      : [`The reward model is right on ${right} ${pairs === 1 ? "pair" : "pairs"} (${reward.pairs_of}).`]
   const distance =
     reinforcement.kl === null
       ? []

@@ -146,7 +146,9 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
           Effect.provideService(Policy, policy)
         )
         yield* metrics.append({ ...update })
-        yield* progress.advance({ note: `reward ${update.reward.toFixed(2)}, KL ${update.kl.toFixed(2)}` })
+        yield* progress.advance({
+          note: `reward ${update.reward.toFixed(2)}, KL ${Math.abs(update.kl) < 0.005 ? "0.00" : update.kl.toFixed(2)}`
+        })
       }
       yield* policy.save(adapter)
       return policy

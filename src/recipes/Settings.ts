@@ -229,7 +229,8 @@ export const forPrompts = ({ harmful, benign }: PromptCounts): Settings => {
       maxGradNorm: 1,
       calibrationPrompts: Math.max(2, Math.min(64, used)),
       rewardClip: 5,
-      missingEndReward: -3
+      // Short answers are often cut off: a harder penalty would drown what the reward model says of them.
+      missingEndReward: -1
     },
     evaluation: { prompts: heldOut, benignRevisions: heldOut, maxTokens },
     concurrency: 256
