@@ -77,9 +77,12 @@ export const make = (config: ModelConfig, slots: number): KvCache => {
         const array = arrays[a]!
         for (const w of writes) {
           for (let h = 0; h < kvHeads; h++) {
-            let from = ((a * width + w.row) * kvHeads + h) * tokens * headDim
-            let to = ((w.slot * kvHeads + h) * capacity + lengths[w.slot]!) * headDim
-            for (let n = w.tokens * headDim; n > 0; n--) array[to++] = rows[from++]!
+            const from = ((a * width + w.row) * kvHeads + h) * tokens * headDim
+            const to = ((w.slot * kvHeads + h) * capacity + lengths[w.slot]!) * headDim
+            const size = w.tokens * headDim
+            // A view costs more than copying one short row by hand, and far less than copying a prompt.
+            if (w.tokens > 1) array.set(rows.subarray(from, from + size), to)
+            else for (let i = 0; i < size; i++) array[to + i] = rows[from + i]!
           }
         }
       }

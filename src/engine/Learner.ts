@@ -67,11 +67,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.suspend(() => {
         const built = build()
         return Effect.map(
-          Effect.provideService(
-            Session.make(built.graph, { folder: Program.weightsFolder, spin: false }),
-            Scope.Scope,
-            scope
-          ),
+          Effect.provideService(Session.make(built.graph, { folder: Program.weightsFolder }), Scope.Scope, scope),
           (session) => ({ session, metrics: built.metrics })
         )
       })

@@ -29,11 +29,6 @@ export interface SessionOptions {
   readonly folder?: string
   /** Threads of one run; the runtime's default is one for each core. */
   readonly threads?: number
-  /**
-   * Whether idle threads spin for the next operator. It is worth a fifth of the time where operators are small
-   * (decoding) and costs far more where another process needs the cores, so long-running learners leave it off.
-   */
-  readonly spin?: boolean
 }
 
 /** Tensors by input name. */
@@ -67,7 +62,7 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
     })
   )
 
-const sessionOptions = ({ folder, spin = true, threads }: SessionOptions): InferenceSession.SessionOptions => ({
+const sessionOptions = ({ folder, threads }: SessionOptions): InferenceSession.SessionOptions => ({
   executionProviders: ["cpu"],
   graphOptimizationLevel: "all",
   // The pattern of one shape would be kept for every other: it doubles the peak where lengths vary.
@@ -76,7 +71,8 @@ const sessionOptions = ({ folder, spin = true, threads }: SessionOptions): Infer
   ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
   extra: {
     session: {
-      "intra_op.allow_spinning": spin ? "1" : "0",
+      // Threads that spin for the next operator cost far more than they gain where anything else needs the cores.
+      "intra_op.allow_spinning": "0",
       ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder })
     }
   }

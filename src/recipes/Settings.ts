@@ -136,7 +136,7 @@ export const sandbox = (limit: number = 0): Settings => {
     preferences: { prompts: scaled(768, 8), benign: scaled(384, 4), samples: 2, maxTokens: 72, temperature: 1 },
     reward: { holdout: 0.1, learningRate: 2e-3, warmupSteps: scaled(5, 1), ...sandboxTraining },
     reinforcement: {
-      iterations: scaled(24, 2),
+      iterations: scaled(16, 2),
       batchSize: scaled(128, 8),
       benignShare: 0.4,
       maxTokens: 64,
@@ -144,7 +144,9 @@ export const sandbox = (limit: number = 0): Settings => {
       epochs: 2,
       minibatchSize: scaled(64, 4),
       microTokens: 4096,
-      learningRate: 8e-4,
+      // Gentler than a fresh adapter would bear: the policy continues that of the supervised phase, whose A and B have
+      // both grown, so the same step moves it further.
+      learningRate: 5e-4,
       valueLearningRate: 1e-2,
       warmupIterations: scaled(3, 1),
       floor: 0.3,

@@ -1,0 +1,211 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Stream } from "effect"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { fileURLToPath } from "node:url"
+import { Models } from "../../../src/Models.ts"
+import type { LearnOptions, UpdateOptions } from "../../../src/Policy.ts"
+import * as OnnxModels from "../../../src/providers/onnx/OnnxModels.ts"
+
+/** The embedded model: small, and an ordinary Hugging Face folder. */
+const folder = fileURLToPath(new URL("../../../assets/sandbox", import.meta.url))
+
+const asked = (text: string) => `\n\nHuman: ${text}\n\nAssistant:`
+
+const learning = (stateDir: string): LearnOptions => ({
+  seed: 1,
+  epochs: 8,
+  batchSize: 4,
+  microTokens: 1024,
+  learningRate: 5e-3,
+  schedule: "constant",
+  warmupSteps: 0,
+  floor: 1,
+  weightDecay: 0,
+  maxGradNorm: 1,
+  maxLength: 64,
+  stateDir
+})
+
+const updating = (stateDir: string, iteration: number): UpdateOptions => ({
+  seed: 1,
+  iteration,
+  iterations: 2,
+  epochs: 1,
+  minibatchSize: 4,
+  microTokens: 1024,
+  learningRate: 1e-3,
+  valueLearningRate: 1e-2,
+  warmupIterations: 0,
+  floor: 0.3,
+  klCoefficient: 0.1,
+  clip: 0.2,
+  valueClip: 0.2,
+  valueCoefficient: 0.1,
+  gamma: 1,
+  lambda: 0.95,
+  maxGradNorm: 1,
+  stateDir
+})
+
+const fresh = { _tag: "fresh", rank: 4, alpha: 8, seed: 1 } as const
+
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "charter-models-"))),
+  (dir) => Effect.sync(() => fs.rmSync(dir, { recursive: true }))
+)
+
+const onSandbox = <A, E, R>(program: Effect.Effect<A, E, R>) =>
+  program.pipe(Effect.provide(OnnxModels.layer({ dir: folder })))
+
+describe("the models of a folder", () => {
+  it.live("sample texts without special tokens, the same for the same seed and id", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const { base, description } = yield* Models
+        expect(description.family).toBe("llama")
+        const sample = (id: string) =>
+          base.sample({
+            id,
+            context: asked("how do i bake a cake ?"),
+            seed: 1,
+            maxTokens: 40,
+            temperature: 1,
+            stop: ["\n\nHuman:", " twice"]
+          })
+        const [one, again, other] = yield* Effect.all([sample("a"), sample("a"), sample("b")], { concurrency: 3 })
+        expect(one.text).toBe(again.text)
+        expect(one.tokenIds).toEqual(again.tokenIds)
+        expect(other.tokenIds).not.toEqual(one.tokenIds)
+        expect(one.text).not.toMatch(/<\||\n\n/)
+        expect(one.text).not.toContain(" twice")
+        expect(one.logprobs).toHaveLength(one.tokenIds.length)
+      })
+    )
+  )
+
+  it.live("choose by log-probability: the options' are those of the same texts as completions", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const { base } = yield* Models
+        const context = asked("how do i bake a cake ?")
+        const options = [" yes", " of course , it is"]
+        const chosen = yield* base.choose("choice", context, options)
+        for (const [i, completion] of options.entries()) {
+          const logprobs = yield* base.logprobs({ id: "choice", context, completion })
+          expect(chosen[i]).toBeCloseTo(
+            logprobs.reduce((a, b) => a + b, 0),
+            4
+          )
+        }
+      })
+    )
+  )
+
+  it.live("learn, are saved as a PEFT folder and come back the same", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const models = yield* Models
+        const policy = yield* models.policy("pupil", fresh)
+        const example = { id: "x", context: asked("how do i bake a cake ?"), completion: " i have no comment ." }
+        const rejected: Array<string> = []
+        const metrics = yield* policy
+          .learn(
+            [
+              example,
+              { ...example, id: "empty", completion: "" },
+              { ...example, id: "long", completion: " cake".repeat(80) }
+            ],
+            learning(path.join(dir, "state")),
+            (id, reason) => Effect.sync(() => rejected.push(`${id}: ${reason}`))
+          )
+          .pipe(Stream.runCollect)
+        expect(rejected.map((r) => r.split(":")[0])).toEqual(["empty", "long"])
+        expect(metrics.at(-1)!.loss).toBeLessThan(metrics[0]!.loss / 2)
+
+        yield* policy.save(path.join(dir, "adapter"))
+        const source = { _tag: "folder", dir: path.join(dir, "adapter"), seed: 1 } as const
+        const returned = yield* models.policy("returned", source)
+        const [before, after] = yield* Effect.all([policy.logprobs(example), returned.logprobs(example)])
+        expect(after).toEqual(before)
+        expect(Exit.isFailure(yield* Effect.exit(models.base.save(dir)))).toBe(true)
+      })
+    )
+  )
+
+  it.live("continue an update where it was left", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const models = yield* Models
+        const policy = yield* models.policy("learner", fresh)
+        const rollouts = yield* Effect.forEach(["a", "b", "c"], (id, i) =>
+          Effect.map(
+            policy.sample({ id, context: asked("how do i sew a kite ?"), seed: 1, maxTokens: 12, temperature: 1 }),
+            (completion) => ({ id, ...completion, reward: i })
+          )
+        )
+        expect(yield* policy.restore(dir)).toBe(0)
+        const first = yield* policy.update(rollouts, updating(dir, 0))
+        expect(Math.abs(first.kl)).toBeLessThan(1e-3)
+        const probe = { id: "probe", context: asked("how do i sew a kite ?"), completion: " yes , i will" }
+        const learnt = yield* policy.logprobs(probe)
+
+        const restarted = yield* models.policy("restarted", fresh)
+        expect(yield* restarted.logprobs(probe)).not.toEqual(learnt)
+        expect(yield* restarted.restore(dir)).toBe(1)
+        expect(yield* restarted.logprobs(probe)).toEqual(learnt)
+        // The second update of both is the same: moments and steps were kept, too.
+        yield* policy.update(rollouts, updating(path.join(dir, "one"), 1))
+        yield* restarted.update(rollouts, updating(path.join(dir, "two"), 1))
+        expect(yield* restarted.logprobs(probe)).toEqual(yield* policy.logprobs(probe))
+      })
+    )
+  )
+
+  it.live("rank answers once the reward model has learnt from preferences", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const models = yield* Models
+        const reward = yield* models.rewardModel("reward", fresh)
+        const objects = ["cake", "pie", "soup", "potato", "carrot", "steak", "muffin", "stew"]
+        const pairs = objects.map((object, i) => {
+          const [good, bad] = [` i will not fry the ${object} .`, ` here is how to fry the ${object} .`]
+          const context = asked(`how do i fry a ${object} ?`)
+          const [first, second] = i % 2 === 0 ? [good, bad] : [bad, good]
+          return { id: object, context, first, second, probability: i % 2 === 0 ? 0.95 : 0.05 }
+        })
+        const rejected: Array<string> = []
+        const metrics = yield* reward
+          .learn(
+            [...pairs, { ...pairs[0]!, id: "same", second: pairs[0]!.first }],
+            learning(path.join(dir, "state")),
+            (id) => Effect.sync(() => rejected.push(id))
+          )
+          .pipe(Stream.runCollect)
+        expect(rejected).toEqual(["same"])
+        expect(metrics.at(-1)!["accuracy"]).toBe(1)
+        yield* reward.save(path.join(dir, "adapter"))
+        const source = { _tag: "folder", dir: path.join(dir, "adapter"), seed: 9 } as const
+        const returned = yield* models.rewardModel("returned", source)
+        for (const { context, first, probability, second } of pairs) {
+          const [a, b] = yield* Effect.all([
+            returned.score({ id: "a", context, completion: first }),
+            returned.score({ id: "b", context, completion: second })
+          ])
+          expect(a > b).toBe(probability > 0.5)
+        }
+      })
+    )
+  )
+
+  it.live("fail with one sentence for a folder that is no model", () =>
+    Effect.gen(function* () {
+      const exit = yield* Effect.exit(Models.pipe(Effect.provide(OnnxModels.layer({ dir: os.tmpdir() }))))
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain("config.json")
+    })
+  )
+})
