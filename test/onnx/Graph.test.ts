@@ -208,7 +208,7 @@ describe("a graph that is encoded and run", () => {
       const b = Graph.external(graph, "b", "float16", [2], part(24, 4))
       const x = Graph.input(graph, "x", "float32", ["N", 3])
       Graph.output(graph, "y", Op.add(Op.matmul(x, w), Op.cast(b, "float32")))
-      const session = yield* Session.make(graph, { folder, threads: 1, spin: false })
+      const session = yield* Session.make(graph, { folder, threads: 1 })
       const { y } = yield* session.run({ x: Session.float32(Float32Array.of(1, 0, 0, 1, 1, 1), [2, 3]) })
       expect(Plain.plain(y!)).toEqual({ sizes: [2, 2], data: [2.5, 0, 10.5, 10] })
     })

@@ -154,7 +154,7 @@ export const plain = (t: Session.Tensor): Plain => ({
 })
 
 /** A session of one thread, small as its graph. */
-export const session = (graph: Graph.Graph) => Session.make(graph, { threads: 1, spin: false })
+export const session = (graph: Graph.Graph) => Session.make(graph, { threads: 1 })
 
 /** What a graph gives for operands: built, compiled, run once and released. */
 export const run = (
