@@ -49,7 +49,7 @@ export const layer = (options: Options) =>
       const tokenizer = yield* Effect.option(Tokenizer.load(options.dir))
       const decoder = yield* Decoder.make(checkpoint, {
         memory: options.cacheMemory ?? 2 ** 30,
-        maxRows: options.maxRows ?? 128
+        maxRows: options.maxRows ?? 256
       })
       const scorer = yield* Scorer.make(checkpoint, {
         maxTokens: options.scoreTokens ?? 4096,

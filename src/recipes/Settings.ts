@@ -163,7 +163,7 @@ export const sandbox = (limit: number = 0): Settings => {
       missingEndReward: -3
     },
     evaluation: { prompts: scaled(400, 8), benignRevisions: scaled(100, 4), maxTokens: 72 },
-    concurrency: 256
+    concurrency: 512
   }
 }
 
@@ -235,6 +235,6 @@ export const forPrompts = ({ harmful, benign }: PromptCounts): Settings => {
       missingEndReward: -1
     },
     evaluation: { prompts: heldOut, benignRevisions: heldOut, maxTokens },
-    concurrency: 256
+    concurrency: 512
   }
 }
