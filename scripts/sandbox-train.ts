@@ -1,7 +1,7 @@
 /**
  * Trains the sandbox model with Charter's own learner and writes `assets/sandbox/model.safetensors` (half precision).
  *
- * Takes about half an hour on two cores. Its state is kept every 250 steps in `runs/sandbox-train`, so that the same
+ * Takes about 40 minutes on two cores. Its state is kept every 250 steps in `runs/sandbox-train`, so that the same
  * command continues after an interruption. Check the result with `npm run sandbox:check` before committing it.
  */
 import { Effect } from "effect"
