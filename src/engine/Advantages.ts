@@ -52,3 +52,38 @@ export const shapedRewards = (
   rewards[rewards.length - 1]! += reward
   return rewards
 }
+
+/** ε in the group advantage's denominator, as in TRL. */
+const groupEpsilon = 1e-4
+
+/** Rewards in groups of `size`, one group after the other; throws where they do not divide. */
+const grouped = (rewards: ArrayLike<number>, size: number): ReadonlyArray<ReadonlyArray<number>> => {
+  if (rewards.length % size !== 0) throw new Error(`${rewards.length} rewards are no groups of ${size}`)
+  return Array.from({ length: rewards.length / size }, (_, g) =>
+    Array.from({ length: size }, (_, i) => rewards[g * size + i]!)
+  )
+}
+
+/**
+ * Advantages relative to the answers to the same prompt (Shao et al. 2024, section 4.1.2): (r − mean) / (std + 1e-4)
+ * with the unbiased std (n − 1), over `size` rewards at a time. Without `scale`, r − mean (Liu et al. 2025).
+ */
+export const group = (rewards: ArrayLike<number>, size: number, scale = true): Float64Array =>
+  Float64Array.from(
+    grouped(rewards, size).flatMap((of) => {
+      const mean = of.reduce((a, b) => a + b, 0) / size
+      const std = Math.sqrt(of.reduce((sum, r) => sum + (r - mean) ** 2, 0) / Math.max(1, size - 1))
+      return of.map((r) => (scale ? (r - mean) / (std + groupEpsilon) : r - mean))
+    })
+  )
+
+/** Advantages against the mean of the others of the group (Kool et al. 2019; Ahmadian et al. 2024, eq. 8). */
+export const leaveOneOut = (rewards: ArrayLike<number>, size: number): Float64Array => {
+  if (size < 2) throw new Error("leave-one-out needs groups of two or more")
+  return Float64Array.from(
+    grouped(rewards, size).flatMap((of) => {
+      const sum = of.reduce((a, b) => a + b, 0)
+      return of.map((r) => r - (sum - r) / (size - 1))
+    })
+  )
+}

@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Gradient from "../../src/onnx/Gradient.ts"
 import * as Graph from "../../src/onnx/Graph.ts"
+import * as Op from "../../src/onnx/Op.ts"
 import * as Session from "../../src/onnx/Session.ts"
 import golden from "../fixtures/objectives.json" with { type: "json" }
 import * as Plain from "../onnx/Plain.ts"
@@ -202,6 +203,178 @@ describe("ppo", () => {
       const policy = data.advantages.map((a) => -a / tokens)
       expect(Plain.distance(result.gradients["logprobs"]!, { sizes: [tokens], data: policy })).toBeLessThan(1e-6)
       expect(result.metrics).toMatchObject({ approx_kl: 0, approx_kl_k3: 0, clipfrac: 0 })
+    })
+  )
+})
+
+/** Only the metrics that the golden values have. */
+const only = (result: Evaluated, names: ReadonlyArray<string>): Evaluated => ({
+  ...result,
+  metrics: Object.fromEntries(names.map((name) => [name, result.metrics[name]!]))
+})
+
+const meanOf = (numbers: ReadonlyArray<number>) => numbers.reduce((a, b) => a + b, 0) / numbers.length
+
+describe("dpo", () => {
+  /** Each answer is one token, so that its sum is what the golden values have. */
+  const data = (inputs: { rc: ReadonlyArray<number>; rr: ReadonlyArray<number>; target?: ReadonlyArray<number> }) => {
+    const pairs = inputs.rc.length
+    return {
+      sequence: Array.from({ length: 2 * pairs }, (_, i) => i),
+      reference: [...inputs.rc, ...inputs.rr],
+      first: inputs.rc.map((_, i) => i),
+      second: inputs.rr.map((_, i) => pairs + i),
+      target: inputs.target ?? inputs.rc.map(() => 1),
+      margin: inputs.rc.map(() => 0),
+      weights: inputs.rc.map(() => 1 / pairs)
+    }
+  }
+  for (const name of ["dpo_sigmoid_0.0", "dpo_sigmoid_0.1", "dpo_ipo_0.0"] as const) {
+    it.effect(`is that of ${name}`, () =>
+      Effect.gen(function* () {
+        const { grads, inputs, loss, metrics } = golden[name]
+        const objective = Objective.dpo({
+          beta: inputs.beta,
+          loss: inputs.kind as "sigmoid" | "ipo",
+          labelSmoothing: inputs.label_smoothing
+        })
+        const result = yield* evaluate(objective, { logprobs: [...inputs.pc, ...inputs.pr] }, data(inputs))
+        const expected = {
+          rewards_chosen: meanOf(metrics.rewards_chosen),
+          rewards_rejected: meanOf(metrics.rewards_rejected),
+          accuracy: metrics.accuracy
+        }
+        agrees(only(result, Object.keys(expected)), {
+          loss,
+          metrics: expected,
+          gradients: { logprobs: [...grads.pc, ...grads.pr] }
+        })
+        const margin = expected.rewards_chosen - expected.rewards_rejected
+        expect(result.metrics["rewards_margin"]).toBeCloseTo(margin, 5)
+      })
+    )
+  }
+
+  it.effect("learns a soft label", () =>
+    Effect.gen(function* () {
+      const { grads, inputs, loss } = golden.dpo_soft
+      const objective = Objective.dpo({ beta: inputs.beta, loss: "sigmoid" })
+      const result = yield* evaluate(objective, { logprobs: [...inputs.pc, ...inputs.pr] }, data(inputs))
+      agrees(only(result, []), { loss, metrics: {}, gradients: { logprobs: [...grads.pc, ...grads.pr] } })
+    })
+  )
+
+  it.effect("sums the tokens of an answer, however they are spread over the batch", () =>
+    Effect.gen(function* () {
+      const objective = Objective.dpo({ beta: 1, loss: "sigmoid" })
+      const result = yield* evaluate(
+        objective,
+        { logprobs: [-1, -2, -3, -4, -0.5] },
+        {
+          sequence: [0, 1, 0, 1, 0],
+          reference: [-4, -5],
+          first: [0],
+          second: [1],
+          target: [1],
+          margin: [0.25],
+          weights: [1]
+        }
+      )
+      // ρ(first) = −4.5 + 4, ρ(second) = −6 + 5: d = −0.5 + 1 − 0.25
+      const d = 0.25
+      const slope = -1 / (1 + Math.exp(d))
+      agrees(only(result, ["accuracy"]), {
+        loss: Math.log1p(Math.exp(-d)),
+        metrics: { accuracy: 1 },
+        gradients: { logprobs: [slope, -slope, slope, -slope, slope] }
+      })
+    })
+  )
+})
+
+describe("grpo", () => {
+  const lengths = golden.mask.map((row) => row.reduce((a, b) => a + b, 0))
+  for (const name of ["grpo_token", "grpo_sequence"] as const) {
+    it.effect(`is that of ${name}`, () =>
+      Effect.gen(function* () {
+        const { grads, inputs, loss, metrics } = golden[name]
+        const perRow = (of: (row: number) => number) => unmasked(golden.mask.map((row, b) => row.map(() => of(b))))
+        const result = yield* evaluate(
+          Objective.grpo({ clip: inputs.clip, beta: inputs.beta }),
+          { logprobs: unmasked(inputs.token_logprobs) },
+          {
+            old_logprobs: unmasked(inputs.old_logprobs),
+            reference_logprobs: unmasked(inputs.ref_logprobs),
+            advantages: perRow((b) => inputs.advantages[b]!),
+            weights: inputs.agg === "token" ? weights : perRow((b) => 1 / (lengths.length * lengths[b]!)),
+            shares: weights
+          }
+        )
+        agrees(only(result, ["kl"]), { loss, metrics, gradients: { logprobs: unmasked(grads.token_logprobs) } })
+      })
+    )
+  }
+})
+
+describe("rloo", () => {
+  it.effect("weighs whole answers: at the old policy its gradient is REINFORCE's", () =>
+    Effect.gen(function* () {
+      const logprobs = [-1, -0.5, -2]
+      const result = yield* evaluate(
+        Objective.rloo({ clip: 0.2 }),
+        { logprobs },
+        { sequence: [0, 0, 1], old_logprobs: logprobs, advantages: [2, -3], weights: [0.5, 0.5] }
+      )
+      agrees(result, {
+        loss: 0.5,
+        metrics: { policy_loss: 0.5, approx_kl: 0, clipfrac: 0 },
+        gradients: { logprobs: [-1, -1, 1.5] }
+      })
+    })
+  )
+
+  it.effect("stops where an answer has become likely enough", () =>
+    Effect.gen(function* () {
+      const result = yield* evaluate(
+        Objective.rloo({ clip: 0.2 }),
+        { logprobs: [-0.8, -0.8] },
+        { sequence: [0, 0], old_logprobs: [-1, -1], advantages: [1], weights: [1] }
+      )
+      // R = e^0.4, above 1.2, and the advantage is positive.
+      agrees(result, {
+        loss: -1.2,
+        metrics: { policy_loss: -1.2, approx_kl: 0.08, clipfrac: 1 },
+        gradients: { logprobs: [0, 0] }
+      })
+    })
+  )
+})
+
+describe("an objective of a user's own", () => {
+  /** Confidence is penalised: L = −Σ w log p + λ Σ w p. */
+  const cautious = (lambda: number): Objective.Objective => ({
+    name: "cautious",
+    inputs: { weights: Objective.perToken },
+    build: (outputs, { weights }) => {
+      const logprobs = outputs.logprobs()
+      const confidence = Objective.mean(Op.exp(logprobs), weights!)
+      return {
+        loss: Op.sub(Op.scale(confidence, lambda), Objective.mean(logprobs, weights!)),
+        metrics: { confidence }
+      }
+    }
+  })
+
+  it.effect("gets its gradient the same way", () =>
+    Effect.gen(function* () {
+      const [logprobs, share] = [[-0.1, -1, -3], 1 / 3]
+      const p = logprobs.map(Math.exp)
+      const result = yield* evaluate(cautious(0.5), { logprobs }, { weights: logprobs.map(() => share) })
+      agrees(result, {
+        loss: 0.5 * meanOf(p) - meanOf(logprobs),
+        metrics: { confidence: meanOf(p) },
+        gradients: { logprobs: p.map((x) => share * (0.5 * x - 1)) }
+      })
     })
   )
 })

@@ -1,0 +1,51 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as fc from "fast-check"
+import * as Kl from "../../src/engine/Kl.ts"
+import * as Random from "../../src/Random.ts"
+import golden from "../fixtures/objectives.json" with { type: "json" }
+
+const mask = golden.mask.flat()
+const unmasked = (grid: ReadonlyArray<ReadonlyArray<number>>) => grid.flat().filter((_, i) => mask[i] === 1)
+
+describe("estimates of the KL divergence", () => {
+  for (const name of ["k1", "k2", "k3"] as const) {
+    it(`${name} is that of the golden values`, () => {
+      const policy = unmasked(golden.kl_estimators.inputs.policy)
+      const reference = unmasked(golden.kl_estimators.inputs.reference)
+      expect(Kl.total(name, policy, reference) / policy.length).toBeCloseTo(golden.kl_estimators[name], 5)
+    })
+  }
+
+  it("k2 and k3 are never negative", () => {
+    fc.assert(
+      fc.property(fc.double({ min: -20, max: 20, noNaN: true }), (d) => {
+        expect(Kl.estimators.k2(d)).toBeGreaterThanOrEqual(0)
+        expect(Kl.estimators.k3(d)).toBeGreaterThanOrEqual(0)
+      })
+    )
+  })
+})
+
+describe("the coefficient of the KL term", () => {
+  const adaptive = { _tag: "adaptive", target: 6, horizon: 10_000 } as const
+
+  it("stays, or follows its target", () => {
+    expect(Kl.next({ _tag: "fixed" }, 0.05, 100, 64)).toBe(0.05)
+    expect(Kl.next(adaptive, 0.05, 6, 64)).toBe(0.05)
+    expect(Kl.next(adaptive, 0.05, 60, 500)).toBeCloseTo(0.05 * 1.01, 12)
+    expect(Kl.next(adaptive, 0.05, 0, 500)).toBeCloseTo(0.05 * 0.99, 12)
+    expect(Kl.next(adaptive, 0.05, 6.6, 500)).toBeCloseTo(0.05 * 1.005, 12)
+  })
+})
+
+describe("a negative KL", () => {
+  it("is diagnosed, and told from chance", () => {
+    const random = Random.make(1, "kl")
+    const around = (mean: number) => Array.from({ length: 64 }, () => mean + 0.1 * random.normal())
+    expect(Kl.diagnose([], 0)).toBeUndefined()
+    expect(Kl.diagnose(around(0.5), 0)).toBeUndefined()
+    expect(Kl.diagnose([-0.3, 0.2, 0.1, -0.1], 0)).toBeUndefined()
+    expect(Kl.diagnose(around(-1), 0)).toContain("temperature 1")
+    expect(Kl.diagnose(around(-1), 0.3)).toContain("were not sampled from the policy that learns")
+  })
+})
