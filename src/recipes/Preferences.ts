@@ -2,9 +2,7 @@
  * Preferences: AI feedback on pairs of answers of the supervised policy (Bai et al. 2022, section 4.1).
  */
 import { Effect, Stream } from "effect"
-import { Models } from "../Models.ts"
 import type { Policy } from "../Policy.ts"
-import * as OnnxDecisionModel from "../providers/onnx/OnnxDecisionModel.ts"
 import * as OnnxLanguageModel from "../providers/onnx/OnnxLanguageModel.ts"
 import * as Random from "../Random.ts"
 import type { PreferenceExample } from "../RewardModel.ts"
@@ -13,6 +11,7 @@ import * as Stage from "../Stage.ts"
 import * as Preference from "../stages/Preference.ts"
 import * as Response from "../stages/Response.ts"
 import * as Transcript from "../Transcript.ts"
+import * as Feedback from "./Feedback.ts"
 import * as Progress from "./Progress.ts"
 import { recorded } from "./Recorded.ts"
 import * as Records from "./Records.ts"
@@ -42,7 +41,6 @@ export const collect = Effect.fn("Preferences.collect")(function* (
   policy: Policy["Service"]
 ) {
   const run = yield* Run
-  const models = yield* Models
   const { concurrency } = settings
   const { samples, maxTokens, temperature } = settings.preferences
   const seed = Random.hash(settings.seed, "preferences")
@@ -66,7 +64,7 @@ export const collect = Effect.fn("Preferences.collect")(function* (
         ),
         Preference.stage({ seed }).pipe(
           recorded("preference", { log: log.preferences, key: Records.pairKey, concurrency }),
-          Stage.provide(OnnxDecisionModel.fromPolicy(models.base))
+          Stage.provide(Feedback.judge)
         ),
         Stream.runDrain
       )

@@ -7,13 +7,14 @@
 import { Effect, Stream } from "effect"
 import { Models } from "../Models.ts"
 import type { Example } from "../Policy.ts"
-import * as OnnxLanguageModel from "../providers/onnx/OnnxLanguageModel.ts"
 import * as Random from "../Random.ts"
 import * as Sample from "../Sample.ts"
+import * as Stage from "../Stage.ts"
 import * as Critique from "../stages/Critique.ts"
 import * as Response from "../stages/Response.ts"
 import * as Revision from "../stages/Revision.ts"
 import * as Transcript from "../Transcript.ts"
+import * as Feedback from "./Feedback.ts"
 import * as Progress from "./Progress.ts"
 import { recorded } from "./Recorded.ts"
 import * as Records from "./Records.ts"
@@ -43,7 +44,6 @@ export interface ReviseOptions {
 export const revise = (settings: Settings, options: ReviseOptions) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const models = yield* Models
       const log = yield* Records.revisions(options.dir)
       const { rounds, critiqueTokens, temperature } = settings.supervised
       const { concurrency } = settings
@@ -56,7 +56,8 @@ export const revise = (settings: Settings, options: ReviseOptions) =>
             log: log.responses,
             key: (prompt: Sample.Prompt) => Records.answerKey(prompt, 0),
             concurrency
-          })
+          }),
+          Stage.provide(Feedback.assistant)
         ),
         Stream.filter(({ prompt }) => options.revise(prompt))
       )
@@ -67,19 +68,21 @@ export const revise = (settings: Settings, options: ReviseOptions) =>
               log: log.critiques,
               key: (response: Sample.Response) => Records.roundKey(response, round),
               concurrency
-            })
+            }),
+            Stage.provide(Feedback.critic)
           ),
           Revision.stage({ ...sampling, maxTokens }).pipe(
             recorded("revision", {
               log: log.revisions,
               key: ({ response }: Sample.Critique) => Records.roundKey(response, round),
               concurrency
-            })
+            }),
+            Stage.provide(Feedback.critic)
           ),
           Stream.map(Sample.revised)
         ) as typeof answers
       }
-      yield* Stream.runDrain(answers).pipe(Effect.provide(OnnxLanguageModel.fromPolicy(models.base)))
+      yield* Stream.runDrain(answers)
 
       return options.prompts.flatMap((prompt): ReadonlyArray<Revised> => {
         const response = log.responses.get(Records.answerKey(prompt, 0))
