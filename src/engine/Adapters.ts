@@ -6,22 +6,21 @@
  */
 import type * as Lora from "../model/Lora.ts"
 import type { ModelConfig } from "../model/ModelConfig.ts"
-import type * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import * as Session from "../onnx/Session.ts"
 import { heads } from "./LearnProgram.ts"
+import type * as Program from "./Program.ts"
 import * as Trainables from "./Trainables.ts"
 
 /** An adapter in the engine. */
 export interface Adapter {
   readonly config: Lora.LoraConfig
   readonly taskType: Lora.TaskType
+  /** The factor on B A of each adapted map, by its path. */
+  readonly scales: ReadonlyMap<string, number>
   readonly layout: Trainables.Layout
   vector: Float32Array
 }
-
-/** B A is multiplied by alpha / rank. */
-export const scale = (config: Lora.LoraConfig): number => config.alpha / config.rank
 
 /** The groups of an adapter's parameters; the value head learns at a rate of its own. */
 export const groups = { adapter: "adapter", value: "value" } as const
@@ -40,7 +39,7 @@ export const fromLora = (
     ...(options.value === true ? [{ name: heads.value, shape: [1, model.hiddenSize], group: groups.value }] : [])
   ])
   const vector = Trainables.pack(layout, (e) => adapter.tensors.get(e.name)?.data ?? new Float32Array(e.size))
-  return { config: adapter.config, taskType: adapter.taskType, layout, vector }
+  return { config: adapter.config, taskType: adapter.taskType, scales: adapter.scales, layout, vector }
 }
 
 /** What a file holds of it: everything but the value head. */
@@ -49,6 +48,7 @@ export const toLora = (adapter: Adapter): Lora.Adapter => {
   return {
     config: adapter.config,
     taskType: adapter.taskType,
+    scales: adapter.scales,
     tensors: new Map(
       adapter.layout.entries
         .filter((e) => e.name !== heads.value)
@@ -61,28 +61,24 @@ export const toLora = (adapter: Adapter): Lora.Adapter => {
 export const key = (adapter: Adapter | undefined): string =>
   adapter === undefined
     ? ""
-    : `${adapter.config.rank}/${adapter.config.alpha}/${adapter.layout.entries.map((e) => e.name).join(",")}`
+    : [
+        ...adapter.layout.entries.map((e) => `${e.name}[${e.shape.join(",")}]`),
+        ...Array.from(adapter.scales, ([path, scale]) => `${path}*${scale}`)
+      ].join(" ")
 
-/** The low-rank factors as inputs of a graph. */
-export const inputs = (graph: Graph.Graph, adapter: Adapter): NonNullable<Transformer.Parameters["lora"]> => {
-  const values = new Map(
-    adapter.layout.entries
-      .filter((e) => e.name.includes(".lora_"))
-      .map((e) => [e.name, Graph.input(graph, e.name, "float32", e.shape)])
-  )
-  return (path) => {
-    const a = values.get(`${path}.lora_A`)
-    const b = values.get(`${path}.lora_B`)
-    return a === undefined || b === undefined ? undefined : { a, b, scale: scale(adapter.config) }
-  }
+/** What enters the network: everything but the heads, which are applied to its results. */
+const entries = (adapter: Adapter): ReadonlyArray<Trainables.Entry> =>
+  adapter.layout.entries.filter((e) => e.name !== heads.score && e.name !== heads.value)
+
+/** The parameters of an adapter as inputs of a graph. */
+export const inputs = (graph: Graph.Graph, adapter: Adapter | undefined): Program.Adapted => {
+  if (adapter === undefined) return { values: new Map(), scales: new Map() }
+  const values = entries(adapter).map((e) => [e.name, Graph.input(graph, e.name, "float32", e.shape)] as const)
+  return { values: new Map(values), scales: adapter.scales }
 }
 
 /** The feeds of {@link inputs}. */
 export const feeds = (adapter: Adapter): Session.Feeds => {
   const views = Trainables.views(adapter.layout, adapter.vector)
-  return Object.fromEntries(
-    adapter.layout.entries
-      .filter((e) => e.name.includes(".lora_"))
-      .map((e) => [e.name, Session.float32(views.get(e.name)!, e.shape)])
-  )
+  return Object.fromEntries(entries(adapter).map((e) => [e.name, Session.float32(views.get(e.name)!, e.shape)]))
 }

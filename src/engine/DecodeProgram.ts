@@ -14,8 +14,8 @@ import * as Program from "./Program.ts"
 
 /** The graph, for a base with an adapter's shape or without one. */
 export const build = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
-  const { config } = checkpoint
   const graph = Graph.make(adapter === undefined ? "decode" : "decode with adapter")
+  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "factored")
   const cache = ["B", config.kvHeads, "M", config.headDim]
   const layers = Array.from({ length: config.layers }, (_, i) => i)
   const input: Transformer.Input = {
@@ -26,10 +26,6 @@ export const build = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefi
       mask: Graph.input(graph, "past_mask", "float32", ["B", 1, 1, "M"]),
       sizes: Graph.input(graph, "sizes", "int64", [2])
     }
-  }
-  const parameters: Transformer.Parameters = {
-    weight: Program.frozen(graph, checkpoint),
-    ...(adapter === undefined ? {} : { lora: Adapters.inputs(graph, adapter), adaptation: "factored" as const })
   }
   const { hidden, keys, values } = Transformer.build(config, parameters, input, config.maxPositions)
   const last = Program.pick(hidden, Graph.input(graph, "last", "int64", ["B"]))

@@ -214,11 +214,7 @@ export const layer = (options: Options) =>
           const learner =
             learners.get(name) ??
             (yield* Effect.provideService(
-              Learner.make(
-                checkpoint,
-                { layout: adapter.layout, loraScale: Adapters.scale(adapter.config) },
-                Objective.ppo(how)
-              ),
+              Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how)),
               Scope.Scope,
               scope
             ))
@@ -251,12 +247,13 @@ const adapterOf = Effect.fnUntraced(function* (
   const { config } = checkpoint
   if (source._tag === "fresh") {
     const { alpha, rank, seed } = source
-    return yield* Effect.fromResult(Lora.init(config, { rank, alpha, targets: Lora.allTargets }, seed, { score }))
+    return yield* Effect.fromResult(
+      Lora.init(config, { rank, alpha, targets: Lora.allTargets(config) }, seed, { score })
+    )
   }
   const read = yield* Lora.read(source.dir, config)
   if (!score || read.tensors.has("score")) return read
-  const fresh = yield* Effect.fromResult(Lora.init(config, read.config, source.seed, { score: true }))
   const tensors = new Map(read.tensors)
-  tensors.set("score", fresh.tensors.get("score")!)
+  tensors.set("score", Lora.scoreHead(config, source.seed))
   return { ...read, taskType: "SEQ_CLS" as const, tensors }
 })

@@ -18,8 +18,11 @@ import * as Trainables from "./Trainables.ts"
 /** What is learnt, and how its parameters enter the network. */
 export interface Trained {
   readonly layout: Trainables.Layout
-  /** The factor on B A; trainables with names `*.lora_A` and `*.lora_B` are adapters of the map before the dot. */
-  readonly loraScale: number
+  /**
+   * The factor on B A by the path of the map; trainables with names `*.lora_A` and `*.lora_B` are adapters of the map
+   * before the dot.
+   */
+  readonly scales: ReadonlyMap<string, number>
 }
 
 /** Names of the heads among the trainables: the reward model's and the value function's, both [1, hidden]. */
@@ -44,18 +47,9 @@ const loss = (
   objective: Objective,
   vector: Value
 ): Loss => {
-  const { config } = checkpoint
   const trainable = Trainables.values(trained.layout, vector)
-  const stored = Program.frozen(graph, checkpoint)
-  const parameters: Transformer.Parameters = {
-    weight: (name) => trainable.get(name) ?? stored(name),
-    lora: (path) => {
-      const a = trainable.get(`${path}.lora_A`)
-      const b = trainable.get(`${path}.lora_B`)
-      return a === undefined || b === undefined ? undefined : { a, b, scale: trained.loraScale }
-    },
-    adaptation: "merged"
-  }
+  const adapted = { values: trainable, scales: trained.scales }
+  const { config, parameters } = Program.network(graph, checkpoint, adapted, "merged")
   const { hidden } = Transformer.build(config, parameters, Program.tokenInputs(graph), config.maxPositions)
   const at = once(() => Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])))
   const result = objective.build(

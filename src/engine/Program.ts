@@ -6,7 +6,7 @@
  */
 import * as path from "node:path"
 import type { Checkpoint } from "../model/Checkpoint.ts"
-import type { Linear } from "../model/ModelConfig.ts"
+import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import type { Dim, Value } from "../onnx/Graph.ts"
@@ -37,18 +37,45 @@ export const frozen = (graph: Graph.Graph, checkpoint: Checkpoint): ((name: stri
   }
 }
 
-/** The LoRA factors' shapes of the linear maps that end in one of the targets. */
-export const loraShapes = (
-  linears: ReadonlyArray<Linear>,
-  targets: ReadonlyArray<string>,
-  rank: number
-): ReadonlyArray<{ readonly name: string; readonly shape: ReadonlyArray<number> }> =>
-  linears
-    .filter((l) => targets.some((t) => l.path.endsWith(`.${t}`)))
-    .flatMap((l) => [
-      { name: `${l.path}.lora_A`, shape: [rank, l.in] },
-      { name: `${l.path}.lora_B`, shape: [l.out, rank] }
-    ])
+/** Values that change a network: factors `*.lora_A` and `*.lora_B` of linear maps, and whole parameters by name. */
+export interface Adapted {
+  readonly values: ReadonlyMap<string, Value>
+  /** The factor on B A of each adapted map, by its path. */
+  readonly scales: ReadonlyMap<string, number>
+}
+
+/** A network with its parameters. */
+export interface Network {
+  readonly config: ModelConfig
+  readonly parameters: Transformer.Parameters
+}
+
+/** The checkpoint's network with what changes it. */
+export const network = (
+  graph: Graph.Graph,
+  checkpoint: Checkpoint,
+  { scales, values }: Adapted,
+  adaptation: "factored" | "merged"
+): Network => {
+  const { config } = checkpoint
+  const stored = frozen(graph, checkpoint)
+  // An output projection of its own ends its tie to the embedding.
+  const untied = config.tieEmbeddings && values.has(projection)
+  return {
+    config: untied ? { ...config, tieEmbeddings: false } : config,
+    parameters: {
+      weight: (name) => values.get(name) ?? stored(name),
+      lora: (path) => {
+        const a = values.get(`${path}.lora_A`)
+        const b = values.get(`${path}.lora_B`)
+        return a === undefined || b === undefined ? undefined : { a, b, scale: scales.get(path)! }
+      },
+      adaptation
+    }
+  }
+}
+
+const projection = "lm_head.weight"
 
 /** The network's inputs in a graph, for padded batches [B, T]. */
 export const tokenInputs = (graph: Graph.Graph): Transformer.Input => ({

@@ -11,24 +11,20 @@ import * as Program from "./Program.ts"
 export type Kind = "logprobs" | "score" | "value"
 
 const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined) => {
-  const parameters: Transformer.Parameters = {
-    weight: Program.frozen(graph, checkpoint),
-    ...(adapter === undefined ? {} : { lora: Adapters.inputs(graph, adapter), adaptation: "merged" as const })
-  }
-  const { config } = checkpoint
+  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
   const { hidden } = Transformer.build(config, parameters, Program.tokenInputs(graph), config.maxPositions)
-  return { parameters, picked: Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])) }
+  return { config, parameters, picked: Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])) }
 }
 
 /** The result `out` [N]: for each flat position `at`, log p of `targets` there, or the head's scalar. */
 export const build = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, kind: Kind): Graph.Graph => {
   const graph = Graph.make(kind)
-  const { parameters, picked } = network(graph, checkpoint, adapter)
+  const { config, parameters, picked } = network(graph, checkpoint, adapter)
   if (kind === "logprobs") {
-    const logits = Transformer.logits(checkpoint.config, parameters, picked)
+    const logits = Transformer.logits(config, parameters, picked)
     Graph.output(graph, "out", Op.tokenLogprobs(logits, Graph.input(graph, "targets", "int64", ["N"])))
   } else {
-    const weight = Graph.input(graph, "head", "float32", [1, checkpoint.config.hiddenSize])
+    const weight = Graph.input(graph, "head", "float32", [1, config.hiddenSize])
     Graph.output(graph, "out", Program.head(picked, weight))
   }
   return graph

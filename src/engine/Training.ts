@@ -52,11 +52,7 @@ export const run = <Row>(
 ): Stream.Stream<StepMetrics, SessionError | SafetensorsError, Scope.Scope> =>
   Stream.unwrap(
     Effect.gen(function* () {
-      const learner = yield* Learner.make(
-        checkpoint,
-        { layout: adapter.layout, loraScale: Adapters.scale(adapter.config) },
-        objective
-      )
+      const learner = yield* Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, objective)
       const perEpoch = Math.ceil(data.length / options.batchSize)
       const steps = options.epochs * perEpoch
       const schedule = { kind: options.schedule, steps, warmup: options.warmupSteps, floor: options.floor }

@@ -2,7 +2,8 @@
  * LoRA adapters: low-rank changes to a model's linear maps, in PEFT's files.
  *
  * An adapted map computes `y = W x + (alpha / rank) B (A x)` with A [rank, in] and B [out, rank]
- * (https://arxiv.org/abs/2106.09685). A reward model is an adapter with a `score` head [1, hidden] more.
+ * (https://arxiv.org/abs/2106.09685); rank and alpha may differ from map to map. A reward model is an adapter with a
+ * `score` head [1, hidden] more, and an adapter may replace whole modules, such as the output projection.
  */
 import { Effect, Result, Schema } from "effect"
 import * as fs from "node:fs/promises"
@@ -10,9 +11,11 @@ import * as path from "node:path"
 import * as Random from "../Random.ts"
 import * as AtomicFile from "./AtomicFile.ts"
 import * as Checkpoint from "./Checkpoint.ts"
-import type { Linear, ModelConfig } from "./ModelConfig.ts"
-import { linears } from "./ModelConfig.ts"
+import * as LoraTargets from "./LoraTargets.ts"
+import type { ModelConfig } from "./ModelConfig.ts"
+import { linears, parameters } from "./ModelConfig.ts"
 import * as PeftConfig from "./PeftConfig.ts"
+import { quoted, reason as reasonOf } from "./Quoted.ts"
 import * as Safetensors from "./Safetensors.ts"
 
 /** An adapter that cannot be made, read, written or used with the model at hand. */
@@ -26,14 +29,8 @@ export class LoraError extends Schema.TaggedError<LoraError>()("LoraError", {
   }
 }
 
-/** How an adapter is made. */
-export interface LoraConfig {
-  readonly rank: number
-  /** The change is scaled by alpha / rank. */
-  readonly alpha: number
-  /** Which linear maps are adapted: the ends of their names, such as `q_proj`. */
-  readonly targets: ReadonlyArray<string>
-}
+/** How an adapter is made: its rank, its alpha and which linear maps it changes, with exceptions. */
+export interface LoraConfig extends LoraTargets.Targets {}
 
 /** What the adapted model is for: to speak, or to give one score (a reward model). */
 export type TaskType = "CAUSAL_LM" | "SEQ_CLS"
@@ -49,54 +46,64 @@ export interface Adapter {
   readonly config: LoraConfig
   readonly taskType: TaskType
   /**
-   * By name: `model.layers.0.self_attn.q_proj.lora_A` [rank, in] and `.lora_B` [out, rank] for every adapted map, and
-   * `score` [1, hidden] where the task type is SEQ_CLS.
+   * By name: `model.layers.0.self_attn.q_proj.lora_A` [rank, in] and `.lora_B` [out, rank] for every adapted map, the
+   * parameters of the modules to save by their own names, such as `lm_head.weight`, and `score` [1, hidden] where the
+   * task type is SEQ_CLS.
    */
   readonly tensors: ReadonlyMap<string, LoraTensor>
+  /** The factor on B A of each adapted map, by its path. */
+  readonly scales: ReadonlyMap<string, number>
 }
 
-/** All linear maps of a decoder layer, the usual targets. */
-export const allTargets: ReadonlyArray<string> = [
-  "q_proj",
-  "k_proj",
-  "v_proj",
-  "o_proj",
-  "gate_proj",
-  "up_proj",
-  "down_proj"
-]
+/** The names of all linear maps of a model's layers, the usual targets. */
+export const allTargets = (model: ModelConfig): ReadonlyArray<string> => LoraTargets.names(linears(model))
 
-/** The factor alpha / rank of an adapter's change. */
-export const scale = (config: LoraConfig): number => config.alpha / config.rank
+const embedding = "model.embed_tokens.weight"
+const projection = "lm_head.weight"
 
-/** Whether PEFT adapts a map when `target` is among its target modules. */
-const matches = (target: string, linear: Linear): boolean =>
-  linear.path === target || linear.path.endsWith(`.${target}`)
+/**
+ * The parameters of a model that an adapter may replace. An output projection that is tied to the embedding has a name
+ * of its own here, because an adapter may replace the one and not the other.
+ */
+const replaceable = (model: ModelConfig): ReadonlyMap<string, ReadonlyArray<number>> =>
+  new Map([...parameters(model), [projection, [model.vocabSize, model.hiddenSize]]])
 
-/** The linear maps of a model that an adapter changes, in the model's order. */
-export const adapted = (model: ModelConfig, config: LoraConfig): Array<Linear> =>
-  linears(model).filter((linear) => config.targets.some((target) => matches(target, linear)))
-
-/** Name and shape of every tensor of an adapter, in the model's order, `score` last. */
-export const shapes = (
-  model: ModelConfig,
-  config: LoraConfig,
-  taskType: TaskType
-): Map<string, ReadonlyArray<number>> => {
-  const found = new Map<string, ReadonlyArray<number>>()
-  for (const linear of adapted(model, config)) {
-    found.set(`${linear.path}.lora_A`, [config.rank, linear.in])
-    found.set(`${linear.path}.lora_B`, [linear.out, config.rank])
-  }
-  if (taskType === "SEQ_CLS") found.set("score", [1, model.hiddenSize])
-  return found
+/** What a configuration makes of a model. */
+interface Plan {
+  /** Name and shape of every tensor of the adapter, in the model's order, `score` last. */
+  readonly shapes: ReadonlyMap<string, ReadonlyArray<number>>
+  readonly scales: ReadonlyMap<string, number>
 }
+
+/** The plan of a configuration for a model; a failure is the end of a sentence about the configuration. */
+const plan = (model: ModelConfig, config: LoraConfig, taskType: TaskType): Result.Result<Plan, string> =>
+  Result.gen(function* () {
+    const chosen = yield* LoraTargets.select(linears(model), config)
+    const adaptations = yield* LoraTargets.adaptations(
+      config,
+      chosen.map(({ path }) => path)
+    )
+    const shapes = new Map<string, ReadonlyArray<number>>()
+    for (const linear of chosen) {
+      const { rank } = adaptations.get(linear.path)!
+      shapes.set(`${linear.path}.lora_A`, [rank, linear.in])
+      shapes.set(`${linear.path}.lora_B`, [linear.out, rank])
+    }
+    for (const [name, shape] of LoraTargets.saved(replaceable(model), config.modulesToSave)) shapes.set(name, shape)
+    if (model.tieEmbeddings && shapes.has(embedding) && !shapes.has(projection)) {
+      return yield* Result.fail(
+        `replaces the embedding but not the output projection that is tied to it; save lm_head, too`
+      )
+    }
+    if (taskType === "SEQ_CLS") shapes.set("score", [1, model.hiddenSize])
+    return { shapes, scales: new Map(Array.from(adaptations, ([path, { scale }]) => [path, scale])) }
+  })
 
 /**
  * A new adapter, a function of its arguments alone.
  *
  * A is normal with variance 1/in and B zero, so that the adapted model starts as its base; a `score` head, if asked
- * for, is normal with standard deviation 0.02. Fails when rank or alpha is no positive number or a target fits no map.
+ * for, is as `scoreHead` makes it. Fails when a rank or an alpha is no positive number or a target fits no map.
  */
 export const init = (
   model: ModelConfig,
@@ -105,36 +112,43 @@ export const init = (
   options?: { readonly score?: boolean }
 ): Result.Result<Adapter, LoraError> => {
   const fail = (reason: string) => Result.fail(new LoraError({ file: "LoRA configuration", reason }))
-  if (!Number.isInteger(config.rank) || config.rank < 1) {
-    return fail(`has the rank ${config.rank}; give a whole number from 1 on`)
-  }
-  if (!Number.isFinite(config.alpha) || config.alpha <= 0) {
-    return fail(`has the alpha ${config.alpha}; give a number above 0`)
-  }
-  const stray = unmatched(model, config)
+  const rank = [config.rank, ...Object.values(config.rankPattern ?? {})].find((r) => !Number.isInteger(r) || r < 1)
+  if (rank !== undefined) return fail(`has the rank ${rank}; give a whole number from 1 on`)
+  const alpha = [config.alpha, ...Object.values(config.alphaPattern ?? {})].find((a) => !Number.isFinite(a) || a <= 0)
+  if (alpha !== undefined) return fail(`has the alpha ${alpha}; give a number above 0`)
+  const known = allTargets(model)
+  const all = linears(model)
+  const stray =
+    typeof config.targets === "string"
+      ? undefined
+      : config.targets.find((target) => !all.some(({ path }) => LoraTargets.endsIn(target, path)))
   if (stray !== undefined) {
-    return fail(`has the target ${stray}, which no linear map of the model has; give some of ${allTargets.join(", ")}`)
+    return fail(`has the target ${stray}, which no linear map of the model has; give some of ${known.join(", ")}`)
   }
-  if (config.targets.length === 0) {
-    return fail(`has no targets; give some of ${allTargets.join(", ")}`)
+  if (config.targets.length === 0) return fail(`has no targets; give some of ${known.join(", ")}`)
+  if ((config.modulesToSave ?? []).length > 0) {
+    return fail("has modules to save, which Charter reads but does not begin; leave them out")
   }
   const taskType = options?.score === true ? "SEQ_CLS" : "CAUSAL_LM"
+  const planned = plan(model, config, taskType)
+  if (Result.isFailure(planned)) return fail(planned.failure)
+  const { scales, shapes } = planned.success
   const tensors = new Map<string, LoraTensor>()
-  for (const [name, shape] of shapes(model, config, taskType)) {
-    const data = new Float32Array(shape[0]! * shape[1]!)
-    if (!name.endsWith(".lora_B")) {
-      const std = name === "score" ? 0.02 : 1 / Math.sqrt(shape[1]!)
-      const random = Random.make(seed, "lora", name)
-      for (let i = 0; i < data.length; i++) data[i] = std * random.normal()
-    }
-    tensors.set(name, { shape, data })
+  for (const [name, shape] of shapes) {
+    if (name === "score") tensors.set(name, scoreHead(model, seed))
+    else if (name.endsWith(".lora_B")) tensors.set(name, { shape, data: new Float32Array(shape[0]! * shape[1]!) })
+    else tensors.set(name, normal(shape, 1 / Math.sqrt(shape[1]!), seed, name))
   }
-  return Result.succeed({ config, taskType, tensors })
+  return Result.succeed({ config, taskType, tensors, scales })
 }
 
-const unmatched = (model: ModelConfig, config: LoraConfig): string | undefined => {
-  const all = linears(model)
-  return config.targets.find((target) => !all.some((linear) => matches(target, linear)))
+/** The head of a new reward model, [1, hidden], normal with standard deviation 0.02. */
+export const scoreHead = (model: ModelConfig, seed: number): LoraTensor =>
+  normal([1, model.hiddenSize], 0.02, seed, "score")
+
+const normal = (shape: ReadonlyArray<number>, std: number, seed: number, name: string): LoraTensor => {
+  const random = Random.make(seed, "lora", name)
+  return { shape, data: Float32Array.from({ length: shape[0]! * shape[1]! }, () => std * random.normal()) }
 }
 
 const configName = "adapter_config.json"
@@ -170,44 +184,83 @@ export const read = Effect.fn("Lora.read")(function* (
   const { taskType, ...config } = peft
   const weightsFile = path.join(dir, weightsName)
   const infos = yield* Safetensors.read(weightsFile)
-  const tensors = new Map<string, LoraTensor>()
+  const names = new Map<string, Safetensors.TensorInfo>()
   for (const info of infos.tensors.values()) {
-    const key = keyOf(info.name)
+    const key = keyOf(info.name, config)
     if (key === undefined) {
       return yield* new LoraError({
         file: weightsFile,
-        reason: `holds ${info.name}, which is no part of a LoRA that Charter computes; save the adapter without it`
+        reason: `holds ${quoted(info.name)}, which is no part of a LoRA that Charter computes; save the adapter without it`
       })
     }
-    tensors.set(key, { shape: info.shape, data: yield* Safetensors.load(info) })
+    names.set(key, info)
   }
-  const adapter: Adapter = { config, taskType, tensors }
-  const problem = inconsistency(adapter) ?? (model === undefined ? undefined : mismatch(adapter, model))
+  const paths = [...names.keys()].filter(isFactor).map((key) => key.slice(0, -".lora_A".length))
+  const adaptations = yield* Effect.fromResult(
+    Result.mapError(
+      LoraTargets.adaptations(config, [...new Set(paths)]),
+      (reason) => new LoraError({ file: configFile, reason })
+    )
+  )
+  // Shapes are compared before the data is read, which is as long as the file.
+  const problem =
+    inconsistency(names, adaptations, taskType) ??
+    (model === undefined ? undefined : mismatch(names, model, config, taskType))
   if (problem !== undefined) return yield* new LoraError({ file: dir, reason: problem })
-  if (model === undefined) return adapter
-  const order = [...shapes(model, config, taskType).keys()]
-  return { ...adapter, tensors: new Map(order.map((key) => [key, tensors.get(key)!])) }
+
+  const order = model === undefined ? [...names.keys()] : [...wantedBy(model, config, taskType).keys()]
+  const tensors = new Map<string, LoraTensor>()
+  for (const key of order) {
+    const info = names.get(key)!
+    const data = yield* Safetensors.load(info)
+    const at = data.findIndex((x) => !Number.isFinite(x))
+    if (at >= 0) {
+      return yield* new LoraError({
+        file: weightsFile,
+        reason: `holds ${data[at]} in ${quoted(info.name)}; take the adapter of an earlier step`
+      })
+    }
+    tensors.set(key, { shape: info.shape, data })
+  }
+  const scales = new Map(Array.from(adaptations, ([key, { scale }]) => [key, scale]))
+  return { config, taskType, tensors, scales }
 })
 
-/** A tensor's key from its name in PEFT's file. */
-const keyOf = (name: string): string | undefined => {
-  if (!name.startsWith(prefix) || !name.endsWith(suffix)) return undefined
-  const key = name.slice(prefix.length, -suffix.length)
-  return key === "score" || key.endsWith(".lora_A") || key.endsWith(".lora_B") ? key : undefined
+const isFactor = (key: string): boolean => key.endsWith(".lora_A") || key.endsWith(".lora_B")
+
+/** A tensor's key from its name in PEFT's file; undefined where Charter has no use for it. */
+const keyOf = (name: string, { modulesToSave = [] }: LoraConfig): string | undefined => {
+  if (!name.startsWith(prefix)) return undefined
+  const parameter = name.slice(prefix.length)
+  const key = parameter.endsWith(suffix) ? parameter.slice(0, -suffix.length) : parameter
+  if (parameter !== key && (key === "score" || isFactor(key))) return key
+  return modulesToSave.some((module) => LoraTargets.isOf(module, parameter)) ? parameter : undefined
 }
 
+/** A tensor's name in PEFT's file. */
+const nameOf = (key: string): string => prefix + key + (key === "score" || isFactor(key) ? suffix : "")
+
+type Infos = ReadonlyMap<string, Safetensors.TensorInfo>
+
+const shapeText = (shape: ReadonlyArray<number>): string => `[${shape.slice(0, 8).join(", ")}]`
+
 /** What is wrong with an adapter by itself. */
-const inconsistency = ({ config, taskType, tensors }: Adapter): string | undefined => {
-  for (const [key, { shape }] of tensors) {
-    if (shape.length !== 2) return `holds ${key} of shape [${shape.join(", ")}], which is no matrix; save it again`
+const inconsistency = (
+  names: Infos,
+  adaptations: ReadonlyMap<string, LoraTargets.Adaptation>,
+  taskType: TaskType
+): string | undefined => {
+  for (const [key, { shape }] of names) {
+    if (key !== "score" && !isFactor(key)) continue
+    const of = `${quoted(key)} of shape ${shapeText(shape)}`
+    if (shape.length !== 2) return `holds ${of}, which is no matrix; save it again`
     if (key === "score") continue
     const [side, other] = key.endsWith("A") ? ([0, "B"] as const) : ([1, "A"] as const)
-    if (shape[side] !== config.rank) {
-      return `holds ${key} of shape [${shape.join(", ")}] though its rank is ${config.rank}; save it again`
-    }
-    if (!tensors.has(key.slice(0, -1) + other)) return `holds ${key} without its lora_${other}; save it again`
+    const { rank } = adaptations.get(key.slice(0, -".lora_A".length))!
+    if (shape[side] !== rank) return `holds ${of} though its rank is ${rank}; save it again`
+    if (!names.has(key.slice(0, -1) + other)) return `holds ${quoted(key)} without its lora_${other}; save it again`
   }
-  const score = tensors.get("score")
+  const score = names.get("score")
   if (taskType === "SEQ_CLS" && score?.shape[0] !== 1) {
     return 'is a reward model without a score head of one output; save it with modules_to_save ["score"] and one label'
   }
@@ -217,21 +270,25 @@ const inconsistency = ({ config, taskType, tensors }: Adapter): string | undefin
   return undefined
 }
 
+/** The tensors a model wants of an adapter whose configuration fits it. */
+const wantedBy = (model: ModelConfig, config: LoraConfig, taskType: TaskType) =>
+  Result.getOrThrow(plan(model, config, taskType)).shapes
+
 /** Why an adapter does not fit a model. */
-const mismatch = (adapter: Adapter, model: ModelConfig): string | undefined => {
+const mismatch = (names: Infos, model: ModelConfig, config: LoraConfig, taskType: TaskType): string | undefined => {
   const otherModel = "it was made for another model, so give it the base it was trained on"
-  const stray = unmatched(model, adapter.config)
-  if (stray !== undefined) return `adapts ${stray}, which the model does not have; ${otherModel}`
-  const wanted = shapes(model, adapter.config, adapter.taskType)
+  const planned = plan(model, config, taskType)
+  if (Result.isFailure(planned)) return planned.failure
+  const wanted = planned.success.shapes
   for (const [key, shape] of wanted) {
-    const found = adapter.tensors.get(key)
+    const found = names.get(key)
     if (found === undefined) return `has no ${key}, which the model needs; ${otherModel}`
-    if (found.shape.some((n, axis) => n !== shape[axis])) {
-      return `has ${key} of shape [${found.shape.join(", ")}] where the model needs [${shape.join(", ")}]; ${otherModel}`
+    if (found.shape.length !== shape.length || found.shape.some((n, axis) => n !== shape[axis])) {
+      return `has ${key} of shape ${shapeText(found.shape)} where the model needs ${shapeText(shape)}; ${otherModel}`
     }
   }
-  for (const key of adapter.tensors.keys()) {
-    if (!wanted.has(key)) return `has ${key}, which the model does not have; ${otherModel}`
+  for (const key of names.keys()) {
+    if (!wanted.has(key)) return `has ${quoted(key)}, which the model does not have; ${otherModel}`
   }
   return undefined
 }
@@ -248,7 +305,7 @@ export const write = Effect.fn("Lora.write")(function* (
   baseModel: string
 ): Effect.fn.Return<void, LoraError | Safetensors.SafetensorsError> {
   yield* onDisk(dir, () => fs.mkdir(dir, { recursive: true }))
-  const named = Array.from(adapter.tensors, ([key, tensor]) => ({ name: prefix + key + suffix, ...tensor }))
+  const named = Array.from(adapter.tensors, ([key, tensor]) => ({ name: nameOf(key), ...tensor }))
   yield* Safetensors.write(path.join(dir, weightsName), named)
   const configFile = path.join(dir, configName)
   const json = PeftConfig.toJson({ ...adapter.config, taskType: adapter.taskType }, baseModel)
@@ -258,6 +315,5 @@ export const write = Effect.fn("Lora.write")(function* (
 const onDisk = <A>(file: string, run: () => Promise<A>): Effect.Effect<A, LoraError> =>
   Effect.tryPromise({
     try: run,
-    catch: (cause) =>
-      new LoraError({ file, reason: `cannot be written: ${cause instanceof Error ? cause.message : String(cause)}` })
+    catch: (cause) => new LoraError({ file, reason: `cannot be written: ${reasonOf(cause)}` })
   })

@@ -5,41 +5,45 @@
  * Charter does not compute is refused by its name, because ignoring it would compute another model.
  */
 import { Predicate, Result, Schema } from "effect"
+import type { Targets } from "./LoraTargets.ts"
+import { quotedJson, reason } from "./Quoted.ts"
 
 /** What Charter needs of it. */
-export interface PeftConfig {
-  readonly rank: number
-  readonly alpha: number
-  readonly targets: ReadonlyArray<string>
+export interface PeftConfig extends Targets {
   readonly taskType: "CAUSAL_LM" | "SEQ_CLS"
 }
+
+const Rank = Schema.Int.check(Schema.isGreaterThan(0))
+const Alpha = Schema.Finite.check(Schema.isGreaterThan(0))
+const maybe = <S extends Schema.Constraint>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
 
 const Json = Schema.Struct({
   peft_type: Schema.String,
   task_type: Schema.optionalKey(Schema.NullOr(Schema.String)),
-  r: Schema.Int.check(Schema.isGreaterThan(0)),
-  lora_alpha: Schema.Finite.check(Schema.isGreaterThan(0)),
+  r: Rank,
+  lora_alpha: Alpha,
   target_modules: Schema.Union([Schema.String, Schema.Array(Schema.String)]),
   bias: Schema.optionalKey(Schema.String),
   init_lora_weights: Schema.optionalKey(Schema.Union([Schema.Boolean, Schema.String])),
-  modules_to_save: Schema.optionalKey(Schema.NullOr(Schema.Array(Schema.String)))
+  modules_to_save: maybe(Schema.Array(Schema.String)),
+  rank_pattern: maybe(Schema.Record(Schema.String, Rank)),
+  alpha_pattern: maybe(Schema.Record(Schema.String, Alpha)),
+  use_rslora: maybe(Schema.Boolean)
 })
 const decode = Schema.decodeUnknownResult(Json)
 
 /** Keys that change what an adapter computes or which modules it has, unless null, false or empty. */
 const features = [
   "use_dora",
-  "use_rslora",
   "use_qalora",
   "use_bdlora",
-  "rank_pattern",
-  "alpha_pattern",
   "fan_in_fan_out",
   "lora_bias",
   "layers_to_transform",
   "layers_pattern",
   "layer_replication",
   "exclude_modules",
+  "ensure_weight_tying",
   "target_parameters",
   "trainable_token_indices",
   "alora_invocation_tokens",
@@ -66,37 +70,39 @@ const isOff = (value: unknown): boolean =>
 export const fromJson = (json: unknown): Result.Result<PeftConfig, string> => {
   // Another kind of adapter lacks LoRA's keys, so its kind is looked at first.
   if (Predicate.hasProperty(json, "peft_type") && json.peft_type !== "LORA") {
-    return Result.fail(`is of the peft_type ${String(json.peft_type)}; Charter reads LORA`)
+    return Result.fail(`is of the peft_type ${quotedJson(json.peft_type)}; Charter reads LORA`)
   }
   const decoded = decode(json)
   if (Result.isFailure(decoded)) {
-    return Result.fail(
-      `does not describe a LoRA: ${decoded.failure.message.replace(/\s+/g, " ")}; save the adapter again`
-    )
+    return Result.fail(`does not describe a LoRA: ${reason(decoded.failure)}; save the adapter again`)
   }
   const found = decoded.success
   const keys = json as Readonly<Record<string, unknown>>
   const refuse = (key: string) =>
-    Result.fail(
-      `uses ${key} (${JSON.stringify(keys[key])}), which Charter does not compute; train the adapter without it`
-    )
+    Result.fail(`uses ${key} (${quotedJson(keys[key])}), which Charter does not compute; train the adapter without it`)
   const feature = features.find((key) => !isOff(keys[key]))
   if (feature !== undefined) return refuse(feature)
   if ((found.bias ?? "none") !== "none") return refuse("bias")
   if (!plainInits.includes(found.init_lora_weights)) return refuse("init_lora_weights")
   const taskType = found.task_type ?? "CAUSAL_LM"
   if (taskType !== "CAUSAL_LM" && taskType !== "SEQ_CLS") return refuse("task_type")
-  const allowed = taskType === "SEQ_CLS" ? heads : []
-  if (found.modules_to_save?.some((module) => !allowed.includes(module))) return refuse("modules_to_save")
-  if (typeof found.target_modules === "string") {
-    return Result.fail("has a pattern for target_modules; replace it by the list of the modules' names")
-  }
-  return Result.succeed({ rank: found.r, alpha: found.lora_alpha, targets: found.target_modules, taskType })
+  const modulesToSave = (found.modules_to_save ?? []).filter((m) => taskType !== "SEQ_CLS" || !heads.includes(m))
+  if (modulesToSave.includes("")) return refuse("modules_to_save")
+  return Result.succeed({
+    rank: found.r,
+    alpha: found.lora_alpha,
+    targets: found.target_modules,
+    taskType,
+    ...(isOff(found.rank_pattern) ? {} : { rankPattern: found.rank_pattern! }),
+    ...(isOff(found.alpha_pattern) ? {} : { alphaPattern: found.alpha_pattern! }),
+    ...(modulesToSave.length === 0 ? {} : { modulesToSave }),
+    ...(found.use_rslora === true ? { rsLora: true } : {})
+  })
 }
 
 /** The `adapter_config.json` of an adapter, with the keys every PEFT since 0.9 understands. */
 export const toJson = (config: PeftConfig, baseModel: string) => ({
-  alpha_pattern: {},
+  alpha_pattern: config.alphaPattern ?? {},
   auto_mapping: null,
   base_model_name_or_path: baseModel,
   bias: "none",
@@ -108,13 +114,18 @@ export const toJson = (config: PeftConfig, baseModel: string) => ({
   layers_to_transform: null,
   lora_alpha: config.alpha,
   lora_dropout: 0,
-  modules_to_save: config.taskType === "SEQ_CLS" ? ["score"] : null,
+  modules_to_save: modulesOf(config),
   peft_type: "LORA",
   r: config.rank,
-  rank_pattern: {},
+  rank_pattern: config.rankPattern ?? {},
   revision: null,
   target_modules: config.targets,
   task_type: config.taskType,
   use_dora: false,
-  use_rslora: false
+  use_rslora: config.rsLora ?? false
 })
+
+const modulesOf = ({ modulesToSave = [], taskType }: PeftConfig): ReadonlyArray<string> | null => {
+  const modules = taskType === "SEQ_CLS" ? ["score", ...modulesToSave] : modulesToSave
+  return modules.length === 0 ? null : modules
+}

@@ -45,7 +45,7 @@ describe("proximal policy optimisation", () => {
       const promptIds = tokenizer.encode("<|endoftext|>\n\nHuman: how do i bake a cake ?\n\nAssistant:")
       const [winner] = tokenizer.encode(" yes")
       const fresh = yield* Effect.fromResult(
-        Lora.init(checkpoint.config, { rank: 8, alpha: 16, targets: Lora.allTargets }, 1)
+        Lora.init(checkpoint.config, { rank: 8, alpha: 16, targets: Lora.allTargets(checkpoint.config) }, 1)
       )
       const adapter = Adapters.fromLora(fresh, checkpoint.config, { value: true })
       const reference = Adapters.fromLora(fresh, checkpoint.config)
@@ -53,7 +53,7 @@ describe("proximal policy optimisation", () => {
       const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096, memory: 1e8 })
       const learner = yield* Learner.make(
         checkpoint,
-        { layout: adapter.layout, loraScale: 2 },
+        { layout: adapter.layout, scales: adapter.scales },
         Objective.ppo(options(0))
       )
       const state = Learner.initialState(adapter.vector)

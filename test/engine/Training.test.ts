@@ -35,7 +35,7 @@ const rows = Array.from({ length: 8 }, (_, i) => {
 const train = Effect.fnUntraced(function* (stateDir: string, steps: number) {
   const { checkpoint } = yield* Golden.load
   const fresh = yield* Effect.fromResult(
-    Lora.init(checkpoint.config, { rank: 4, alpha: 8, targets: Lora.allTargets }, 1)
+    Lora.init(checkpoint.config, { rank: 4, alpha: 8, targets: Lora.allTargets(checkpoint.config) }, 1)
   )
   const adapter = Adapters.fromLora(fresh, checkpoint.config)
   const how = options(stateDir)
