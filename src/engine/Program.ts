@@ -117,6 +117,10 @@ export const pick = (hidden: Value, at: Value): Value => {
   return Op.gather(Op.reshape(hidden, [`${B}*${T}`, H]), at)
 }
 
-/** A scalar head without bias: [N, H] by [1, H] to [N]. */
-export const head = (hidden: Value, weight: Value): Value =>
-  Op.reshape(Op.matmul(hidden, weight, { transB: true }), [hidden.shape[0]!])
+/**
+ * A scalar head without bias: [N, H] by [1, H] to [N].
+ *
+ * A sum of products and not a matrix product: the runtime multiplies a single row by another kernel than several, and a
+ * score must not depend on what else is in the batch.
+ */
+export const head = (hidden: Value, weight: Value): Value => Op.sum(Op.mul(hidden, weight), [1])
