@@ -81,7 +81,7 @@ const projection = "lm_head.weight"
 export const tokenInputs = (graph: Graph.Graph): Transformer.Input => ({
   ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
   positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
-  causal: Graph.input(graph, "causal", "float32", ["T", "T"])
+  mask: Graph.input(graph, "causal", "float32", ["T", "T"])
 })
 
 /** The causal mask of `length` tokens. */

@@ -5,12 +5,15 @@
  * from (the checkpoint, a trainable vector) and which linear maps carry a LoRA is the caller's choice, so frozen,
  * adapted and fully trained networks are the same code.
  *
- * Llama: pre-norm blocks of grouped-query attention with rotary positions and a SwiGLU (Touvron et al. 2023).
+ * All families (see `Family.ts`) are blocks of grouped-query attention (Ainslie et al. 2023) and a gated feed-forward
+ * layer (Shazeer 2020) around a residual stream; what a family does not have adds no node.
  */
 import * as Graph from "../onnx/Graph.ts"
 import type { Dim, Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
+import * as Family from "./Family.ts"
 import type { ModelConfig } from "./ModelConfig.ts"
+import * as Rope from "./Rope.ts"
 
 /** The parameters of a network, by the names of its checkpoint. */
 export interface Parameters {
@@ -27,7 +30,7 @@ export interface Parameters {
 
 /** What the past adds to a decoding step. */
 export interface Past {
-  /** Keys and values of each layer, [B, kvHeads, M, headDim]. */
+  /** Keys and values of each layer, [B, kvHeads, M, headDim]; column m is the token at position m. */
   readonly keys: ReadonlyArray<Value>
   readonly values: ReadonlyArray<Value>
   /** 0 where a row's past holds a token and a large negative number elsewhere, [B, 1, 1, M]. */
@@ -42,8 +45,11 @@ export interface Input {
   readonly ids: Value
   /** int64 [B, T]. */
   readonly positions: Value
-  /** 0 on and below the diagonal and a large negative number above, [T, T]. */
-  readonly causal: Value
+  /**
+   * 0 where a token sees another one and a large negative number elsewhere: [T, T] for all rows alike, or [B, 1, T, T],
+   * for example for several sequences in a row. Layers with a window see of it what is within the window.
+   */
+  readonly mask: Value
   readonly past?: Past
 }
 
@@ -58,21 +64,6 @@ export interface Output {
 
 /** What stands for minus infinity in masks: far below any score, and finite, so that no row of softmax is NaN. */
 export const masked = -1e9
-
-/** Cosines and sines of the rotary embedding, [positions, headDim / 2] (Su et al. 2021). */
-export const rotaryTables = (config: ModelConfig, positions: number): { cos: Float32Array; sin: Float32Array } => {
-  const half = config.headDim / 2
-  const cos = new Float32Array(positions * half)
-  const sin = new Float32Array(positions * half)
-  for (let p = 0; p < positions; p++) {
-    for (let i = 0; i < half; i++) {
-      const angle = Math.fround(p * Math.fround(config.ropeTheta ** ((-2 * i) / config.headDim)))
-      cos[p * half + i] = Math.cos(angle)
-      sin[p * half + i] = Math.sin(angle)
-    }
-  }
-  return { cos, sin }
-}
 
 /** A linear map, with its LoRA if it has one: x [..., in] to [..., out]. */
 const linear = (parameters: Parameters, path: string, biased: boolean, x: Value): Value => {
@@ -92,49 +83,157 @@ const linear = (parameters: Parameters, path: string, biased: boolean, x: Value)
 /** Adds the network to the graph of `input.ids`. `maxPositions` bounds the rotary tables. */
 export const build = (config: ModelConfig, parameters: Parameters, input: Input, maxPositions: number): Output => {
   const graph = input.ids.graph
-  const tables = rotaryTables(config, Math.min(maxPositions, config.maxPositions))
-  const half = config.headDim / 2
-  const cos = Graph.constant(graph, "float32", [tables.cos.length / half, half], tables.cos)
-  const sin = Graph.constant(graph, "float32", [tables.sin.length / half, half], tables.sin)
-  const group = config.heads / config.kvHeads
-  // Query heads that share a key head are stacked along the tokens, so each key head takes part in one product.
-  const causal = group === 1 ? input.causal : Op.concat(Array(group).fill(input.causal), 0, stacked(input, group))
+  const { fused, normOffset, norms, queryKeyNorms, scaledEmbedding } = Family.families[config.family]
+  const { biases, headDim, intermediateSize } = config
+  const [queryWidth, keyWidth] = [config.heads * headDim, config.kvHeads * headDim]
+  const rotate = rotary(graph, config, input.positions, Math.min(maxPositions, config.maxPositions))
+  const masks = maskings(config, input)
   const keys: Array<Value> = []
   const values: Array<Value> = []
 
-  let x = Op.gather(parameters.weight("model.embed_tokens.weight"), input.ids)
+  /** The norm of a name, where the family has one at this place. */
+  const norm = (x: Value, layer: string, name: string | undefined): Value => {
+    if (name === undefined) return x
+    const weight = parameters.weight(`${layer}.${name}.weight`)
+    return Op.rmsNorm(x, normOffset === 0 ? weight : Op.shift(weight, normOffset), config.normEps)
+  }
+  /** The norm of queries or keys [B, T, heads·d], where the family has one. */
+  const normHeads = (x: Value, layer: string, name: string): Value => {
+    if (queryKeyNorms === "none") return x
+    if (queryKeyNorms === "width") return norm(x, layer, name)
+    const [B, T, width] = x.shape as [Dim, Dim, number]
+    const apart = Op.reshape(x, [B, T, width / headDim, headDim])
+    return Op.reshape(norm(apart, layer, name), [B, T, width])
+  }
+
+  const attention = (x: Value, path: string, layer: number): Value => {
+    const of = `${path}.self_attn`
+    const map = (name: string) => linear(parameters, `${of}.${name}`, biases.qkv, x)
+    const [q, k, v] = fused
+      ? Op.split(map("qkv_proj"), -1, [queryWidth, keyWidth, keyWidth])
+      : [map("q_proj"), map("k_proj"), map("v_proj")]
+    const query = rotate(normHeads(q!, of, "q_norm"), layer)
+    const key = heads(rotate(normHeads(k!, of, "k_norm"), layer), config.kvHeads, headDim)
+    const value = heads(v!, config.kvHeads, headDim)
+    keys.push(key)
+    values.push(value)
+    const mixed = attend(config, input, layer, stack(query, input, config), key, value, masks(layer))
+    return linear(parameters, `${of}.o_proj`, biases.output, unstack(mixed, input, config))
+  }
+
+  const feedForward = (x: Value, path: string): Value => {
+    const map = (name: string) => linear(parameters, `${path}.mlp.${name}`, biases.mlp, x)
+    const [gate, up] = fused
+      ? Op.split(map("gate_up_proj"), -1, [intermediateSize, intermediateSize])
+      : [map("gate_proj"), map("up_proj")]
+    const gated = Op.mul(activations[config.activation](gate!), up!)
+    return linear(parameters, `${path}.mlp.down_proj`, biases.mlp, gated)
+  }
+
+  const embedded = Op.gather(parameters.weight("model.embed_tokens.weight"), input.ids)
+  let x = scaledEmbedding ? Op.scale(embedded, Math.sqrt(config.hiddenSize)) : embedded
   for (let layer = 0; layer < config.layers; layer++) {
     const path = `model.layers.${layer}`
     x = Graph.labelled(graph, `layer${layer}`, () => {
-      const normed = Op.rmsNorm(x, parameters.weight(`${path}.input_layernorm.weight`), config.normEps)
-      const project = (name: string) => linear(parameters, `${path}.self_attn.${name}`, config.attentionBias, normed)
-      const q = Op.rotary(project("q_proj"), input.positions, cos, sin)
-      const k = heads(Op.rotary(project("k_proj"), input.positions, cos, sin), config.kvHeads, config.headDim)
-      const v = heads(project("v_proj"), config.kvHeads, config.headDim)
-      keys.push(k)
-      values.push(v)
-      const mixed = attention(config, input, layer, stack(q, input, config), k, v, causal)
-      const attended = linear(
-        parameters,
-        `${path}.self_attn.o_proj`,
-        config.attentionBias,
-        unstack(mixed, input, config)
-      )
-      const middle = Op.add(x, attended)
-      const inner = Op.rmsNorm(middle, parameters.weight(`${path}.post_attention_layernorm.weight`), config.normEps)
-      const gate = linear(parameters, `${path}.mlp.gate_proj`, config.mlpBias, inner)
-      const up = linear(parameters, `${path}.mlp.up_proj`, config.mlpBias, inner)
-      return Op.add(middle, linear(parameters, `${path}.mlp.down_proj`, config.mlpBias, Op.mul(Op.silu(gate), up)))
+      const attended = attention(norm(x, path, norms.beforeAttention), path, layer)
+      const middle = Op.add(x, norm(attended, path, norms.afterAttention))
+      const fed = feedForward(norm(middle, path, norms.beforeMlp), path)
+      return Op.add(middle, norm(fed, path, norms.afterMlp))
     })
   }
-  return { hidden: Op.rmsNorm(x, parameters.weight("model.norm.weight"), config.normEps), keys, values }
+  return { hidden: norm(x, "model", "norm"), keys, values }
 }
 
 /** The logits of hidden states: [..., hidden] to [..., vocabulary]. */
-export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value): Value =>
-  Op.matmul(hidden, parameters.weight(config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"), {
-    transB: true
-  })
+export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value): Value => {
+  const weight = parameters.weight(config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight")
+  const plain = Op.matmul(hidden, weight, { transB: true })
+  const cap = config.logitSoftCap
+  return cap === undefined ? plain : Op.scale(Op.tanh(Op.scale(plain, 1 / cap)), cap)
+}
+
+const activations: Readonly<Record<ModelConfig["activation"], (x: Value) => Value>> = {
+  silu: Op.silu,
+  gelu_pytorch_tanh: Op.geluTanh
+}
+
+/** Turns queries or keys [B, T, heads·d] of a layer by their positions, where the layer does so. */
+const rotary = (
+  graph: Graph.Graph,
+  config: ModelConfig,
+  positions: Value,
+  maxPositions: number
+): ((x: Value, layer: number) => Value) => {
+  const tables = new Map<string, { readonly cos: Value; readonly sin: Value }>()
+  const tablesOf = (rope: Rope.Rope) => {
+    const key = JSON.stringify(rope)
+    const known = tables.get(key)
+    if (known !== undefined) return known
+    const { cos, sin } = Rope.tables(rope, maxPositions)
+    const shape = [maxPositions, rope.dims / 2]
+    const made = {
+      cos: Graph.constant(graph, "float32", shape, cos),
+      sin: Graph.constant(graph, "float32", shape, sin)
+    }
+    tables.set(key, made)
+    return made
+  }
+  return (x, layer) => {
+    const { rope } = config.attention[layer]!
+    if (rope === undefined) return x
+    const { cos, sin } = tablesOf(rope)
+    const partial =
+      rope.dims === config.headDim ? undefined : { heads: Number(x.shape[2]) / config.headDim, dims: rope.dims }
+    return Op.rotary(x, positions, cos, sin, partial)
+  }
+}
+
+/** What is added to the scores of stacked queries, for these tokens and for the past. */
+interface Masking {
+  /** [group·T, T] or [B, 1, group·T, T]. */
+  readonly own: Value
+  /** [B, 1, 1, M] or [B, 1, group·T, M]. */
+  readonly past: Value | undefined
+}
+
+/** The masks of each layer; layers with the same window share theirs. */
+const maskings = (config: ModelConfig, input: Input): ((layer: number) => Masking) => {
+  const group = config.heads / config.kvHeads
+  // Query heads that share a key head are stacked along the tokens, so each key head takes part in one product.
+  const stackedMask = (mask: Value): Value =>
+    group === 1 ? mask : Op.concat(Array<Value>(group).fill(mask), mask.shape.length - 2, stacked(input, group))
+  const made = new Map<number | undefined, Masking>()
+  return (layer) => {
+    const { window } = config.attention[layer]!
+    const known = made.get(window)
+    if (known !== undefined) return known
+    const { mask, past } = input
+    const masking =
+      window === undefined
+        ? { own: stackedMask(mask), past: past?.mask }
+        : {
+            own: stackedMask(Op.add(mask, beyond(input, keyPositions(input.positions), window))),
+            past: past && stackedMask(Op.add(past.mask, beyond(input, columns(past.mask), window)))
+          }
+    made.set(window, masking)
+    return masking
+  }
+}
+
+/** A large negative number where a key [B, 1, 1, K] is `window` positions or more before a query: [B, 1, T, K]. */
+const beyond = ({ ids, positions }: Input, keyPosition: Value, window: number): Value => {
+  const [B, T] = [ids.shape[0]!, ids.shape[1]!]
+  const queryPosition = Op.reshape(Op.cast(positions, "float32"), [B, 1, T, 1])
+  const far = Op.greaterOrEqual(Op.sub(queryPosition, keyPosition), Graph.scalar(ids.graph, window))
+  return Op.where(far, Graph.scalar(ids.graph, masked), Graph.scalar(ids.graph, 0))
+}
+
+/** Positions [B, T] as those of keys, [B, 1, 1, T]. */
+const keyPositions = (positions: Value): Value =>
+  Op.reshape(Op.cast(positions, "float32"), [positions.shape[0]!, 1, 1, positions.shape[1]!])
+
+/** 0, 1, … along the last axis of a mask [B, 1, 1, M]. */
+const columns = (mask: Value): Value => Op.shift(Op.cumsum(Op.shift(Op.zerosLike(mask), 1)), -1)
 
 const stacked = (input: Input, group: number): Dim => `${group}*${input.ids.shape[1]}`
 
@@ -162,20 +261,20 @@ const unstack = (x: Value, input: Input, config: ModelConfig): Value => {
 }
 
 /** Softmax attention over the past, if there is one, and over the tokens themselves. */
-const attention = (
+const attend = (
   config: ModelConfig,
   input: Input,
   layer: number,
   q: Value,
   k: Value,
   v: Value,
-  causal: Value
+  masking: Masking
 ): Value => {
-  const alpha = 1 / Math.sqrt(config.headDim)
-  const own = Op.add(Op.matmul(q, k, { transB: true, alpha }), causal)
+  const alpha = config.attentionScale
+  const own = Op.add(Op.matmul(q, k, { transB: true, alpha }), masking.own)
   const { past } = input
   if (past === undefined) return Op.matmul(Op.softmax(own), v)
-  const before = Op.add(Op.matmul(q, past.keys[layer]!, { transB: true, alpha }), past.mask)
+  const before = Op.add(Op.matmul(q, past.keys[layer]!, { transB: true, alpha }), masking.past!)
   const M = past.mask.shape[3]!
   const weights = Op.softmax(Op.concat([before, own], 3, `${M}+${input.ids.shape[1]}`))
   const [onPast, onOwn] = Op.splitBy(weights, 3, past.sizes, [M, input.ids.shape[1]!])

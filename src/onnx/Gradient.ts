@@ -170,7 +170,24 @@ const table: Readonly<Record<string, Vjp>> = {
     ]
   },
   // A rotation's transpose is the rotation by the opposite angle.
-  RotaryEmbedding: (n, dy) => [() => Op.rotary(dy, in_(n, 1), in_(n, 2), Op.neg(in_(n, 3))), null, null, null]
+  RotaryEmbedding: (n, dy) => {
+    const attr = n.attributes as { num_heads?: { int: number }; rotary_embedding_dim?: { int: number } }
+    const partial =
+      attr.num_heads === undefined ? undefined : { heads: attr.num_heads.int, dims: attr.rotary_embedding_dim!.int }
+    return [() => Op.rotary(dy, in_(n, 1), in_(n, 2), Op.neg(in_(n, 3)), partial), null, null, null]
+  },
+  // t = tanh(√(2/π) (x + a x³)):  dx = dy (½ (1 + t) + ½ x (1 − t²) √(2/π) (1 + 3 a x²))
+  Gelu: (n, dy) => [
+    () => {
+      const x = in_(n, 0)
+      const one = Graph.scalar(dy.graph, 1)
+      const [c, a] = [Math.sqrt(2 / Math.PI), 0.044715]
+      const square = Op.mul(x, x)
+      const t = Op.tanh(Op.mul(Op.scale(x, c), Op.shift(Op.scale(square, a), 1)))
+      const slope = Op.mul(Op.mul(x, Op.sub(one, Op.mul(t, t))), Op.shift(Op.scale(square, 3 * a * c), c))
+      return Op.mul(dy, Op.scale(Op.add(Op.shift(t, 1), slope), 0.5))
+    }
+  ]
 }
 
 const reducedAxes = (node: Node): ReadonlyArray<number> => {

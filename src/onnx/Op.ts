@@ -336,6 +336,12 @@ export const logSoftmax = (x: Value): Value => one("LogSoftmax", [x], x.dtype, x
 /** x · sigmoid(x) (Elfwing et al. 2017). */
 export const silu = (x: Value): Value => mul(x, sigmoid(x))
 
+/** GELU with the tanh approximation, 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))) (Hendrycks & Gimpel 2016). */
+export const geluTanh = (x: Value): Value => {
+  wants("Gelu", "float32", x)
+  return one("Gelu", [x], x.dtype, x.shape, { approximate: "tanh" })
+}
+
 /** x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich 2019). */
 export const rmsNorm = (x: Value, weight: Value, epsilon: number): Value => {
   wants("RMSNorm", "float32", x, weight)
@@ -356,9 +362,16 @@ export const rmsNorm = (x: Value, weight: Value, epsilon: number): Value => {
 
 /**
  * Rotary position embedding (Su et al. 2021), half-split pairing: x [B, T, heads·d] by int64 positions [B, T] with
- * tables cos and sin of [positions, d/2].
+ * tables cos and sin of [positions, d/2]. With `partial`, the tables are as wide as half of the dimensions that are
+ * rotated, and the rest of each head is copied.
  */
-export const rotary = (x: Value, positions: Value, cos: Value, sin: Value): Value => {
+export const rotary = (
+  x: Value,
+  positions: Value,
+  cos: Value,
+  sin: Value,
+  partial?: { readonly heads: number; readonly dims: number }
+): Value => {
   wants("Rotary", "int64", positions)
   if (x.shape.length !== 3 || positions.shape.length !== 2) {
     Graph.fail(x.graph, "Rotary", [x, positions], "it takes [B, T, width] and [B, T]")
@@ -368,7 +381,12 @@ export const rotary = (x: Value, positions: Value, cos: Value, sin: Value): Valu
     [x, positions, cos, sin],
     x.dtype,
     x.shape,
-    { interleaved: { int: 0 } },
+    {
+      interleaved: { int: 0 },
+      ...(partial === undefined
+        ? {}
+        : { num_heads: { int: partial.heads }, rotary_embedding_dim: { int: partial.dims } })
+    },
     "com.microsoft"
   )
 }

@@ -230,10 +230,12 @@ const cases: Readonly<Record<string, fc.Arbitrary<Case>>> = {
       .map((operands): Case => ({ operands, build: (x, w) => Op.rmsNorm(x!, w!, 1e-2) }))
   ),
   RotaryEmbedding: fc
-    .tuple(inner(2, "B"), inner(3, "T"))
-    .chain(([b, t]) => fc.tuple(Plain.operand([b, t, { size: 8, dim: 8 }]), Plain.indices([b, t], 5)))
-    .map((operands) => ({
-      operands,
+    .tuple(inner(2, "B"), inner(3, "T"), fc.constantFrom(undefined, { heads: 1, dims: 4 }))
+    .chain(([b, t, partial]) =>
+      fc.tuple(Plain.operand([b, t, { size: 8, dim: 8 }]), Plain.indices([b, t], 5), fc.constant(partial))
+    )
+    .map(([x, at, partial]) => ({
+      operands: [x, at],
       build: (x, positions) => {
         const table = (f: (angle: number) => number) =>
           Graph.constant(
@@ -242,9 +244,10 @@ const cases: Readonly<Record<string, fc.Arbitrary<Case>>> = {
             [5, 2],
             Array.from({ length: 10 }, (_, i) => f((i >> 1) * 0.7 ** (i & 1)))
           )
-        return Op.rotary(x!, positions!, table(Math.cos), table(Math.sin))
+        return Op.rotary(x!, positions!, table(Math.cos), table(Math.sin), partial)
       }
-    }))
+    })),
+  Gelu: unary(Op.geluTanh)
 }
 
 const tolerance = 2e-3
