@@ -28,7 +28,9 @@ const program = Effect.gen(function* () {
   const tokenizer = yield* Tokenizer.load(assets)
   const layout = Trainables.layout(Pretraining.parameters(config))
   const untrained = { dir: assets, config, tensors: new Map(), eosTokenIds: [], bosTokenId: 0, padTokenId: 1 }
-  const learner = yield* Learner.make(untrained, { layout, scales: new Map() }, Objective.sft)
+  const learner = yield* Learner.make(untrained, { layout, scales: new Map() }, Objective.sft, {
+    microTokens: 2048
+  })
 
   const state = Learner.initialState(Trainables.pack(layout, (e) => Pretraining.initial(config, options.seed, e)))
   mkdirSync(work, { recursive: true })

@@ -54,32 +54,69 @@ export interface Pair {
   readonly first: ReadonlyArray<number>
   readonly second: ReadonlyArray<number>
   readonly probability: number
+  /** By how much the first is to be ahead; 0 if left out. */
+  readonly margin?: number
+  /** Tokens that the two have in common and that are not learnt: the prompt. Only `dpo` reads it. */
+  readonly from?: number
+}
+
+/** The feeds that the objectives of pairs share, out of a batch of `total` pairs: the firsts, then the seconds. */
+const pairFeeds = (pairs: ReadonlyArray<Pair>, total: number): Session.Feeds => {
+  const count = pairs.length
+  const floats = (of: (pair: Pair) => number) => Session.float32(Float32Array.from(pairs, of), [count])
+  return {
+    first: Session.int64(
+      pairs.map((_, i) => i),
+      [count]
+    ),
+    second: Session.int64(
+      pairs.map((_, i) => count + i),
+      [count]
+    ),
+    target: floats((p) => p.probability),
+    margin: floats((p) => p.margin ?? 0),
+    weights: floats(() => 1 / total)
+  }
 }
 
 /** A micro-batch of the `bradleyTerry` objective out of a batch of `total` pairs; scores are read on the last tokens. */
 export const preferences = (pairs: ReadonlyArray<Pair>, total: number): MicroBatch => {
-  const count = pairs.length
   const rows = [...pairs.map((p) => p.first), ...pairs.map((p) => p.second)]
   const length = Math.max(...rows.map((r) => r.length))
-  const floats = (of: (pair: Pair) => number) => Session.float32(Float32Array.from(pairs, of), [count])
+  const last = rows.map((row, b) => b * length + row.length - 1)
+  return { rows, feeds: { last: Session.int64(last, [rows.length]), ...pairFeeds(pairs, total) } }
+}
+
+/** The rows of a micro-batch of pairs, the firsts before the seconds, every token after the prompt of weight 1. */
+export const answers = (pairs: ReadonlyArray<Pair>): ReadonlyArray<WeightedRow> =>
+  [pairs.map((p) => p.first), pairs.map((p) => p.second)].flatMap((side) =>
+    side.map((ids, i) => ({ ids, weights: ids.map((_, t) => (t < (pairs[i]!.from ?? 0) ? 0 : 1)) }))
+  )
+
+/** A micro-batch of the `dpo` objective out of `total` pairs; `reference` has the summed log π_ref of {@link answers}. */
+export const directPreferences = (
+  pairs: ReadonlyArray<Pair>,
+  total: number,
+  reference: ArrayLike<number>
+): MicroBatch => {
+  const rows = answers(pairs)
+  const { at, targets: ids } = targets(rows)
+  const sequence = rows.flatMap((row, s) => Array<number>(counted(row)).fill(s))
   return {
-    rows,
+    rows: rows.map((r) => r.ids),
     feeds: {
-      last: Session.int64(
-        rows.map((row, b) => b * length + row.length - 1),
-        [rows.length]
-      ),
-      first: Session.int64(
-        pairs.map((_, i) => i),
-        [count]
-      ),
-      second: Session.int64(
-        pairs.map((_, i) => count + i),
-        [count]
-      ),
-      target: floats((p) => p.probability),
-      margin: floats(() => 0),
-      weights: floats(() => 1 / total)
+      at: Session.int64(at, [at.length]),
+      targets: Session.int64(ids, [ids.length]),
+      sequence: Session.int64(sequence, [sequence.length]),
+      reference: Session.float32(Float32Array.from(reference), [rows.length]),
+      ...pairFeeds(pairs, total)
     }
   }
+}
+
+/** How many tokens of a row are predicted with a weight. */
+export const counted = ({ ids, weights }: WeightedRow): number => {
+  let count = 0
+  for (let t = 1; t < ids.length; t++) if (weights[t] !== 0) count++
+  return count
 }

@@ -9,7 +9,6 @@ import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
 import * as Adapters from "./Adapters.ts"
-import * as Batch from "./Batch.ts"
 import * as Decoder from "./Decoder.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
 import type { Source } from "./EngineRpc.ts"
@@ -18,6 +17,7 @@ import * as Objective from "./Objective.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Training from "./Training.ts"
+import * as TrainingData from "./TrainingData.ts"
 import * as TrainingState from "./TrainingState.ts"
 
 /** What an engine runs on. */
@@ -36,6 +36,10 @@ const asEngineError = (cause: unknown): EngineError =>
   cause instanceof EngineError
     ? cause
     : new EngineError({ message: cause instanceof Error ? cause.message : String(cause), retryable: false })
+
+/** A skipped step is no step of a run's metrics; it is told. */
+const onSkip = ({ grad_norm, ids, loss, step }: Training.Skip) =>
+  Effect.logWarning(`Step ${step} was skipped: loss ${loss}, gradient norm ${grad_norm}, samples ${ids.join(", ")}.`)
 
 const refuse = (message: string): Effect.Effect<never, EngineError> =>
   Effect.fail(new EngineError({ message, retryable: false }))
@@ -167,21 +171,13 @@ export const layer = (options: Options) =>
             Effect.gen(function* () {
               const adapter = yield* named(name)
               for (const row of rows) yield* check(row.ids)
-              const data = rows.map(({ from, ids }) => ({ ids, weights: ids.map((_, t) => (t < from ? 0 : 1)) }))
-              return Training.run(
-                checkpoint,
-                adapter,
-                Objective.sft,
-                data,
-                how,
-                (row) => row.ids.length,
-                (batch) => {
-                  const total = Batch.totalWeight(batch)
-                  return Training.microBatches(batch, (r) => r.ids.length, how.microTokens).map((part) =>
-                    Batch.supervised(part, total)
-                  )
-                }
-              )
+              const weighted = rows.map(({ from, id, ids }) => ({
+                id,
+                ids,
+                weights: ids.map((_, t) => (t < from ? 0 : 1))
+              }))
+              const data = TrainingData.supervised(weighted, how)
+              return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, onSkip })
             })
           ).pipe(Stream.mapError(asEngineError), Stream.scoped),
 
@@ -190,20 +186,8 @@ export const layer = (options: Options) =>
             Effect.gen(function* () {
               const adapter = yield* named(name)
               for (const pair of pairs) yield* Effect.andThen(check(pair.first), check(pair.second))
-              return Training.run(
-                checkpoint,
-                adapter,
-                Objective.bradleyTerry,
-                pairs,
-                how,
-                (pair) => pair.first.length + pair.second.length,
-                (batch) =>
-                  Training.microBatches(
-                    batch,
-                    (p) => 2 * Math.max(p.first.length, p.second.length),
-                    how.microTokens
-                  ).map((part) => Batch.preferences(part, batch.length))
-              )
+              const data = TrainingData.preferences(pairs, how)
+              return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, onSkip })
             })
           ).pipe(Stream.mapError(asEngineError), Stream.scoped),
 
@@ -214,7 +198,7 @@ export const layer = (options: Options) =>
           const learner =
             learners.get(name) ??
             (yield* Effect.provideService(
-              Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how)),
+              Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how), how),
               Scope.Scope,
               scope
             ))

@@ -1,8 +1,9 @@
 /**
  * LearnProgram: forward pass, gradients and AdamW as graphs.
  *
- * `step` does all in one run. A batch that does not fit runs `accumulate` for each micro-batch and then `apply`.
- * Trainables, moments and the gradient are flat vectors (see `Trainables.ts`).
+ * A batch runs `accumulate` for each of its micro-batches and then `apply`; `measure` gives loss and metrics alone.
+ * Batch size and length are symbols, so one graph serves every shape. Trainables, moments and the gradient are flat
+ * vectors (see `Trainables.ts`).
  */
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as Transformer from "../model/Transformer.ts"
@@ -11,6 +12,7 @@ import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
+import * as HeadLoss from "./HeadLoss.ts"
 import type { Objective } from "./Objective.ts"
 import * as Program from "./Program.ts"
 import * as Trainables from "./Trainables.ts"
@@ -34,42 +36,46 @@ export interface LearnGraph {
   readonly metrics: ReadonlyArray<string>
 }
 
-interface Loss {
-  readonly gradient: Value
-  readonly metrics: Readonly<Record<string, Value>>
+/** How a learning graph is laid out. */
+export interface Shape {
+  /** The log-probabilities are computed in so many chunks (see `HeadLoss`). */
+  readonly chunks: number
 }
 
-/** Adds the network, the objective and the gradient of the trainable vector. */
-const loss = (
+/** The network with its trainable vector and an objective's loss and metrics. */
+const objectiveOf = (
   graph: Graph.Graph,
   checkpoint: Checkpoint,
   trained: Trained,
   objective: Objective,
-  vector: Value
-): Loss => {
+  shape: Shape,
+  learns: boolean
+) => {
+  const vector = Trainables.input(graph, trained.layout, "parameters")
   const trainable = Trainables.values(trained.layout, vector)
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "merged")
   const { hidden } = Transformer.build(config, parameters, Program.tokenInputs(graph), config.maxPositions)
   const at = once(() => Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])))
+  const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
   const result = objective.build(
     {
-      logprobs: () =>
-        Op.tokenLogprobs(Transformer.logits(config, parameters, at()), Graph.input(graph, "targets", "int64", ["N"])),
-      values: () => Program.head(Op.detach(at()), trainable.get(heads.value)!),
-      scores: () =>
+      logprobs: once(() =>
+        HeadLoss.logprobs(at(), parameters.weight(head), Graph.input(graph, "targets", "int64", ["N"]), {
+          chunks: shape.chunks,
+          learns: !learns ? "nothing" : trainable.has(head) ? "all" : "hidden"
+        })
+      ),
+      values: once(() => Program.head(Op.detach(at()), trainable.get(heads.value)!)),
+      scores: once(() =>
         Program.head(Program.pick(hidden, Graph.input(graph, "last", "int64", ["S"])), trainable.get(heads.score)!)
+      )
     },
     Object.fromEntries(
       Object.entries(objective.inputs).map(([name, { dtype, shape }]) => [name, Graph.input(graph, name, dtype, shape)])
     )
   )
-  const leaves = trained.layout.entries.map((e) => trainable.get(e.name)!)
-  const gradients = Gradient.gradients(result.loss, leaves)
-  return {
-    gradient: Trainables.flatten(trained.layout, gradients),
-    metrics: { loss: result.loss, ...result.metrics }
-  }
+  return { loss: result.loss, trainable, metrics: { loss: result.loss, ...result.metrics } }
 }
 
 /** Adds clipping and AdamW and names the results. */
@@ -96,21 +102,29 @@ const report = (graph: Graph.Graph, metrics: Readonly<Record<string, Value>>): R
   return Object.keys(metrics)
 }
 
-/** One optimizer step from one batch. */
-export const step = (checkpoint: Checkpoint, trained: Trained, objective: Objective): LearnGraph => {
+/** The gradient of one micro-batch, added to the one so far. */
+export const accumulate = (
+  checkpoint: Checkpoint,
+  trained: Trained,
+  objective: Objective,
+  shape: Shape
+): LearnGraph => {
   const graph = Graph.make(`learn ${objective.name}`)
-  const vector = Trainables.input(graph, trained.layout, "parameters")
-  const { gradient, metrics } = loss(graph, checkpoint, trained, objective, vector)
-  update(graph, trained.layout, vector, gradient)
+  const { layout } = trained
+  const { loss, metrics, trainable } = objectiveOf(graph, checkpoint, trained, objective, shape, true)
+  const gradients = Gradient.gradients(
+    loss,
+    layout.entries.map((e) => trainable.get(e.name)!)
+  )
+  const gradient = Trainables.flatten(layout, gradients)
+  Graph.output(graph, "gradient_out", Op.add(gradient, Trainables.input(graph, layout, "gradient")))
   return { graph, metrics: report(graph, metrics) }
 }
 
-/** The gradient of one micro-batch, added to the one so far. */
-export const accumulate = (checkpoint: Checkpoint, trained: Trained, objective: Objective): LearnGraph => {
-  const graph = Graph.make(`accumulate ${objective.name}`)
-  const vector = Trainables.input(graph, trained.layout, "parameters")
-  const { gradient, metrics } = loss(graph, checkpoint, trained, objective, vector)
-  Graph.output(graph, "gradient_out", Op.add(gradient, Trainables.input(graph, trained.layout, "gradient")))
+/** Loss and metrics of one micro-batch, without a gradient. */
+export const measure = (checkpoint: Checkpoint, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
+  const graph = Graph.make(`measure ${objective.name}`)
+  const { metrics } = objectiveOf(graph, checkpoint, trained, objective, shape, false)
   return { graph, metrics: report(graph, metrics) }
 }
 

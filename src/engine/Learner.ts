@@ -8,6 +8,7 @@ import { Effect, Scope } from "effect"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import * as Session from "../onnx/Session.ts"
+import * as HeadLoss from "./HeadLoss.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
 import * as Program from "./Program.ts"
@@ -42,24 +43,42 @@ export interface Rates {
   readonly maxGradNorm: number
 }
 
-/** Loss, the objective's metrics and the gradient's norm before clipping. */
-export type Metrics = Readonly<Record<string, number>> & { readonly loss: number; readonly grad_norm: number }
+/** Loss and the objective's metrics. */
+export type Measured = Readonly<Record<string, number>> & { readonly loss: number }
+
+/** Besides loss and metrics the gradient's norm before clipping. */
+export type Metrics = Measured & { readonly grad_norm: number }
+
+/** Whether a step changed anything: one with a non-finite loss or gradient is skipped. */
+export const applied = ({ grad_norm, loss }: Metrics): boolean => Number.isFinite(loss) && Number.isFinite(grad_norm)
 
 /** A compiled training. */
 export interface Learner {
-  /** One optimizer step over the micro-batches, in place on `state`. A step with a non-finite gradient changes nothing. */
+  /** One optimizer step over the micro-batches, in place on `state`, unless loss or gradient are not finite. */
   readonly step: (
     state: State,
     batch: ReadonlyArray<MicroBatch>,
     rates: Rates
   ) => Effect.Effect<Metrics, Session.SessionError>
+  /** Loss and metrics of the micro-batches under the parameters, which stay as they are. */
+  readonly measure: (
+    parameters: Float32Array,
+    batch: ReadonlyArray<MicroBatch>
+  ) => Effect.Effect<Measured, Session.SessionError>
+}
+
+/** How a training is compiled. */
+export interface Options {
+  /** The tokens of a micro-batch, padding included: the head's chunks are laid out for so many. */
+  readonly microTokens: number
 }
 
 /** Compiles an objective over a checkpoint. Graphs are compiled when first needed and released with the scope. */
 export const make = Effect.fnUntraced(function* (
   checkpoint: Checkpoint,
   trained: LearnProgram.Trained,
-  objective: Objective
+  objective: Objective,
+  { microTokens }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const compile = (build: () => LearnProgram.LearnGraph) =>
@@ -72,18 +91,30 @@ export const make = Effect.fnUntraced(function* (
         )
       })
     )
-  const whole = yield* compile(() => LearnProgram.step(checkpoint, trained, objective))
-  const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective))
+  const shape = { chunks: HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize) }
+  const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
+  const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
   const apply = yield* compile(() => ({ graph: LearnProgram.apply(trained), metrics: [] }))
   const size = trained.layout.size
+  const vector = (data: Float32Array) => Session.float32(data, [size])
 
+  const feedsOf = ({ feeds, rows }: MicroBatch): Session.Feeds => {
+    const count = feeds["targets"]?.dims[0]
+    return {
+      ...Program.tokenFeeds(rows),
+      ...feeds,
+      ...(count === undefined || shape.chunks === 1
+        ? {}
+        : { chunks: Session.int64(HeadLoss.sizes(count, shape.chunks), [shape.chunks]) })
+    }
+  }
   const optimizer = (state: State, rates: Rates): Session.Feeds => {
     const corrections = Optimizer.corrections(Optimizer.defaults, state.step + 1)
     const groups = (xs: ReadonlyArray<number>) => Session.float32(Float32Array.from(xs), [xs.length])
     return {
-      parameters: Session.float32(state.parameters, [size]),
-      m: Session.float32(state.m, [size]),
-      v: Session.float32(state.v, [size]),
+      parameters: vector(state.parameters),
+      m: vector(state.m),
+      v: vector(state.v),
       learning_rates: groups(rates.learningRates),
       weight_decays: groups(rates.weightDecays),
       max_grad_norm: Session.scalar(rates.maxGradNorm),
@@ -101,35 +132,39 @@ export const make = Effect.fnUntraced(function* (
     }
     return norm
   }
-  const read = (names: ReadonlyArray<string>, results: Record<string, Session.Tensor>): Record<string, number> =>
-    Object.fromEntries(names.map((name) => [name, Session.floats(results[`metric_${name}`]!)[0]!]))
+  const sum = (
+    sums: Record<string, number>,
+    names: ReadonlyArray<string>,
+    results: Record<string, Session.Tensor>
+  ): void => {
+    for (const name of names) sums[name] = (sums[name] ?? 0) + Session.floats(results[`metric_${name}`]!)[0]!
+  }
 
   return {
     step: Effect.fnUntraced(function* (state, batch, rates) {
-      if (batch.length === 1) {
-        const { metrics, session } = yield* whole
-        const { feeds, rows } = batch[0]!
-        const results = yield* session.run({ ...Program.tokenFeeds(rows), ...feeds, ...optimizer(state, rates) })
-        return { ...read(metrics, results), grad_norm: advance(state, results) } as unknown as Metrics
-      }
       const { metrics, session } = yield* accumulate
       let gradient = new Float32Array(size)
       const sums: Record<string, number> = {}
-      for (const { feeds, rows } of batch) {
+      for (const micro of batch) {
         const results = yield* session.run({
-          ...Program.tokenFeeds(rows),
-          ...feeds,
-          parameters: Session.float32(state.parameters, [size]),
-          gradient: Session.float32(gradient, [size])
+          ...feedsOf(micro),
+          parameters: vector(state.parameters),
+          gradient: vector(gradient)
         })
         gradient = Session.floats(results["gradient_out"]!) as Float32Array<ArrayBuffer>
-        for (const [name, x] of Object.entries(read(metrics, results))) sums[name] = (sums[name] ?? 0) + x
+        sum(sums, metrics, results)
       }
-      const results = yield* (yield* apply).session.run({
-        ...optimizer(state, rates),
-        gradient: Session.float32(gradient, [size])
-      })
+      if (!Number.isFinite(sums["loss"])) return { ...sums, grad_norm: Number.NaN } as unknown as Metrics
+      const results = yield* (yield* apply).session.run({ ...optimizer(state, rates), gradient: vector(gradient) })
       return { ...sums, grad_norm: advance(state, results) } as unknown as Metrics
+    }),
+    measure: Effect.fnUntraced(function* (parameters, batch) {
+      const { metrics, session } = yield* measure
+      const sums: Record<string, number> = {}
+      for (const micro of batch) {
+        sum(sums, metrics, yield* session.run({ ...feedsOf(micro), parameters: vector(parameters) }))
+      }
+      return sums as unknown as Measured
     })
   }
 })

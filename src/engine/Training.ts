@@ -1,10 +1,11 @@
 /**
  * Training: a learner over a data set, in epochs of shuffled batches, resumable at every step.
  *
- * The order of the data is a function of (seed, epoch). The state is saved every few seconds and at the end; a training
- * that is started again continues at the step of the state it finds, with the numbers it would have had.
+ * The order of the data is a function of (seed, epoch). A training that is started again continues at the step of the
+ * state it finds, with the numbers it would have had. The state of a step is saved only after its metrics were taken
+ * from the stream, so what a consumer writes down is never behind the state.
  */
-import { Effect, Stream } from "effect"
+import { Effect, Schema, Stream } from "effect"
 import type { Scope } from "effect"
 import type { LearnOptions, StepMetrics } from "../Policy.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
@@ -12,16 +13,49 @@ import type { SafetensorsError } from "../model/Safetensors.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import type { SessionError } from "../onnx/Session.ts"
 import * as Random from "../Random.ts"
-import * as Adapters from "./Adapters.ts"
+import type { Trained } from "./LearnProgram.ts"
 import * as Learner from "./Learner.ts"
 import type { Objective } from "./Objective.ts"
+import * as Saving from "./Saving.ts"
 import * as TrainingState from "./TrainingState.ts"
 
-/** The rows of a batch as micro-batches. */
-export type Collate<Row> = (rows: ReadonlyArray<Row>) => ReadonlyArray<Learner.MicroBatch>
+/** Steps in a row without a finite loss and gradient after which a training stops. */
+const patience = 3
 
-/** Milliseconds between saved states, unless another interval is asked for. */
-const usualInterval = 10_000
+/** A training that cannot go on; everything is saved. */
+export class TrainingError extends Schema.TaggedError<TrainingError>()("TrainingError", { message: Schema.String }) {}
+
+/** What is trained: the parameters' layout, and their numbers, which are replaced at each step. */
+export interface Trainee extends Trained {
+  vector: Float32Array
+}
+
+/** The rows of a batch as micro-batches. */
+export type Collate<Row> = (rows: ReadonlyArray<Row>) => Effect.Effect<ReadonlyArray<Learner.MicroBatch>, SessionError>
+
+/** What is learnt from. */
+export interface Data<Row> {
+  readonly rows: ReadonlyArray<Row>
+  readonly collate: Collate<Row>
+  readonly tokens: (row: Row) => number
+  readonly id: (row: Row) => string
+}
+
+/** A step that changed nothing, as its loss or gradient was not finite. */
+export interface Skip {
+  readonly step: number
+  readonly loss: number
+  readonly grad_norm: number
+  /** The samples of the batch. */
+  readonly ids: ReadonlyArray<string>
+}
+
+/** How a training goes; `steps` stands for `epochs` where it is given. */
+export interface Options extends Omit<LearnOptions, "maxLength"> {
+  readonly steps?: number
+  /** Told of each skipped step, which has no element in the stream. */
+  readonly onSkip?: (skip: Skip) => Effect.Effect<void>
+}
 
 /** Rows in groups of at most `microTokens` padded tokens, alike in length; a single longer row is a group. */
 export const microBatches = <Row>(
@@ -39,54 +73,116 @@ export const microBatches = <Row>(
   return groups
 }
 
-/** Trains `adapter` in place; one element a step. */
+/** The steps of a training over so many rows. */
+export const stepsOf = (rows: number, { batchSize, epochs, steps }: Pick<Options, "batchSize" | "epochs" | "steps">) =>
+  steps ?? epochs * Math.ceil(rows / batchSize)
+
+/** The rows of the step `index` (from 0): each epoch uses every row once, in an order of its own. */
+export const batchOf = <Row>(
+  rows: ReadonlyArray<Row>,
+  { batchSize, seed }: Pick<Options, "batchSize" | "seed">,
+  index: number
+): ReadonlyArray<Row> => {
+  const perEpoch = Math.ceil(rows.length / batchSize)
+  const epoch = Math.floor(index / perEpoch)
+  const order = Random.make(seed, "epoch", epoch).shuffle(rows.map((_, i) => i))
+  const at = (index - epoch * perEpoch) * batchSize
+  return order.slice(at, at + batchSize).map((i) => rows[i]!)
+}
+
+/** Trains in place; one element for each step that changed something. */
 export const run = <Row>(
   checkpoint: Checkpoint,
-  adapter: Adapters.Adapter,
+  trainee: Trainee,
   objective: Objective,
-  data: ReadonlyArray<Row>,
-  options: LearnOptions,
-  tokensOf: (row: Row) => number,
-  collate: Collate<Row>,
-  saveEvery: number = usualInterval
-): Stream.Stream<StepMetrics, SessionError | SafetensorsError, Scope.Scope> =>
+  data: Data<Row>,
+  options: Options
+): Stream.Stream<StepMetrics, SessionError | SafetensorsError | TrainingError, Scope.Scope> =>
+  Stream.unwrap(
+    Effect.map(Learner.make(checkpoint, trainee, objective, options), (learner) =>
+      runWith(learner, trainee, data, options)
+    )
+  )
+
+/** {@link run} with a learner at hand. */
+export const runWith = <Row>(
+  learner: Learner.Learner,
+  trainee: Trainee,
+  data: Data<Row>,
+  options: Options
+): Stream.Stream<StepMetrics, SessionError | SafetensorsError | TrainingError> =>
   Stream.unwrap(
     Effect.gen(function* () {
-      const learner = yield* Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, objective)
-      const perEpoch = Math.ceil(data.length / options.batchSize)
-      const steps = options.epochs * perEpoch
+      const steps = stepsOf(data.rows.length, options)
       const schedule = { kind: options.schedule, steps, warmup: options.warmupSteps, floor: options.floor }
-      const found = yield* TrainingState.load(options.stateDir, adapter.layout.size)
-      const state = found?.state ?? Learner.initialState(adapter.vector)
-      adapter.vector = state.parameters
-      let saved = performance.now()
+      const found = yield* TrainingState.load(options.stateDir, trainee.layout.size)
+      const state = found?.state ?? Learner.initialState(trainee.vector)
+      trainee.vector = state.parameters
+      const saving = Saving.make()
+      let progress = found?.progress ?? 0
+      let skipped = found?.more["skipped"] ?? 0
+      let saved = progress
+
+      const save = Effect.suspend(() => {
+        const end = saving.begin()
+        return Effect.andThen(
+          TrainingState.save(options.stateDir, state, progress, { skipped }),
+          Effect.sync(() => {
+            saved = progress
+            end()
+          })
+        )
+      })
+      const giveUp = (ids: ReadonlyArray<string>) =>
+        Effect.andThen(
+          save,
+          Effect.fail(
+            new TrainingError({
+              message: `The loss or its gradient was not finite in ${patience} steps in a row, the last one (step ${progress}) of ${named(ids)}; look at these samples, or lower the learning rate. The state before them is kept.`
+            })
+          )
+        )
 
       const step = Effect.fnUntraced(function* (index: number) {
-        const epoch = Math.floor(index / perEpoch)
-        const order = Random.make(options.seed, "epoch", epoch).shuffle(data.map((_, i) => i))
-        const at = (index - epoch * perEpoch) * options.batchSize
-        const rows = order.slice(at, at + options.batchSize).map((i) => data[i]!)
+        if (index > saved && saving.due()) yield* save
+        const rows = batchOf(data.rows, options, index)
         const started = performance.now()
         const rate = options.learningRate * Optimizer.stepMultiplier(schedule, index)
-        const metrics = yield* learner.step(state, collate(rows), {
-          learningRates: adapter.layout.groups.map(() => rate),
-          weightDecays: adapter.layout.groups.map(() => options.weightDecay),
+        const metrics = yield* learner.step(state, yield* data.collate(rows), {
+          learningRates: trainee.layout.groups.map(() => rate),
+          weightDecays: trainee.layout.groups.map(() => options.weightDecay),
           maxGradNorm: options.maxGradNorm
         })
-        adapter.vector = state.parameters
-        if (index + 1 === steps || performance.now() - saved > saveEvery) {
-          yield* TrainingState.save(options.stateDir, state, index + 1)
-          saved = performance.now()
+        trainee.vector = state.parameters
+        progress = index + 1
+        skipped = Learner.applied(metrics) ? 0 : skipped + 1
+        if (skipped > 0) {
+          const ids = rows.map(data.id)
+          const { grad_norm, loss } = metrics
+          if (options.onSkip !== undefined) yield* options.onSkip({ step: progress, loss, grad_norm, ids })
+          return skipped >= patience ? yield* giveUp(ids) : []
         }
-        return {
-          ...metrics,
-          step: index + 1,
-          steps,
-          learning_rate: rate,
-          tokens: rows.reduce((n, row) => n + tokensOf(row), 0),
-          seconds: (performance.now() - started) / 1000
-        } satisfies StepMetrics
+        return [
+          {
+            ...metrics,
+            step: progress,
+            steps,
+            learning_rate: rate,
+            tokens: rows.reduce((n, row) => n + data.tokens(row), 0),
+            seconds: (performance.now() - started) / 1000
+          } satisfies StepMetrics
+        ]
       })
-      return Stream.range(found?.progress ?? 0, steps - 1).pipe(Stream.mapEffect(step))
+      if (progress >= steps) return Stream.empty
+      return Stream.range(progress, steps - 1).pipe(
+        Stream.rechunk(1),
+        Stream.mapEffect(step),
+        Stream.flattenIterable,
+        Stream.concat(Stream.fromEffectDrain(Effect.suspend(() => (saved < progress ? save : Effect.void))))
+      )
     })
   )
+
+/** The first few samples by name. */
+const named = (ids: ReadonlyArray<string>): string =>
+  ids.length <= 8 ? ids.join(", ") : `${ids.slice(0, 8).join(", ")} and ${ids.length - 8} more`

@@ -9,14 +9,31 @@ const arrays = ["parameters", "m", "v"] as const
 
 const fileOf = (dir: string): string => path.join(dir, "state.safetensors")
 
-/** Writes parameters, moments and the step; `progress` counts what the caller counts (steps, iterations). */
-export const save = (dir: string, state: State, progress: number): Effect.Effect<void, Safetensors.SafetensorsError> =>
+/** A state with what else its training has to remember. */
+export interface Saved {
+  readonly state: State
+  /** What the caller counts (steps, iterations): how far the data has been used. */
+  readonly progress: number
+  /** Further numbers of the caller's, such as the KL coefficient. */
+  readonly more: Readonly<Record<string, number>>
+}
+
+/**
+ * Writes parameters, moments, the optimizer's step and the progress. Random choices come from seeds and counts, so no
+ * state of a generator is needed.
+ */
+export const save = (
+  dir: string,
+  state: State,
+  progress: number,
+  more: Readonly<Record<string, number>> = {}
+): Effect.Effect<void, Safetensors.SafetensorsError> =>
   Effect.suspend(() => {
     mkdirSync(dir, { recursive: true })
     return Safetensors.write(
       fileOf(dir),
       arrays.map((name) => ({ name, shape: [state[name].length], data: state[name] })),
-      { step: String(state.step), progress: String(progress) }
+      { step: String(state.step), progress: String(progress), more: JSON.stringify(more) }
     )
   })
 
@@ -24,7 +41,7 @@ export const save = (dir: string, state: State, progress: number): Effect.Effect
 export const load = Effect.fnUntraced(function* (
   dir: string,
   size: number
-): Effect.fn.Return<{ readonly state: State; readonly progress: number } | undefined, Safetensors.SafetensorsError> {
+): Effect.fn.Return<Saved | undefined, Safetensors.SafetensorsError> {
   const file = fileOf(dir)
   if (!existsSync(file)) return undefined
   const { metadata, tensors } = yield* Safetensors.read(file)
@@ -42,5 +59,6 @@ export const load = Effect.fnUntraced(function* (
     }
     state[name] = yield* Safetensors.load(info)
   }
-  return { state, progress: Number(metadata["progress"]) }
+  const more = JSON.parse(metadata["more"] ?? "{}") as Record<string, number>
+  return { state, progress: Number(metadata["progress"]), more }
 })

@@ -125,7 +125,8 @@ describe("a learning program against transformers", () => {
           Array.from(adapter.tensors, ([name, { shape }]) => ({ name, shape, group: "adapter" }))
         )
         const state = Learner.initialState(Trainables.pack(layout, (e) => adapter.tensors.get(e.name)!.data))
-        const learner = yield* Learner.make(golden.checkpoint, { layout, scales: adapter.scales }, Objective.sft)
+        const trained = { layout, scales: adapter.scales }
+        const learner = yield* Learner.make(golden.checkpoint, trained, Objective.sft, { microTokens: 72 })
         const rows = batch(golden)
         const total = Batch.totalWeight(rows)
         const parts = microBatches === 1 ? [rows] : rows.map((row) => [row])

@@ -54,7 +54,8 @@ describe("proximal policy optimisation", () => {
       const learner = yield* Learner.make(
         checkpoint,
         { layout: adapter.layout, scales: adapter.scales },
-        Objective.ppo(options(0))
+        Objective.ppo(options(0)),
+        options(0)
       )
       const state = Learner.initialState(adapter.vector)
       const rewards: Array<number> = []

@@ -1,0 +1,81 @@
+/**
+ * HeadLoss: log-probabilities of tokens under the output projection, in chunks.
+ *
+ * With a vocabulary of 49,152 the logits of 2,048 tokens are 400 MB, and so is each of their companions in the backward
+ * pass. Here only one chunk of them exists at a time. With h [N, H], W [V, H] and p = softmax(h Wᵀ), the gradient of
+ * log p(x) with respect to h is W[x] − p W: it does not depend on the loss, so each chunk computes it in the forward
+ * pass beside its log-probabilities, and the logits are forgotten at once.
+ */
+import * as Graph from "../onnx/Graph.ts"
+import type { Value } from "../onnx/Graph.ts"
+import * as Op from "../onnx/Op.ts"
+
+/** Bytes that the logits of a chunk may take. */
+const chunkBytes = 2 ** 25
+
+/** How many chunks keep the logits of at most `tokens` tokens within bounds. */
+export const chunksFor = (tokens: number, vocabulary: number): number =>
+  Math.max(1, Math.ceil((4 * tokens * vocabulary) / chunkBytes))
+
+/** The sizes of `chunks` chunks of n tokens, as even as can be. */
+export const sizes = (n: number, chunks: number): ReadonlyArray<number> =>
+  Array.from({ length: chunks }, (_, i) => Math.floor(((i + 1) * n) / chunks) - Math.floor((i * n) / chunks))
+
+/** What a graph needs to know of its head. */
+export interface Options {
+  readonly chunks: number
+  /** Whether gradients are asked for, and whether the projection is one of the trained parameters. */
+  readonly learns: "nothing" | "hidden" | "all"
+}
+
+/**
+ * log p of `targets` [N], nats, given hidden states [N, H] and the projection [V, H]: [N]. With more than one chunk
+ * the graph has an input `chunks` int64 [chunks] more, see {@link sizes}.
+ */
+export const logprobs = (hidden: Value, weight: Value, targets: Value, { chunks, learns }: Options): Value => {
+  const { graph } = hidden
+  const [N, H] = [hidden.shape[0]!, Number(weight.shape[1])]
+  const lengths = chunks === 1 ? undefined : Graph.input(graph, "chunks", "int64", [chunks])
+  const names = Array.from({ length: chunks }, (_, i) => `N${i}`)
+  const cut = (x: Value) => (lengths === undefined ? [x] : Op.splitBy(x, 0, lengths, names))
+  const join = (parts: ReadonlyArray<Value>) => (parts.length === 1 ? parts[0]! : Op.concat(parts, 0, N))
+
+  const states = cut(hidden)
+  const tokens = cut(targets)
+  const results = states.map((h, i) => {
+    const logp = Op.logSoftmax(Op.matmul(h, weight, { transB: true }))
+    const picked = Op.gatherElements(logp, column(tokens[i]!))
+    if (learns === "nothing") return picked
+    const direction = Op.sub(Op.gather(weight, tokens[i]!), Op.matmul(Op.exp(logp), weight))
+    // One tensor for both: whoever asks for the log-probabilities has the direction computed, and the logits freed.
+    return Op.concat([picked, direction], 1)
+  })
+  if (learns === "nothing") return Op.reshape(join(results), targets.shape)
+  const [picked, direction] = Op.split(join(results), 1, [1, H]) as [Value, Value]
+  return Graph.withGradient(learns === "all" ? [hidden, weight] : [hidden], Op.reshape(picked, targets.shape), (dy) => [
+    Op.mul(direction, column(dy)),
+    ...(learns === "all" ? [projection(hidden, states, weight, targets, dy, cut(dy))] : [])
+  ])
+}
+
+const column = (x: Value): Value => Op.reshape(x, [...x.shape, 1])
+
+/** The projection's gradient, Σ dyᵢ (onehot(xᵢ) − pᵢ) hᵢᵀ [V, H]; the probabilities are computed again, chunk by chunk. */
+const projection = (
+  hidden: Value,
+  states: ReadonlyArray<Value>,
+  weight: Value,
+  targets: Value,
+  dy: Value,
+  dys: ReadonlyArray<Value>
+): Value => {
+  const spread = states
+    .map((h, i) => {
+      // Without this the runtime would take the forward pass's logits and keep them until here.
+      const later = Op.add(h, Op.scale(Op.sumAll(dys[i]!), 0))
+      const p = Op.softmax(Op.matmul(later, weight, { transB: true }))
+      return Op.matmul(Op.mul(p, Op.neg(column(dys[i]!))), h, { transA: true })
+    })
+    .reduce((a, b) => Op.add(a, b))
+  return Op.scatterAddRows(spread, targets, Op.mul(hidden, column(dy)))
+}

@@ -1,0 +1,80 @@
+/** TrainingData: rows and pairs as what a training learns from, cut into micro-batches of bounded size. */
+import { Effect } from "effect"
+import type * as Adapters from "./Adapters.ts"
+import * as Batch from "./Batch.ts"
+import type { Forward } from "./Forward.ts"
+import * as Training from "./Training.ts"
+
+/** A row with its name. */
+export interface NamedRow extends Batch.WeightedRow {
+  readonly id: string
+}
+
+/** A pair with its name. */
+export interface NamedPair extends Batch.Pair {
+  readonly id: string
+}
+
+/** How a batch is cut: padded tokens, and rows where a bound is given. */
+export interface Cut {
+  readonly microTokens: number
+  readonly microRows?: number
+}
+
+/** {@link Training.microBatches} with a bound on rows, too. */
+export const cut = <Row>(
+  rows: ReadonlyArray<Row>,
+  lengthOf: (row: Row) => number,
+  { microRows = Infinity, microTokens }: Cut
+): ReadonlyArray<ReadonlyArray<Row>> =>
+  Training.microBatches(rows, lengthOf, microTokens).flatMap((group) =>
+    group.length <= microRows
+      ? [group]
+      : Array.from({ length: Math.ceil(group.length / microRows) }, (_, i) =>
+          group.slice(i * microRows, (i + 1) * microRows)
+        )
+  )
+
+const pairLength = (pair: Batch.Pair): number => 2 * Math.max(pair.first.length, pair.second.length)
+const pairTokens = (pair: Batch.Pair): number => pair.first.length + pair.second.length
+
+/** For `sft`: the mean is over the tokens of the whole batch. */
+export const supervised = <Row extends NamedRow>(rows: ReadonlyArray<Row>, how: Cut): Training.Data<Row> => ({
+  rows,
+  id: (row) => row.id,
+  tokens: (row) => row.ids.length,
+  collate: (batch) => {
+    const total = Batch.totalWeight(batch)
+    return Effect.succeed(cut(batch, (r) => r.ids.length, how).map((part) => Batch.supervised(part, total)))
+  }
+})
+
+/** For `bradleyTerry`: the mean is over the pairs of the whole batch. */
+export const preferences = <Pair extends NamedPair>(pairs: ReadonlyArray<Pair>, how: Cut): Training.Data<Pair> => ({
+  rows: pairs,
+  id: (pair) => pair.id,
+  tokens: pairTokens,
+  collate: (batch) => Effect.succeed(cut(batch, pairLength, how).map((part) => Batch.preferences(part, batch.length)))
+})
+
+/** For `dpo`: the log-probabilities of the reference (the base where it is undefined) are computed with each batch. */
+export const directPreferences = <Pair extends NamedPair>(
+  pairs: ReadonlyArray<Pair>,
+  how: Cut,
+  forward: Forward,
+  reference: Adapters.Adapter | undefined
+): Training.Data<Pair> => ({
+  rows: pairs,
+  id: (pair) => pair.id,
+  tokens: pairTokens,
+  collate: (batch) =>
+    Effect.forEach(cut(batch, pairLength, how), (part) =>
+      Effect.map(forward.logprobs(reference, Batch.answers(part)), (logprobs) =>
+        Batch.directPreferences(
+          part,
+          batch.length,
+          logprobs.map((row) => row.reduce((a, b) => a + b, 0))
+        )
+      )
+    )
+})
