@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { Context, Effect, FileSystem, Layer, Path, Schema } from "effect"
 import * as Format from "./ConstitutionFormat.ts"
+import { Message } from "./Policy.ts"
 import * as Random from "./Random.ts"
 import type { Kind } from "./Sample.ts"
 
@@ -39,12 +40,21 @@ export const ComparisonPrinciple = Schema.Struct({
 })
 export type ComparisonPrinciple = typeof ComparisonPrinciple.Type
 
-/** Worked examples that precede a conversation, as literal transcripts. */
+/** A prompt with a better and a worse answer. */
+export const ComparisonExample = Schema.Struct({
+  /** The conversation, or the human's only turn. */
+  prompt: Schema.Union([Text, Schema.NonEmptyArray(Message)]),
+  chosen: Text,
+  rejected: Text
+})
+export type ComparisonExample = typeof ComparisonExample.Type
+
+/** Worked examples that precede what a model is asked. */
 export const FewShot = Schema.Struct({
-  /** Before the conversation of a critique and of a revision. */
+  /** Before the conversation of a critique and of a revision, as a literal transcript. */
   revision: Schema.optionalKey(Schema.String),
-  /** Before a comparison. */
-  comparison: Schema.optionalKey(Schema.String)
+  /** Before a comparison: examples that the transcript puts into its own words, or a literal transcript. */
+  comparison: Schema.optionalKey(Schema.Union([Schema.String, Schema.Array(ComparisonExample)]))
 })
 export type FewShot = typeof FewShot.Type
 
@@ -119,28 +129,33 @@ export const shipped: Effect.Effect<Principles, ConstitutionError> = Effect.susp
   parse(readFileSync(assets, "utf8"), assets)
 )
 
-/** A constitution from a file or from a folder that holds both published files. */
+/** A constitution from a file, or from a folder that holds `constitution.yaml` or the published files. */
 export const load = Effect.fn("Constitution.load")(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
   const { basename, join } = yield* Path.Path
   const unreadable = () => new ConstitutionError({ file: path, fact: "cannot be read; check the path" })
-  const read = (file: string) => fs.readFileString(file).pipe(Effect.mapError(unreadable))
+  const read = (file: string) =>
+    Effect.flatMap(fs.readFileString(file).pipe(Effect.mapError(unreadable)), (text) => parse(text, file))
   const { type } = yield* fs.stat(path).pipe(Effect.mapError(unreadable))
-  if (type !== "Directory") return yield* parse(yield* read(path), path)
+  if (type !== "Directory") return yield* read(path)
 
   const entries = yield* fs.readDirectory(path).pipe(Effect.mapError(unreadable))
   const own = Format.ownFiles.find((name) => entries.includes(name))
-  if (own !== undefined) return yield* parse(yield* read(join(path, own)), join(path, own))
-  const published = Format.publishedFiles.filter((name) => entries.includes(name))
+  if (own !== undefined) return yield* read(join(path, own))
+  const published = Format.publishedFiles.filter(({ name }) => entries.includes(name))
   if (published.length === 0) {
-    const names = [...Format.ownFiles, ...Format.publishedFiles].join(", ")
+    const names = [...Format.ownFiles, ...Format.publishedFiles.map(({ name }) => name)].join(", ")
     return yield* new ConstitutionError({ file: path, fact: `the folder holds none of ${names}` })
   }
-  const [first, second] = yield* Effect.forEach(published, (name) =>
-    Effect.flatMap(read(join(path, name)), (text) => parse(text, join(path, name)))
-  )
-  if (second === undefined) return first!
-  return new Principles({ ...first!, name: basename(path), comparison: second.comparison })
+  let whole = new Principles({ ...(yield* shipped), name: basename(path) })
+  for (const { name, part } of published) {
+    const found = yield* read(join(path, name))
+    whole = new Principles({
+      ...whole,
+      ...(part === "fewShot" ? { fewShot: { ...whole.fewShot, ...found.fewShot } } : { [part]: found[part] })
+    })
+  }
+  return whole
 })
 
 /** The given principles. */
@@ -163,13 +178,34 @@ const draw = <A extends { readonly weight?: number }>(items: readonly [A, ...Arr
 export const drawRevision = (principles: Principles, seed: number, sample: string, round: number): RevisionPrinciple =>
   draw(principles.revision, seed, "revision principle", sample, round)
 
+/** Those that are compared under: benign prompts for helpfulness, if there is anything to compare it under. */
+const comparisonPrinciples = (principles: Principles, kind: Kind): Principles["comparison"] => {
+  const [first, ...rest] = kind === "benign" ? principles.helpfulness : []
+  return first === undefined ? principles.comparison : [first, ...rest]
+}
+
 /** The comparison principle for one comparison: benign prompts are compared for helpfulness. */
-export const drawComparison = (
+export const drawComparison = (principles: Principles, kind: Kind, seed: number, sample: string): ComparisonPrinciple =>
+  draw(comparisonPrinciples(principles, kind), seed, "comparison principle", sample)
+
+/**
+ * `k` different comparison principles for one comparison, drawn by weight one after the other; all of them where there
+ * are no more than `k`. The first is that of {@link drawComparison}.
+ */
+export const drawComparisons = (
   principles: Principles,
   kind: Kind,
   seed: number,
-  sample: string
-): ComparisonPrinciple => {
-  const [first, ...rest] = kind === "benign" ? principles.helpfulness : []
-  return draw(first === undefined ? principles.comparison : [first, ...rest], seed, "comparison principle", sample)
+  sample: string,
+  k: number
+): readonly [ComparisonPrinciple, ...Array<ComparisonPrinciple>] => {
+  const first = drawComparison(principles, kind, seed, sample)
+  const drawn: [ComparisonPrinciple, ...Array<ComparisonPrinciple>] = [first]
+  let [next, ...rest] = comparisonPrinciples(principles, kind).filter((item) => item !== first)
+  while (next !== undefined && drawn.length < k) {
+    const one = draw([next, ...rest], seed, "comparison principle", sample, drawn.length)
+    drawn.push(one)
+    ;[next, ...rest] = [next, ...rest].filter((item) => item !== one)
+  }
+  return drawn
 }

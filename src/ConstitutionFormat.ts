@@ -3,9 +3,11 @@
  *
  * - Charter's own, as YAML or JSON: `name`, `revision: [{ id, critique, revision, weight? }]`,
  *   `comparison: [{ id, principle, weight? }]`, `helpfulness: [{ id, principle, weight? }]`,
- *   `fewShot: { revision?, comparison? }`.
+ *   `fewShot: { revision?, comparison? }`; `comparison` is a text or `[{ prompt, chosen, rejected }]`.
  * - The published `CritiqueRevisionInstructions.json`: `{ harmful0: { prompt: [critique request], edit_request } }`.
  * - The published `RLMadisonInstructions.json`: an array of comparison principles.
+ * - The published few-shot files: `CritiqueRevisionFewShotPrompts.json`, an array of transcripts, and
+ *   `RLMadisonFewShotPrompts.json`, an array of `{ prompt, corrects: [answer], incorrects: [answer] }`.
  * - Plain text: one principle a line.
  *
  * @internal
@@ -13,6 +15,7 @@
 import { Predicate, Schema } from "effect"
 import { Yaml } from "effect/encoding"
 import type { Principles } from "./Constitution.ts"
+import * as HhRlhf from "./data/HhRlhf.ts"
 
 /** What a file holds, as Charter's own format; not yet checked. */
 export interface Parsed {
@@ -32,7 +35,12 @@ export interface Bad {
 
 /** What is looked for in a folder. */
 export const ownFiles = ["constitution.yaml", "constitution.yml", "constitution.json"]
-export const publishedFiles = ["CritiqueRevisionInstructions.json", "RLMadisonInstructions.json"]
+export const publishedFiles = [
+  { name: "CritiqueRevisionInstructions.json", part: "revision" },
+  { name: "CritiqueRevisionFewShotPrompts.json", part: "fewShot" },
+  { name: "RLMadisonInstructions.json", part: "comparison" },
+  { name: "RLMadisonFewShotPrompts.json", part: "fewShot" }
+] as const
 
 /** The principles of a whole constitution as plain values. */
 export const encode = ({ revision, comparison, helpfulness }: Principles) => ({ revision, comparison, helpfulness })
@@ -59,7 +67,7 @@ const json = (text: string, name: string): Parsed | Bad => {
     const message = (error as Error).message
     return bad(`is not JSON: ${message.replaceAll("\n", " ")}`, lineOfJsonError(text, message))
   }
-  if (Array.isArray(value)) return publishedComparison(value, text, name)
+  if (Array.isArray(value)) return publishedArray(value, text, name)
   if (!Predicate.isObject(value)) return bad("holds neither an object nor an array of principles", 1)
   const entries = Object.values(value)
   const published = entries.some((entry) => Predicate.isObject(entry) && "edit_request" in entry)
@@ -129,6 +137,41 @@ const publishedRevision = (value: object, text: string, name: string): Parsed | 
   }
   const ids = Object.keys(value)
   return { _tag: "Parsed", name, value: { revision }, lineOf: ([, i]) => lineOfText(text, ids[Number(i)]) }
+}
+
+/** Examples are told from principles by what stands in them. */
+const publishedArray = (value: ReadonlyArray<unknown>, text: string, name: string): Parsed | Bad => {
+  if (value.some((entry) => Predicate.isObject(entry))) return publishedComparisonExamples(value, text, name)
+  return value.some((entry) => typeof entry === "string" && entry.includes("\n\nCritiqueRequest:"))
+    ? publishedRevisionExamples(value, text, name)
+    : publishedComparison(value, text, name)
+}
+
+/** Each ends where the next human would speak; the transcript writes that mark itself. */
+const publishedRevisionExamples = (value: ReadonlyArray<unknown>, text: string, name: string): Parsed | Bad => {
+  const wrong = value.findIndex((entry) => typeof entry !== "string" || !entry.includes("\n\nRevision:"))
+  if (wrong >= 0) return bad(`element ${wrong} is not a transcript with a revision`, lineOfText(text, value[wrong]))
+  const revision = (value as ReadonlyArray<string>).map((entry) => `\n\n${between(entry, "", "Human:")}`).join("")
+  return { _tag: "Parsed", name, value: { fewShot: { revision } }, lineOf: () => undefined }
+}
+
+const publishedComparisonExamples = (value: ReadonlyArray<unknown>, text: string, name: string): Parsed | Bad => {
+  const comparison: Array<unknown> = []
+  for (const [i, entry] of value.entries()) {
+    const first = (texts: unknown): unknown => (Array.isArray(texts) ? texts[0] : undefined)
+    const [prompt, chosen, rejected] = Predicate.isObject(entry)
+      ? [entry.prompt, first(entry.corrects), first(entry.incorrects)]
+      : []
+    if (typeof prompt !== "string" || typeof chosen !== "string" || typeof rejected !== "string") {
+      const shape = '{ "prompt": text, "corrects": [text], "incorrects": [text] }'
+      return bad(
+        `element ${i} must be ${shape}`,
+        Predicate.isObject(entry) ? lineOfText(text, entry.prompt) : undefined
+      )
+    }
+    comparison.push({ prompt: HhRlhf.messages(prompt), chosen: chosen.trim(), rejected: rejected.trim() })
+  }
+  return { _tag: "Parsed", name, value: { fewShot: { comparison } }, lineOf: () => undefined }
 }
 
 const publishedComparison = (value: ReadonlyArray<unknown>, text: string, name: string): Parsed | Bad => {

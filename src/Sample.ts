@@ -52,7 +52,10 @@ export class Response extends Schema.Class<Response>("charter/Response")({
   index: Schema.Number
 }) {}
 
-/** What a model found wrong with an answer under one principle. Made by {@link critique}. */
+/**
+ * What a model found wrong with an answer under one principle. Made by {@link critique}. One without text was left out:
+ * the answer is revised directly.
+ */
 export class Critique extends Schema.Class<Critique>("charter/Critique")({
   id: Schema.String,
   /** The answer under critique; from the second round on its id is the id of the revision that wrote it. */
@@ -64,7 +67,8 @@ export class Critique extends Schema.Class<Critique>("charter/Critique")({
   text: Schema.String,
   /** The round, from 1. */
   round: Schema.Number,
-  model: Schema.String
+  model: Schema.String,
+  seed: Schema.optionalKey(Schema.Number)
 }) {}
 
 /** An answer rewritten in the light of a critique. Made by {@link revision}. */
@@ -76,7 +80,8 @@ export class Revision extends Schema.Class<Revision>("charter/Revision")({
   text: Schema.String,
   /** The round, from 1. */
   round: Schema.Number,
-  model: Schema.String
+  model: Schema.String,
+  seed: Schema.optionalKey(Schema.Number)
 }) {}
 
 /** Two answers to one prompt, to be compared. Made by {@link comparison}. */
@@ -87,23 +92,45 @@ export class Comparison extends Schema.Class<Comparison>("charter/Comparison")({
   second: Response
 }) {}
 
-/** A soft label: how probable it is that the first of two answers is the better one under a principle. */
-export class Preference extends Schema.Class<Preference>("charter/Preference")({
-  id: Schema.String,
-  comparison: Comparison,
+const byOrder = Schema.Tuple([Schema.Number, Schema.optionalKey(Schema.Number)])
+
+/** What the judge said under one principle: a part of a {@link Preference}. */
+export class Judgement extends Schema.Class<Judgement>("charter/Judgement")({
   /** The id of the principle. */
   principle: Schema.String,
   /** The principle as it was put to the judge. */
   request: Schema.String,
-  /** The probability that `comparison.first` is preferred, over the orders asked. */
+  /** The probability that the first answer is preferred, in each of the orders asked; both are about the first. */
+  byOrder,
+  /** What was thought before the choice, in each of the orders asked. */
+  reasoning: Schema.optionalKey(Schema.Tuple([Schema.String, Schema.optionalKey(Schema.String)]))
+}) {}
+
+/**
+ * A soft label: how probable it is that the first of two answers is the better one under a principle. Made by
+ * {@link preference}.
+ */
+export class Preference extends Schema.Class<Preference>("charter/Preference")({
+  id: Schema.String,
+  comparison: Comparison,
+  /** The id of the principle; of an ensemble the ids of all, joined by ` + `. */
+  principle: Schema.String,
+  /** The principle as it was put to the judge; of an ensemble those of all, a line each. */
+  request: Schema.String,
+  /** The probability that `comparison.first` is preferred, over the orders and principles asked; clamped if so asked. */
   probability: Schema.Number,
   /**
    * The probability that `comparison.first` is preferred, when it was shown as (A) and, if that was asked too, when it
    * was shown as (B). Both are about the first answer (the second number is already un-swapped); half their
-   * difference is the judge's bias to the option shown first.
+   * difference is the judge's bias to the option shown first. Never clamped.
    */
-  byOrder: Schema.Tuple([Schema.Number, Schema.optionalKey(Schema.Number)]),
-  model: Schema.String
+  byOrder,
+  model: Schema.String,
+  seed: Schema.optionalKey(Schema.Number),
+  /** Each principle for itself, where there was more than one or where the judge was made to think. */
+  judgements: Schema.optionalKey(Schema.Array(Judgement)),
+  /** Neither answer is preferred: a soft label like any other, but neither answer is chosen. */
+  tie: Schema.optionalKey(Schema.Literal(true))
 }) {}
 
 /** An answer sampled from the policy in training, with what a policy update needs. Made by {@link rollout}. */
@@ -121,7 +148,8 @@ export class Rollout extends Schema.Class<Rollout>("charter/Rollout")({
   /** Nats, at temperature 1, one for each of `tokenIds`. */
   logprobs: Schema.Array(Schema.Number),
   finish: Schema.Literals(["stop", "length"]),
-  model: Schema.String
+  model: Schema.String,
+  seed: Schema.optionalKey(Schema.Number)
 }) {}
 
 /** A rollout with its reward. Made by {@link reward}. */
@@ -131,7 +159,9 @@ export class Reward extends Schema.Class<Reward>("charter/Reward")({
   /** The reward model's score: a logit. */
   score: Schema.Number,
   /** What the policy learns from: the score standardised and clamped, or the penalty of an answer without end. */
-  reward: Schema.Number
+  reward: Schema.Number,
+  /** The reward model. */
+  model: Schema.optionalKey(Schema.String)
 }) {}
 
 type Fields<A> = Omit<A, "id">
@@ -169,17 +199,26 @@ export const revision = (fields: Fields<Revision>): Revision =>
   new Revision({ ...fields, id: id("revision", fields.critique.id, fields.model, fields.request, fields.text) })
 
 /** The revised answer, as the answer that the next round starts from: it bears the id of its revision. */
-export const revised = (from: Revision): Response =>
-  new Response({ ...from.critique.response, id: from.id, text: from.text, model: from.model })
+export const revised = (from: Revision): Response => {
+  const { response } = from.critique
+  return new Response({
+    ...response,
+    id: from.id,
+    text: from.text,
+    model: from.model,
+    seed: from.seed ?? response.seed
+  })
+}
 
 /** A comparison of two answers to the same prompt. */
 export const comparison = (first: Response, second: Response): Comparison =>
   new Comparison({ id: id("comparison", first.id, second.id), prompt: first.prompt, first, second })
 
-/** A preference with its id. */
-export const preference = (fields: Fields<Preference>): Preference =>
+/** A preference with its id; a probability of exactly one half is marked as a tie. */
+export const preference = (fields: Omit<Fields<Preference>, "tie">): Preference =>
   new Preference({
     ...fields,
+    ...(fields.probability === 0.5 ? { tie: true as const } : {}),
     id: id("preference", fields.comparison.id, fields.model, fields.principle, fields.request, fields.probability)
   })
 
@@ -193,3 +232,68 @@ export const rollout = (fields: Fields<Rollout>): Rollout =>
 /** A reward with its id. */
 export const reward = (fields: Fields<Reward>): Reward =>
   new Reward({ ...fields, id: id("reward", fields.rollout.id, fields.score, fields.reward) })
+
+/** The answer that a preference is for and the one that it is against; undefined where it is a tie. */
+export const chosen = ({
+  comparison: { first, second },
+  probability
+}: Preference): { readonly chosen: Response; readonly rejected: Response } | undefined => {
+  if (probability === 0.5) return undefined
+  return probability > 0.5 ? { chosen: first, rejected: second } : { chosen: second, rejected: first }
+}
+
+/** One record on the way from a result back to its prompt. */
+export interface Step {
+  readonly kind: "reward" | "rollout" | "preference" | "comparison" | "revision" | "critique" | "response" | "prompt"
+  readonly id: string
+  readonly model?: string
+  readonly seed?: number
+  /** The id of the principle. */
+  readonly principle?: string
+  /** The round of a critique or revision, from 1. */
+  readonly round?: number
+}
+
+/**
+ * The audit trail of a record: the record itself, its parents, their parents, and the prompt at last.
+ *
+ * @param earlier finds the revision with an id. A record holds the answer of the round before under the id of its
+ *   revision and not that revision itself; with this the trail goes on through all rounds.
+ *
+ * @example
+ * Sample.trail(preference).map(({ kind, model, principle, seed }) => [kind, model, principle, seed])
+ */
+export const trail = (
+  record: Prompt | Response | Critique | Revision | Comparison | Preference | Rollout | Reward,
+  earlier: (id: string) => Revision | undefined = () => undefined
+): ReadonlyArray<Step> => {
+  const { id } = record
+  const back = (parent: Parameters<typeof trail>[0]) => trail(parent, earlier)
+  const from = ({ model, seed }: { readonly model?: string; readonly seed?: number }) => ({
+    ...(model === undefined ? {} : { model }),
+    ...(seed === undefined ? {} : { seed })
+  })
+  if (record instanceof Prompt) return [{ kind: "prompt", id }]
+  if (record instanceof Response) {
+    const revision = earlier(id)
+    return revision === undefined ? [{ kind: "response", id, ...from(record) }, ...back(record.prompt)] : back(revision)
+  }
+  if (record instanceof Critique) {
+    const { principle, round } = record
+    return [{ kind: "critique", id, ...from(record), principle, round }, ...back(record.response)]
+  }
+  if (record instanceof Revision) {
+    const { principle } = record.critique
+    return [{ kind: "revision", id, ...from(record), principle, round: record.round }, ...back(record.critique)]
+  }
+  if (record instanceof Comparison) {
+    const first = back(record.first)
+    // Both answers are to the same prompt, which comes once.
+    return [{ kind: "comparison", id }, ...first.slice(0, -1), ...back(record.second)]
+  }
+  if (record instanceof Preference) {
+    return [{ kind: "preference", id, ...from(record), principle: record.principle }, ...back(record.comparison)]
+  }
+  if (record instanceof Rollout) return [{ kind: "rollout", id, ...from(record) }, ...back(record.prompt)]
+  return [{ kind: "reward", id, ...from(record) }, ...back(record.rollout)]
+}

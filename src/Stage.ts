@@ -9,6 +9,9 @@
  * prompts.pipe(Response.stage(), Critique.stage().pipe(Stage.provide(otherModel)), Revision.stage())
  */
 import { Channel, Context, Effect, Layer, Pipeable, Predicate, Schema, Stream } from "effect"
+import * as Journal from "./Journal.ts"
+
+export { CheckpointError } from "./Journal.ts"
 
 /** From a stream of `A` to a stream of `B`, failing with `E`, needing `R`. */
 export interface Stage<A, B, E = never, R = never> extends Pipeable.Pipeable {
@@ -36,6 +39,11 @@ export const Rejects: Context.Reference<Sink<unknown> | undefined> = Context.Ref
   { defaultValue: () => undefined }
 )
 
+/** Is told of each rejection, whatever sink takes it. */
+const OnReject: Context.Reference<() => void> = Context.Reference<() => void>("charter/OnReject", {
+  defaultValue: () => () => {}
+})
+
 /** How a stage runs. */
 export interface Options {
   /** How many samples are worked on at a time; 16 if not given. */
@@ -61,7 +69,15 @@ export const make = <A extends { readonly id: string }, B, E, R>(
   name: string,
   f: (sample: A) => Effect.Effect<B, E, R>,
   options: Options = {}
-): Stage<A, B, E, R> => expand(name, (sample) => Stream.fromEffect(f(sample)), options)
+): Stage<A, B, E, R> =>
+  each(
+    (sample: A) =>
+      Effect.matchEffect(f(sample), {
+        onSuccess: (b) => Effect.succeed([b]),
+        onFailure: (error) => Effect.as(reject(name, sample, error, options.rejectTo), [])
+      }),
+    options
+  )
 
 /**
  * A stage that makes several samples of each. When one sample fails on the way, what was made of it before is kept.
@@ -70,21 +86,25 @@ export const expand = <A extends { readonly id: string }, B, E, R>(
   name: string,
   f: (sample: A) => Stream.Stream<B, E, R>,
   options: Options = {}
-): Stage<A, B, E, R> => {
-  const work = Effect.fnUntraced(function* (sample: A) {
+): Stage<A, B, E, R> =>
+  each((sample: A) => {
     const made: Array<B> = []
-    yield* Stream.runForEach(f(sample), (b) => Effect.sync(() => made.push(b))).pipe(
-      Effect.catch((error) => reject(name, sample, error, options.rejectTo))
+    return Stream.runForEach(f(sample), (b) => Effect.sync(() => made.push(b))).pipe(
+      Effect.catch((error) => reject(name, sample, error, options.rejectTo)),
+      Effect.as(made)
     )
-    return made
-  })
-  return from((self) =>
+  }, options)
+
+const each = <A, B, E, R>(
+  work: (sample: A) => Effect.Effect<ReadonlyArray<B>, E, R>,
+  options: Pick<Options, "concurrency" | "ordered">
+): Stage<A, B, E, R> =>
+  from((self) =>
     self.pipe(
       Stream.mapEffect(work, { concurrency: options.concurrency ?? 16, unordered: options.ordered === false }),
       Stream.flattenIterable
     )
   )
-}
 
 const reject = <A extends { readonly id: string }, E>(
   stage: string,
@@ -95,6 +115,8 @@ const reject = <A extends { readonly id: string }, E>(
   Effect.gen(function* () {
     const sink = own ?? (yield* Rejects)
     if (sink === undefined) return yield* Effect.fail(error)
+    const onReject = yield* OnReject
+    onReject()
     const rejected = new Rejected({
       id: sample.id,
       stage,
@@ -140,6 +162,53 @@ export const rejectTo =
         Effect.map(Effect.context<R1>(), (context) =>
           Stream.provideService(stream, Rejects, (rejected) => Effect.provideContext(sink(rejected), context))
         )
+      )
+    )
+
+/** How a stage is kept in a file. */
+export interface CheckpointOptions<A, B, I> extends Pick<Options, "concurrency" | "ordered"> {
+  /** A JSONL file of its own, with a line for each sample. */
+  readonly file: string
+  /** The record that the stage makes, such as `Sample.Revision`. */
+  readonly schema: Schema.Codec<B, I>
+  /** What a sample is found again by; its id if not given. What was made under other settings needs another key or file. */
+  readonly key?: ((sample: A) => string) | undefined
+}
+
+/**
+ * Keeps what a stage makes in a file. On the next start the stage is not asked again for samples that are in it: their
+ * records are replayed, in the order of the samples. A sample of which something was rejected is not written down, so
+ * the next start tries it again.
+ *
+ * The stage works on each sample for itself, `concurrency` of them at a time: give it its models with {@link provide}
+ * after this and not before, or they are made anew for each sample.
+ *
+ * @example
+ * Critique.stage().pipe(Stage.checkpoint({ file: "critiques.jsonl", schema: Sample.Critique }), Stage.provide(critic))
+ */
+export const checkpoint =
+  <A extends { readonly id: string }, B, I>(options: CheckpointOptions<A, B, I>) =>
+  <E, R>(self: Stage<A, B, E, R>): Stage<A, B, E | Journal.CheckpointError, R> =>
+    from((samples) =>
+      Stream.unwrap(
+        Effect.map(Journal.open(options.file, options.schema), (journal) => {
+          const work = Effect.fnUntraced(function* (sample: A) {
+            const key = options.key?.(sample) ?? sample.id
+            const before = yield* journal.get(key)
+            if (before !== undefined) return before
+            let whole = true
+            const outer = yield* OnReject
+            const made = yield* Stream.runCollect(self(Stream.succeed(sample))).pipe(
+              Effect.provideService(OnReject, () => {
+                whole = false
+                outer()
+              })
+            )
+            if (whole) yield* journal.append(key, made)
+            return made
+          })
+          return samples.pipe(each(work, options))
+        })
       )
     )
 

@@ -19,23 +19,32 @@ type Failure = AiError.AiError | Transcript.UnusableAnswer
 type Needs = LanguageModel.LanguageModel | Constitution.Constitution
 
 /**
- * One critique. The principle depends on the seed, the prompt, the sample's index and the round, not on the answer: two
- * models are criticised under the same principles.
+ * The principle of a round. It depends on the seed, the prompt, the sample's index and the round, not on the answer:
+ * two models are criticised under the same principles.
  */
+export const principle = Effect.fnUntraced(function* (
+  { prompt, index }: Sample.Response,
+  round: number,
+  options: Sampling.Options = {}
+): Effect.fn.Return<Constitution.RevisionPrinciple, never, Constitution.Constitution> {
+  const constitution = yield* Constitution.Constitution
+  const seed = options.seed ?? (yield* Sampling.Sampling).seed
+  return Constitution.drawRevision(constitution, seed, `${prompt.id}/${index}`, round)
+})
+
+/** One critique, under the {@link principle} of its round. */
 export const one = Effect.fn("Critique.one")(function* (
   response: Sample.Response,
   options: Options = {}
 ): Effect.fn.Return<Sample.Critique, Failure, Needs> {
   const round = options.round ?? 1
-  const constitution = yield* Constitution.Constitution
+  const { fewShot } = yield* Constitution.Constitution
   const transcript = yield* Transcript.Transcript
-  const seed = options.seed ?? (yield* Sampling.Sampling).seed
-  const origin = `${response.prompt.id}/${response.index}`
-  const principle = Constitution.drawRevision(constitution, seed, origin, round)
-  const request = principle.critique
-  const rendered = transcript.critique(response, request, constitution.fewShot)
-  const { text, model } = yield* Text.generate("critique", `${origin}/critique/${round}`, rendered, options)
-  return Sample.critique({ response, principle: principle.id, request, text, round, model })
+  const { id: drawn, critique: request } = yield* principle(response, round, options)
+  const rendered = transcript.critique(response, request, fewShot)
+  const id = `${response.prompt.id}/${response.index}/critique/${round}`
+  const written = yield* Text.generate("critique", id, rendered, options)
+  return Sample.critique({ response, principle: drawn, request, round, ...written })
 })
 
 /** Critiques of answers. */

@@ -6,7 +6,7 @@
  * al. 2023, RLAIF).
  */
 import { Effect, Schema } from "effect"
-import type { AiError } from "effect/ai"
+import type { AiError, LanguageModel } from "effect/ai"
 import { Decision, DecisionModel } from "effect/ai"
 import * as Constitution from "../Constitution.ts"
 import { Message } from "../Policy.ts"
@@ -25,24 +25,33 @@ export class UnusableComparison extends Schema.TaggedError<UnusableComparison>()
   }
 }
 
-export interface Options {
-  /** Decides, with the comparison, which principle is drawn; of the sampling in force if not given. */
-  readonly seed?: number | undefined
+export interface Options extends Sampling.Options {
+  /** How many principles are drawn and averaged; 1 if not given, as in the paper. */
+  readonly principles?: number | undefined
   /** `both` (the default) asks twice, with the answers swapped, and averages; `first` asks once. */
   readonly orders?: "both" | "first" | undefined
+  /**
+   * The language model thinks step by step before the judge chooses. A choice after a reasoning is over-confident, so
+   * the label is then clamped to 0.4-0.6 (Bai et al. 2022, section 4.1).
+   */
+  readonly reasoning?: boolean | undefined
+  /** The label stays within these; 0.4 and 0.6 after a reasoning and 0 and 1 without one if not given. */
+  readonly clamp?: readonly [least: number, most: number] | undefined
 }
 
-type Failure = AiError.AiError | UnusableComparison
+type Failure = AiError.AiError | Transcript.UnusableAnswer | UnusableComparison
 type Needs = DecisionModel.DecisionModel | Constitution.Constitution
+
+/** Options without a reasoning, which needs no language model. */
+type Plain = Options & { readonly reasoning?: false | undefined }
 
 /** What the judge sees besides the principle and the two answers. */
 const Input = Schema.Struct({ conversation: Schema.Array(Message) })
 
-/** One soft label. */
-export const one = Effect.fn("Preference.one")(function* (
+const ask = Effect.fn("Preference.one")(function* (
   comparison: Sample.Comparison,
   options: Options = {}
-): Effect.fn.Return<Sample.Preference, Failure, Needs> {
+): Effect.fn.Return<Sample.Preference, Failure, Needs | LanguageModel.LanguageModel> {
   const { prompt, first, second } = comparison
   const texts = [first.text.trim(), second.text.trim()] as const
   if (texts.includes("")) return yield* new UnusableComparison({ reason: "empty" })
@@ -51,39 +60,101 @@ export const one = Effect.fn("Preference.one")(function* (
   const constitution = yield* Constitution.Constitution
   const seed = options.seed ?? (yield* Sampling.Sampling).seed
   const origin = `${prompt.id}/${first.index}/${second.index}`
-  const principle = Constitution.drawComparison(constitution, prompt.kind, seed, origin)
-  const request = principle.principle
+  const k = options.principles ?? 1
+  const drawn = Constitution.drawComparisons(constitution, prompt.kind, seed, origin, k)
 
-  const shownFirst = judge({ prompt, request, answers: texts }, `${origin}/preference/1`)
-  const shownSecond = judge({ prompt, request, answers: [texts[1], texts[0]] }, `${origin}/preference/2`)
-  const asked = options.orders === "first" ? [shownFirst] : [shownFirst, shownSecond]
-  const [straight, swapped] = yield* Effect.all(asked, { concurrency: 2 })
+  const judged = yield* Effect.forEach(
+    drawn,
+    Effect.fnUntraced(function* ({ id: principle, principle: request }, i) {
+      const place = (order: number) => `${origin}/preference/${order}${i === 0 ? "" : `/${i + 1}`}`
+      const shownFirst = judge({ prompt, request, answers: texts }, place(1), options)
+      const shownSecond = judge({ prompt, request, answers: [texts[1], texts[0]] }, place(2), options)
+      const asked = options.orders === "first" ? [shownFirst] : [shownFirst, shownSecond]
+      const [straight, swapped] = yield* Effect.all(asked, { concurrency: 2 })
+      return { principle, request, straight: straight!, swapped }
+    }),
+    { concurrency: "unbounded" }
+  )
 
-  // In the swapped order (A) is the second answer: un-swap before anything is averaged.
-  const pFirst = straight!.probabilityOfA
-  const byOrder = swapped === undefined ? ([pFirst] as const) : ([pFirst, 1 - swapped.probabilityOfA] as const)
+  const [least, most] = options.clamp ?? (options.reasoning ? [0.4, 0.6] : [0, 1])
+  const clamped = (p: number) => Math.min(most, Math.max(least, p))
+  // In the swapped order (A) is the second answer: un-swap before anything is averaged. The mean of both orders,
+  // (p + (1 - q)) / 2, is written so that a judge who only looks at the position gives exactly a half.
+  const [p, q] = [mean(judged.map((each) => each.straight.probabilityOfA)), mean(judged.flatMap(swappedOfA))]
+  const both = judged[0]!.swapped !== undefined
+  const { model } = judged[0]!.straight
   return Sample.preference({
     comparison,
-    principle: principle.id,
-    request,
-    probability: byOrder[1] === undefined ? byOrder[0] : (byOrder[0] + byOrder[1]) / 2,
-    byOrder,
-    model: straight!.model
+    principle: judged.map(({ principle }) => principle).join(" + "),
+    request: judged.map(({ request }) => request).join("\n"),
+    probability: clamped(both ? 0.5 + (p - q) / 2 : p),
+    byOrder: both ? [p, 1 - q] : [p],
+    model,
+    seed,
+    ...(judged.length > 1 || options.reasoning ? { judgements: judged.map(judgement) } : {})
   })
 })
 
-/** Soft labels of comparisons. */
-export const stage = (
-  options: Options & Stage.Options = {}
-): Stage.Stage<Sample.Comparison, Sample.Preference, Failure, Needs> =>
-  Stage.make("Preference", (comparison: Sample.Comparison) => one(comparison, options), options)
+const mean = (values: ReadonlyArray<number>): number => values.reduce((sum, x) => sum + x, 0) / values.length
+
+interface Judged {
+  readonly principle: string
+  readonly request: string
+  readonly straight: Verdict
+  readonly swapped: Verdict | undefined
+}
+
+const swappedOfA = ({ swapped }: Judged) => (swapped === undefined ? [] : [swapped.probabilityOfA])
+
+const judgement = ({ principle, request, straight, swapped }: Judged): Sample.Judgement => {
+  const thoughts = [straight.reasoning, swapped?.reasoning].filter((text) => text !== undefined)
+  const [thought, another] = thoughts
+  return new Sample.Judgement({
+    principle,
+    request,
+    byOrder: swapped === undefined ? [straight.probabilityOfA] : [straight.probabilityOfA, 1 - swapped.probabilityOfA],
+    ...(thought === undefined ? {} : { reasoning: another === undefined ? [thought] : [thought, another] })
+  })
+}
+
+/** One soft label. Only a {@link Options.reasoning} needs a language model besides the judge. */
+export const one: {
+  (comparison: Sample.Comparison, options?: Plain): Effect.Effect<Sample.Preference, Failure, Needs>
+  (
+    comparison: Sample.Comparison,
+    options: Options
+  ): Effect.Effect<Sample.Preference, Failure, Needs | LanguageModel.LanguageModel>
+} = ask as never
+
+/** Soft labels of comparisons. Only a {@link Options.reasoning} needs a language model besides the judge. */
+export const stage: {
+  (options?: Plain & Stage.Options): Stage.Stage<Sample.Comparison, Sample.Preference, Failure, Needs>
+  (
+    options: Options & Stage.Options
+  ): Stage.Stage<Sample.Comparison, Sample.Preference, Failure, Needs | LanguageModel.LanguageModel>
+} = (options: Options & Stage.Options = {}) =>
+  Stage.make("Preference", (comparison: Sample.Comparison) => ask(comparison, options), options) as never
+
+interface Verdict {
+  readonly probabilityOfA: number
+  readonly model: string
+  readonly reasoning: string | undefined
+}
 
 /** The judge's probability of (A), for the answers in the order given. */
-const judge = Effect.fnUntraced(function* (asked: Transcript.ChoiceRequest, id: string) {
+const judge = Effect.fnUntraced(function* (
+  question: Transcript.ChoiceRequest,
+  id: string,
+  options: Options
+): Effect.fn.Return<Verdict, Failure, Needs | LanguageModel.LanguageModel> {
   const transcript = yield* Transcript.Transcript
   const { fewShot } = yield* Constitution.Constitution
-  const { context, options, stop } = transcript.choice(asked, fewShot)
-  const sampling = Sampling.merge(yield* Sampling.Sampling, {}, { id, context, options, stop })
+  const thought = options.reasoning
+    ? yield* Text.generate("reasoning", `${id}/reasoning`, transcript.reasoning(question, fewShot), options)
+    : undefined
+  const asked = { ...question, reasoning: thought?.text }
+  const { context, options: labels, stop } = transcript.choice(asked, fewShot)
+  const sampling = Sampling.merge(yield* Sampling.Sampling, options, { id, context, options: labels, stop })
   const [A, B] = asked.answers
   const definition = Decision.make({
     input: Input,
@@ -92,5 +163,9 @@ const judge = Effect.fnUntraced(function* (asked: Transcript.ChoiceRequest, id: 
   const { answers, modelId } = yield* DecisionModel.decide(definition, {
     input: { conversation: asked.prompt.messages }
   }).pipe(Effect.provideService(Sampling.Sampling, sampling))
-  return { probabilityOfA: answers.choice.probabilities.A, model: modelId ?? (yield* Text.modelName) }
+  return {
+    probabilityOfA: answers.choice.probabilities.A,
+    model: modelId ?? (yield* Text.modelName),
+    reasoning: thought?.text
+  }
 })

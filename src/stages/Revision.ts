@@ -1,5 +1,5 @@
 /**
- * Revision: a model rewrites an answer in the light of its critique.
+ * Revision: a model rewrites an answer in the light of its critique, or directly.
  */
 import { Effect, Schema, Stream } from "effect"
 import type { AiError, LanguageModel } from "effect/ai"
@@ -43,9 +43,11 @@ export const one = Effect.fn("Revision.one")(function* (
   const { response, round } = critique
   const request = principle.revision
   const rendered = transcript.revision(critique, request, constitution.fewShot)
-  const id = `${response.prompt.id}/${response.index}/revision/${round}`
-  const { text, model } = yield* Text.generate("revision", id, rendered, options)
-  return Sample.revision({ critique, request, text, round, model })
+  // With and without a critique different things are asked.
+  const how = critique.text === "" ? "direct/revision" : "revision"
+  const id = `${response.prompt.id}/${response.index}/${how}/${round}`
+  const written = yield* Text.generate("revision", id, rendered, options)
+  return Sample.revision({ critique, request, round, ...written })
 })
 
 /** Revisions of criticised answers. */
@@ -54,13 +56,25 @@ export const stage = (
 ): Stage.Stage<Sample.Critique, Sample.Revision, Failure, Needs> =>
   Stage.make("Revision", (critique: Sample.Critique) => one(critique, options), options)
 
+/** The place of a critique that is left out: its principle is drawn and nothing is written. */
+const without = Effect.fnUntraced(function* (response: Sample.Response, round: number, options: Options) {
+  const principle = yield* Critique.principle(response, round, options)
+  const { id, critique: request } = principle
+  return Sample.critique({ response, principle: id, request, text: "", round, model: "none" })
+})
+
+export interface RoundsOptions extends Options, Stage.Options {
+  /** Revise without a critique: the paper's ablation (Bai et al. 2022, section 3.5). */
+  readonly direct?: boolean | undefined
+}
+
 /**
  * `n` rounds of critique and revision of each answer; the revision of every round comes out. Each round starts again
  * from the revised answer, under a principle of its own. When a round fails, the rounds before it are kept.
  */
 export const rounds = (
   n: number,
-  options: Options & Stage.Options = {}
+  options: RoundsOptions = {}
 ): Stage.Stage<Sample.Response, Sample.Revision, Failure, Needs> =>
   Stage.expand(
     "Revision",
@@ -71,7 +85,9 @@ export const rounds = (
         Stream.mapAccumEffect(
           () => response,
           Effect.fnUntraced(function* (answer: Sample.Response, round: number) {
-            const critique = yield* Critique.one(answer, { ...options, round })
+            const critique = options.direct
+              ? yield* without(answer, round, options)
+              : yield* Critique.one(answer, { ...options, round })
             const revision = yield* one(critique, options)
             return [Sample.revised(revision), [revision]] as const
           })
@@ -79,3 +95,8 @@ export const rounds = (
       ),
     options
   )
+
+/** Revisions of answers without critiques, one of each; its critique has no text. See {@link RoundsOptions.direct}. */
+export const direct = (
+  options: Options & Stage.Options = {}
+): Stage.Stage<Sample.Response, Sample.Revision, Failure, Needs> => rounds(1, { ...options, direct: true })

@@ -50,7 +50,8 @@ export const one = Effect.fn("Reward.one")(function* (
     context: transcript.response(rollout.prompt).context,
     completion: transcript.completion(rollout.text)
   })
-  return Sample.reward({ rollout, score, reward: fromScore(score, rollout.finish, options) })
+  const reward = fromScore(score, rollout.finish, options)
+  return Sample.reward({ rollout, score, reward, model: rewardModel.model })
 })
 
 /** Rewards of rollouts. */

@@ -31,7 +31,8 @@ export const one = Effect.fn("Rollout.one")(function* (
   const { context, stop } = transcript.response(prompt)
   const id = `${prompt.id}/${index}/rollout/${iteration}`
   const completion = yield* policy.sample({ id, context, seed, maxTokens, temperature, stop })
-  return Sample.rollout({ ...completion, prompt, iteration, index, text: completion.text.trim(), model: policy.model })
+  const text = completion.text.trim()
+  return Sample.rollout({ ...completion, prompt, iteration, index, text, model: policy.model, seed })
 })
 
 export interface StageOptions extends Sampling.Options, Stage.Options {

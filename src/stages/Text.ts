@@ -23,7 +23,7 @@ export const modelName: Effect.Effect<string> = Effect.serviceOption(Model.Model
 )
 
 /** Samples a text and cleans it. `what` is being written, `id` says for which sample. */
-export const generate = Effect.fn("Text.generate")(function* (
+export const generate = Effect.fnUntraced(function* (
   what: string,
   id: string,
   { context, stop }: Transcript.Rendered,
@@ -35,7 +35,7 @@ export const generate = Effect.fn("Text.generate")(function* (
   )
   const metadata = response.content.find((part) => part.type === "response-metadata")
   return {
-    text: yield* Transcript.clean(response.text, what),
+    text: yield* Transcript.clean(response.text, what, stop),
     model: metadata?.modelId ?? (yield* modelName),
     seed: sampling.seed
   }

@@ -7,7 +7,9 @@
  */
 import { Effect, Layer } from "effect"
 import { AiError, DecisionModel } from "effect/ai"
+import type { Decision } from "effect/ai"
 import * as Sampling from "../Sampling.ts"
+import * as Recording from "./Recording.ts"
 import * as Script from "./Script.ts"
 
 /** A call: the question, the two answers in the order shown, and what the transcript made of them. */
@@ -30,9 +32,17 @@ const failure = (description: string) =>
     reason: new AiError.InternalProviderError({ description })
   })
 
+/** The labels of a question between two, and the call that it is. */
+const read = ({ instructions, criteria }: Decision.Classify<string>, sampling: Sampling.Sampling) => {
+  const [A = "", B = ""] = Object.keys(criteria)
+  const call: Call = { instructions: String(instructions), a: String(criteria[A]), b: String(criteria[B]), sampling }
+  return { A, B, call }
+}
+
 /** A judge that gives the probabilities of (A) in `script`. */
 export const make = (script: Script.Script<Call, number>, options: Script.Options = {}): MockDecisionModel => {
-  const { calls, play } = Script.player<Call, number>(script, options.failOn)
+  const modelId = options.model ?? "mock-judge"
+  const { calls, play } = Script.player<Call, number>(script, options, modelId)
   return {
     calls,
     layer: Layer.effect(
@@ -43,16 +53,47 @@ export const make = (script: Script.Script<Call, number>, options: Script.Option
           const answers: Record<string, DecisionModel.ProviderAnswer> = {}
           for (const [key, decision] of Object.entries(decisions)) {
             if (decision._tag !== "Classify") return yield* failure(`"${key}" is not a classification`)
-            const [A, B] = Object.keys(decision.criteria)
-            const { [A!]: a, [B!]: b } = decision.criteria
-            const call = { instructions: String(decision.instructions), a: String(a), b: String(b), sampling }
-            const p = yield* play(call, (n) => failure(`call ${n} is scripted to fail`))
-            answers[key] = { _tag: "Classify", label: p >= 0.5 ? A! : B!, probabilities: { [A!]: p, [B!]: 1 - p } }
+            const { A, B, call } = read(decision, sampling)
+            const p = yield* play(call, failure)
+            answers[key] = { _tag: "Classify", label: p >= 0.5 ? A : B, probabilities: { [A]: p, [B]: 1 - p } }
           }
-          const usage = { inputTokens: undefined, outputTokens: undefined }
-          return { answers, usage, modelId: options.model ?? "mock-judge" }
+          return { answers, usage: { inputTokens: undefined, outputTokens: undefined }, modelId }
         })
       })
     )
   }
 }
+
+/** What determines an answer. */
+const keyOf = ({ instructions, a, b, sampling: { id, seed, temperature, context } }: Call) =>
+  Recording.keyOf("decision-model", { instructions, a, b, id, seed, temperature, context })
+
+/** The judge around it, with its probabilities written into a recording; give it the real one with `Layer.provide`. */
+export const record = (
+  recording: Recording.Recording
+): Layer.Layer<DecisionModel.DecisionModel, never, DecisionModel.DecisionModel> =>
+  Layer.effect(
+    DecisionModel.DecisionModel,
+    Effect.map(DecisionModel.DecisionModel, (real) =>
+      DecisionModel.DecisionModel.of({
+        ...real,
+        decide: (definition, asked) =>
+          Effect.flatMap(Sampling.Sampling, (sampling) =>
+            Effect.tap(real.decide(definition, asked), ({ answers }) =>
+              Effect.sync(() => {
+                for (const [key, decision] of Object.entries<Decision.Any>(definition.decisions)) {
+                  if (decision._tag !== "Classify") continue
+                  const { A, call } = read(decision, sampling)
+                  const { probabilities } = answers[key] as { readonly probabilities: Readonly<Record<string, number>> }
+                  recording.set(keyOf(call), sampling.id, probabilities[A] ?? 0)
+                }
+              })
+            )
+          )
+      })
+    )
+  )
+
+/** A judge that answers from a recording. */
+export const replay = (recording: Recording.Recording, options: Script.Options = {}): MockDecisionModel =>
+  make((call) => recording.get(keyOf(call)) as number | undefined, options)

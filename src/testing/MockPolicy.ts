@@ -15,6 +15,7 @@ import type {
   UpdateMetrics,
   UpdateOptions
 } from "../Policy.ts"
+import * as Recording from "./Recording.ts"
 import * as Script from "./Script.ts"
 
 /** A request for log-probabilities of options. */
@@ -28,7 +29,7 @@ export interface Scripts extends Script.Options {
   /** The text of each sample, or the whole completion. */
   readonly sample?: Script.Script<SampleRequest, string | Completion> | undefined
   /** The log-probability of each option; all -1 if not given. */
-  readonly choose?: ((call: ChooseCall, n: number) => ReadonlyArray<number>) | undefined
+  readonly choose?: ((call: ChooseCall, n: number) => ReadonlyArray<number> | undefined) | undefined
   /** The steps of a training; one for each started batch of each epoch if not given. */
   readonly steps?: number | undefined
 }
@@ -54,14 +55,16 @@ const completionOf = (context: ModelContext, text: string): Completion => {
   return { text, tokenIds, logprobs: tokenIds.map(() => -1), promptIds: contextTokens(context), finish: "stop" }
 }
 
-const fails = (n: number) => new PolicyError({ message: `call ${n} is scripted to fail`, retryable: false })
+const fails = (message: string) => new PolicyError({ message, retryable: false })
 
 /** A policy over scripts; `failOn` counts the calls of `sample`, and of `choose`, each for itself. */
 export const make = (scripts: Scripts = {}): MockPolicy => {
-  const sample = Script.player<SampleRequest, string | Completion>(scripts.sample ?? "an answer", scripts.failOn)
+  const model = scripts.model ?? "mock-policy"
+  const sample = Script.player<SampleRequest, string | Completion>(scripts.sample ?? "an answer", scripts, model)
   const choose = Script.player<ChooseCall, ReadonlyArray<number>>(
     scripts.choose ?? (({ options }) => options.map(() => -1)),
-    scripts.failOn
+    scripts,
+    model
   )
   const trainings: Array<MockPolicy["trainings"][number]> = []
   const updates: Array<MockPolicy["updates"][number]> = []
@@ -70,7 +73,7 @@ export const make = (scripts: Scripts = {}): MockPolicy => {
   const finished = new Map<string, number>()
 
   const service = Policy.of({
-    model: scripts.model ?? "mock-policy",
+    model,
     sample: (request) =>
       sample
         .play(request, fails)
@@ -120,3 +123,34 @@ const metrics = (rollouts: ReadonlyArray<ScoredRollout>, options: UpdateOptions)
   tokens: rollouts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0),
   seconds: 0
 })
+
+const sampleKey = (request: SampleRequest) => Recording.keyOf("sample", request)
+const chooseKey = (call: ChooseCall) => Recording.keyOf("choose", call)
+
+/**
+ * The policy around it, with its samples and choices written into a recording; give it the real one with
+ * `Layer.provide`. What it learns is not recorded.
+ */
+export const record = (recording: Recording.Recording): Layer.Layer<Policy, never, Policy> =>
+  Layer.effect(
+    Policy,
+    Effect.map(Policy, (real) => ({
+      ...real,
+      sample: (request) =>
+        Effect.tap(real.sample(request), (completion) =>
+          Effect.sync(() => recording.set(sampleKey(request), request.id, { ...completion }))
+        ),
+      choose: (id, context, options) =>
+        Effect.tap(real.choose(id, context, options), (logprobs) =>
+          Effect.sync(() => recording.set(chooseKey({ id, context, options }), id, logprobs))
+        )
+    }))
+  )
+
+/** A policy that samples and chooses from a recording. */
+export const replay = (recording: Recording.Recording, options: Script.Options = {}): MockPolicy =>
+  make({
+    ...options,
+    sample: (request: SampleRequest) => recording.get(sampleKey(request)) as Completion | undefined,
+    choose: (call) => recording.get(chooseKey(call)) as ReadonlyArray<number> | undefined
+  })

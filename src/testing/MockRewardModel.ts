@@ -8,6 +8,7 @@ import { Effect, Layer, Stream } from "effect"
 import type { LearnOptions } from "../Policy.ts"
 import { RewardModel, RewardModelError } from "../RewardModel.ts"
 import type { PreferenceExample, ScoreRequest } from "../RewardModel.ts"
+import * as Recording from "./Recording.ts"
 import * as Script from "./Script.ts"
 
 export interface Scripts extends Script.Options {
@@ -29,16 +30,14 @@ export interface MockRewardModel {
 
 /** A reward model over scripts; `failOn` counts the calls of `score`. */
 export const make = (scripts: Scripts = {}): MockRewardModel => {
-  const score = Script.player<ScoreRequest, number>(scripts.score ?? 0, scripts.failOn)
+  const model = scripts.model ?? "mock-reward-model"
+  const score = Script.player<ScoreRequest, number>(scripts.score ?? 0, scripts, model)
   const trainings: Array<MockRewardModel["trainings"][number]> = []
   const saved: Array<string> = []
   const service = RewardModel.of({
-    model: scripts.model ?? "mock-reward-model",
+    model,
     score: (request) =>
-      score.play(
-        request,
-        (n) => new RewardModelError({ message: `call ${n} is scripted to fail`, id: request.id, retryable: false })
-      ),
+      score.play(request, (message) => new RewardModelError({ message, id: request.id, retryable: false })),
     learn: (pairs, options) => {
       trainings.push({ pairs, options })
       const steps = Math.ceil(pairs.length / options.batchSize) * options.epochs
@@ -58,3 +57,20 @@ export const make = (scripts: Scripts = {}): MockRewardModel => {
   })
   return { service, layer: Layer.succeed(RewardModel, service), scores: score.calls, trainings, saved }
 }
+
+const keyOf = (request: ScoreRequest) => Recording.keyOf("score", request)
+
+/** The reward model around it, with its scores written into a recording; give it the real one with `Layer.provide`. */
+export const record = (recording: Recording.Recording): Layer.Layer<RewardModel, never, RewardModel> =>
+  Layer.effect(
+    RewardModel,
+    Effect.map(RewardModel, (real) => ({
+      ...real,
+      score: (request) =>
+        Effect.tap(real.score(request), (score) => Effect.sync(() => recording.set(keyOf(request), request.id, score)))
+    }))
+  )
+
+/** A reward model that answers from a recording. */
+export const replay = (recording: Recording.Recording, options: Script.Options = {}): MockRewardModel =>
+  make({ ...options, score: (request) => recording.get(keyOf(request)) as number | undefined })
