@@ -4,7 +4,8 @@
  * With a vocabulary of 49,152 the logits of 2,048 tokens are 400 MB, and so is each of their companions in the backward
  * pass. Here only one chunk of them exists at a time. With h [N, H], W [V, H] and p = softmax(h Wᵀ), the gradient of
  * log p(x) with respect to h is W[x] − p W: it does not depend on the loss, so each chunk computes it in the forward
- * pass beside its log-probabilities, and the logits are forgotten at once.
+ * pass beside its log-probabilities, and the logits are forgotten at once. Where logits are capped, each of them counts
+ * by the slope s of its cap: s[x] W[x] − (p s) W.
  */
 import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
@@ -26,27 +27,35 @@ export interface Options {
   readonly chunks: number
   /** Whether gradients are asked for, and whether the projection is one of the trained parameters. */
   readonly learns: "nothing" | "hidden" | "all"
+  /** Logits z are c·tanh(z / c) where there is such a cap (Gemma 2). */
+  readonly cap?: number | undefined
 }
 
 /**
  * log p of `targets` [N], nats, given hidden states [N, H] and the projection [V, H]: [N]. With more than one chunk
  * the graph has an input `chunks` int64 [chunks] more, see {@link sizes}.
  */
-export const logprobs = (hidden: Value, weight: Value, targets: Value, { chunks, learns }: Options): Value => {
+export const logprobs = (hidden: Value, weight: Value, targets: Value, { cap, chunks, learns }: Options): Value => {
   const { graph } = hidden
   const [N, H] = [hidden.shape[0]!, Number(weight.shape[1])]
   const lengths = chunks === 1 ? undefined : Graph.input(graph, "chunks", "int64", [chunks])
   const names = Array.from({ length: chunks }, (_, i) => `N${i}`)
   const cut = (x: Value) => (lengths === undefined ? [x] : Op.splitBy(x, 0, lengths, names))
-  const join = (parts: ReadonlyArray<Value>) => (parts.length === 1 ? parts[0]! : Op.concat(parts, 0, N))
+  const join = joined(N)
 
   const states = cut(hidden)
   const tokens = cut(targets)
   const results = states.map((h, i) => {
-    const logp = Op.logSoftmax(Op.matmul(h, weight, { transB: true }))
-    const picked = Op.gatherElements(logp, column(tokens[i]!))
+    const at = column(tokens[i]!)
+    const { logits, slope } = project(h, weight, cap)
+    const logp = Op.logSoftmax(logits)
+    const picked = Op.gatherElements(logp, at)
     if (learns === "nothing") return picked
-    const direction = Op.sub(Op.gather(weight, tokens[i]!), Op.matmul(Op.exp(logp), weight))
+    const own = Op.gather(weight, tokens[i]!)
+    const direction =
+      slope === undefined
+        ? Op.sub(own, Op.matmul(Op.exp(logp), weight))
+        : Op.sub(Op.mul(own, Op.gatherElements(slope, at)), Op.matmul(Op.mul(Op.exp(logp), slope), weight))
     // One tensor for both: whoever asks for the log-probabilities has the direction computed, and the logits freed.
     return Op.concat([picked, direction], 1)
   })
@@ -54,28 +63,51 @@ export const logprobs = (hidden: Value, weight: Value, targets: Value, { chunks,
   const [picked, direction] = Op.split(join(results), 1, [1, H]) as [Value, Value]
   return Graph.withGradient(learns === "all" ? [hidden, weight] : [hidden], Op.reshape(picked, targets.shape), (dy) => [
     Op.mul(direction, column(dy)),
-    ...(learns === "all" ? [projection(hidden, states, weight, targets, dy, cut(dy))] : [])
+    ...(learns === "all" ? [projection(hidden, states, weight, targets, tokens, dy, cut(dy), cap)] : [])
   ])
+}
+
+const joined =
+  (size: Graph.Dim) =>
+  (parts: ReadonlyArray<Value>): Value =>
+    parts.length === 1 ? parts[0]! : Op.concat(parts, 0, size)
+
+/** Logits and, where they are capped, the slopes of the cap. */
+const project = (h: Value, weight: Value, cap: number | undefined): { logits: Value; slope: Value | undefined } => {
+  const plain = Op.matmul(h, weight, { transB: true })
+  if (cap === undefined) return { logits: plain, slope: undefined }
+  const t = Op.tanh(Op.scale(plain, 1 / cap))
+  return { logits: Op.scale(t, cap), slope: Op.sub(Graph.scalar(h.graph, 1), Op.mul(t, t)) }
 }
 
 const column = (x: Value): Value => Op.reshape(x, [...x.shape, 1])
 
-/** The projection's gradient, Σ dyᵢ (onehot(xᵢ) − pᵢ) hᵢᵀ [V, H]; the probabilities are computed again, chunk by chunk. */
+/**
+ * The projection's gradient, Σ dyᵢ (onehot(xᵢ) − pᵢ) hᵢᵀ [V, H], by slopes where there is a cap; the probabilities are
+ * computed again, chunk by chunk.
+ */
 const projection = (
   hidden: Value,
   states: ReadonlyArray<Value>,
   weight: Value,
   targets: Value,
+  tokens: ReadonlyArray<Value>,
   dy: Value,
-  dys: ReadonlyArray<Value>
+  dys: ReadonlyArray<Value>,
+  cap: number | undefined
 ): Value => {
+  const slopes: Array<Value> = []
   const spread = states
     .map((h, i) => {
       // Without this the runtime would take the forward pass's logits and keep them until here.
       const later = Op.add(h, Op.scale(Op.sumAll(dys[i]!), 0))
-      const p = Op.softmax(Op.matmul(later, weight, { transB: true }))
-      return Op.matmul(Op.mul(p, Op.neg(column(dys[i]!))), h, { transA: true })
+      const { logits, slope } = project(later, weight, cap)
+      const p = Op.softmax(logits)
+      if (slope !== undefined) slopes.push(Op.gatherElements(slope, column(tokens[i]!)))
+      const felt = slope === undefined ? p : Op.mul(p, slope)
+      return Op.matmul(Op.mul(felt, Op.neg(column(dys[i]!))), h, { transA: true })
     })
     .reduce((a, b) => Op.add(a, b))
-  return Op.scatterAddRows(spread, targets, Op.mul(hidden, column(dy)))
+  const weights = slopes.length === 0 ? column(dy) : Op.mul(column(dy), joined(hidden.shape[0]!)(slopes))
+  return Op.scatterAddRows(spread, targets, Op.mul(hidden, weights))
 }

@@ -63,6 +63,7 @@ const objectiveOf = (
       logprobs: once(() =>
         HeadLoss.logprobs(at(), parameters.weight(head), Graph.input(graph, "targets", "int64", ["N"]), {
           chunks: shape.chunks,
+          cap: config.logitSoftCap,
           learns: !learns ? "nothing" : trainable.has(head) ? "all" : "hidden"
         })
       ),
