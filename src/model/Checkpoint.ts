@@ -217,7 +217,7 @@ const checkTensors = Effect.fnUntraced(function* (
 export const writeModel = Effect.fn("Checkpoint.writeModel")(function* (
   dir: string,
   config: Readonly<Record<string, unknown>>,
-  tensors: Iterable<Omit<Safetensors.Tensor, "dtype">>,
+  tensors: Iterable<Omit<Safetensors.FloatTensor, "dtype">>,
   dtype: "F32" | "F16"
 ): Effect.fn.Return<void, CheckpointError | Safetensors.SafetensorsError> {
   yield* onDisk(dir, () => fs.mkdir(dir, { recursive: true }))

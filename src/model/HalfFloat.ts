@@ -54,6 +54,18 @@ export const fromF16 = (halves: Uint16Array): Float32Array => {
   return out
 }
 
+/** 32-bit floats as BF16 bits, each rounded to nearest even. */
+export const toBf16 = (values: Float32Array): Uint16Array => {
+  const out = new Uint16Array(values.length)
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length)
+  for (let i = 0; i < out.length; i++) {
+    const word = words[i]!
+    // Rounding would carry a NaN's mantissa into its sign.
+    out[i] = Number.isNaN(values[i]!) ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16
+  }
+  return out
+}
+
 /** BF16 bits as 32-bit floats, exactly: a BF16 is the upper half of a 32-bit float. */
 export const fromBf16 = (halves: Uint16Array): Float32Array => {
   const out = new Float32Array(halves.length)

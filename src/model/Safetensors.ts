@@ -10,20 +10,32 @@ import { Effect, Result } from "effect"
 import * as fs from "node:fs/promises"
 import * as AtomicFile from "./AtomicFile.ts"
 import * as HalfFloat from "./HalfFloat.ts"
+import { quoted, reason } from "./Quoted.ts"
 import type { File, TensorInfo } from "./SafetensorsHeader.ts"
 import * as Header from "./SafetensorsHeader.ts"
 
 export { parseHeader, SafetensorsError } from "./SafetensorsHeader.ts"
 export type { DType, File, TensorInfo } from "./SafetensorsHeader.ts"
 
-/** A tensor to write; `dtype` is F32 unless said otherwise. */
-export interface Tensor {
+interface Named {
   readonly name: string
   readonly shape: ReadonlyArray<number>
+}
+
+/** A tensor of floats to write, as F32 unless said otherwise. */
+export interface FloatTensor extends Named {
   /** Row-major elements; as many as the shape says. */
   readonly data: Float32Array
-  readonly dtype?: "F32" | "F16"
+  readonly dtype?: "F32" | "F16" | "BF16"
 }
+
+/** A tensor to write. */
+export type Tensor =
+  | FloatTensor
+  | (Named & { readonly data: BigInt64Array; readonly dtype: "I64" })
+  | (Named & { readonly data: Int32Array; readonly dtype: "I32" })
+  | (Named & { readonly data: Int8Array; readonly dtype: "I8" })
+  | (Named & { readonly data: Uint8Array; readonly dtype: "U8" | "BOOL" })
 
 /** Node reads at most 2 GiB in one call. */
 const maxReadBytes = 1 << 30
@@ -31,7 +43,7 @@ const maxReadBytes = 1 << 30
 const ioError = (file: string, doing: string) => (cause: unknown) =>
   new Header.SafetensorsError({
     file,
-    reason: `cannot be ${doing}: ${cause instanceof Error ? cause.message : String(cause)}`
+    reason: `cannot be ${doing}: ${reason(cause)}`
   })
 
 /** Reads `length` bytes at `offset`; shorter only where the file ends. */
@@ -81,7 +93,7 @@ const readData = Effect.fnUntraced(function* (
 ): Effect.fn.Return<ArrayBuffer, Header.SafetensorsError> {
   const bytes = yield* withFile(info.file, (handle) => readBytes(handle, info.offset, info.length))
   if (bytes.length !== info.length) {
-    return yield* Effect.fromResult(Header.broken(info.file, `ends inside its tensor ${info.name}`))
+    return yield* Effect.fromResult(Header.broken(info.file, `ends inside its tensor ${quoted(info.name)}`))
   }
   return bytes.buffer
 })
@@ -100,13 +112,28 @@ export const load = Effect.fnUntraced(function* (
     default:
       return yield* new Header.SafetensorsError({
         file: info.file,
-        reason: `holds ${info.name} as ${info.dtype} where floats are needed; save it as F32, F16 or BF16`
+        reason: `holds ${quoted(info.name)} as ${info.dtype} where floats are needed; save it as F32, F16 or BF16`
       })
   }
 })
 
-/** Reads a tensor of integers (I64, I32, I16, I8, U8 or BOOL) as numbers, row-major. Floats are an error. */
+/**
+ * Reads a tensor of integers (I64, I32, I16, I8, U8 or BOOL) as numbers, row-major. Fails for floats, for integers that a
+ * number does not hold exactly, and for a BOOL that is neither 0 nor 1.
+ */
 export const loadIntegers = Effect.fnUntraced(function* (
+  info: TensorInfo
+): Effect.fn.Return<Array<number>, Header.SafetensorsError> {
+  const integers = yield* integersOf(info)
+  const wrong = integers.find((n) => !Number.isSafeInteger(n) || (info.dtype === "BOOL" && n > 1))
+  if (wrong === undefined) return integers
+  return yield* new Header.SafetensorsError({
+    file: info.file,
+    reason: `holds ${wrong} in ${quoted(info.name)}, which is no ${info.dtype} that can be used; save it again`
+  })
+})
+
+const integersOf = Effect.fnUntraced(function* (
   info: TensorInfo
 ): Effect.fn.Return<Array<number>, Header.SafetensorsError> {
   switch (info.dtype) {
@@ -124,7 +151,7 @@ export const loadIntegers = Effect.fnUntraced(function* (
     default:
       return yield* new Header.SafetensorsError({
         file: info.file,
-        reason: `holds ${info.name} as ${info.dtype} where integers are needed; save it as I64`
+        reason: `holds ${quoted(info.name)} as ${info.dtype} where integers are needed; save it as I64`
       })
   }
 })
@@ -179,8 +206,13 @@ export const write = Effect.fnUntraced(function* (
 /** The bytes of a file, one tensor at a time: halves are made when their turn comes. */
 function* parts(start: Uint8Array, sorted: ReadonlyArray<Tensor>): Generator<Uint8Array> {
   yield start
-  for (const { data, dtype } of sorted) {
-    const elements = dtype === "F16" ? HalfFloat.toF16(data) : data
+  for (const tensor of sorted) {
+    const elements =
+      tensor.dtype === "F16"
+        ? HalfFloat.toF16(tensor.data)
+        : tensor.dtype === "BF16"
+          ? HalfFloat.toBf16(tensor.data)
+          : tensor.data
     yield new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength)
   }
 }

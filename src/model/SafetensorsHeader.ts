@@ -5,7 +5,8 @@
  *
  * Format: https://huggingface.co/docs/safetensors.
  */
-import { Result, Schema } from "effect"
+import { Predicate, Result, Schema } from "effect"
+import { quoted } from "./Quoted.ts"
 
 /** A safetensors file that cannot be read, does not follow the format, or cannot be written. */
 export class SafetensorsError extends Schema.TaggedError<SafetensorsError>()("SafetensorsError", {
@@ -47,13 +48,9 @@ export interface File {
 export const prefixBytes = 8
 const maxHeaderBytes = 100_000_000
 
-const Entry = Schema.Struct({
-  dtype: Schema.String,
-  shape: Schema.Array(Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))),
-  data_offsets: Schema.Tuple([Schema.Int, Schema.Int])
-})
-const decodeEntry = Schema.decodeUnknownResult(Entry)
-const decodeMetadata = Schema.decodeUnknownResult(Schema.Record(Schema.String, Schema.String))
+const isSize = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
+const isSizes = (value: unknown): value is ReadonlyArray<number> => Array.isArray(value) && value.every(isSize)
+const isText = (value: unknown): value is string => typeof value === "string"
 
 /** A failure that another copy of the file would not have. */
 export const broken = (file: string, reason: string) =>
@@ -63,34 +60,56 @@ export const broken = (file: string, reason: string) =>
 export const count = (shape: ReadonlyArray<number>): number => shape.reduce((product, n) => product * n, 1)
 
 /** A shape as errors show it. */
-export const shapeText = (shape: ReadonlyArray<number>): string => `[${shape.join(", ")}]`
+export const shapeText = (shape: ReadonlyArray<number>): string =>
+  `[${shape.slice(0, 8).join(", ")}${shape.length > 8 ? ", …" : ""}]`
+
+/** Objects in a header: the header, its entries, and nothing in them but flat arrays. */
+const deepest = 3
+
+/** Far more than any model has; a header of 100 MB has room for ten times as many, which would take minutes to read. */
+const mostNames = 1_000_000
 
 /**
- * The first name an object in `json` has twice, or undefined.
+ * What is wrong with the names and the nesting of `json`, or undefined.
  *
- * `JSON.parse` keeps the last of two equal names without a word, which would let a file hide a tensor behind another.
- * The text must be valid JSON.
+ * `JSON.parse` keeps the last of two equal names without a word, which would let a file hide a tensor behind another,
+ * and makes objects of any depth, which a header of 100 MB could fill the memory with. The text may be any.
  */
-const duplicateName = (json: string): string | undefined => {
+const disorder = (json: string): string | undefined => {
   const scopes: Array<Set<string> | undefined> = []
   for (let i = 0; i < json.length; i++) {
-    const character = json[i]
-    if (character === "{") scopes.push(new Set())
-    else if (character === "[") scopes.push(undefined)
-    else if (character === "}" || character === "]") scopes.pop()
-    else if (character === '"') {
+    const character = json.charCodeAt(i)
+    if (character === 0x7b || character === 0x5b) {
+      scopes.push(character === 0x7b ? new Set() : undefined)
+      if (scopes.length > deepest) return "has a header that is nested too deeply"
+    } else if (character === 0x7d || character === 0x5d) {
+      scopes.pop()
+    } else if (character === 0x22) {
       const start = i++
-      while (json[i] !== '"') i += json[i] === "\\" ? 2 : 1
+      while (i < json.length && json.charCodeAt(i) !== 0x22) i += json.charCodeAt(i) === 0x5c ? 2 : 1
       let after = i + 1
-      while (/\s/.test(json[after] ?? "")) after++
-      if (json[after] !== ":") continue
-      const name: string = JSON.parse(json.slice(start, i + 1))
+      while (isSpace(json.charCodeAt(after))) after++
+      if (json.charCodeAt(after) !== 0x3a) continue
+      const raw = json.slice(start + 1, i)
+      const name = raw.includes("\\") ? unescaped(raw) : raw
       const scope = scopes.at(-1)
-      if (scope?.has(name)) return name
+      if (scope?.has(name)) return `names "${quoted(name)}" twice in its header`
       scope?.add(name)
+      if (scope !== undefined && scope.size > mostNames) return `has more than ${mostNames} names in its header`
     }
   }
   return undefined
+}
+
+const isSpace = (code: number): boolean => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
+
+/** A name without its escapes; a wrong escape is left to the parser. */
+const unescaped = (raw: string): string => {
+  try {
+    return String(JSON.parse(`"${raw}"`))
+  } catch {
+    return raw
+  }
 }
 
 /** The header's length from a file's first 8 bytes. */
@@ -132,21 +151,22 @@ export const parseHeader = (bytes: Uint8Array, fileSize: number, file: string): 
       try: () => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(header),
       catch: () => new SafetensorsError({ file, reason: "has a header that is not UTF-8; download or save it again" })
     })
+    const wrong = disorder(text)
+    if (wrong !== undefined) return yield* broken(file, wrong)
     const json = yield* Result.try({
       try: (): Record<string, unknown> => JSON.parse(text),
       catch: () => new SafetensorsError({ file, reason: "has a header that is not JSON; download or save it again" })
     })
-    const duplicate = duplicateName(text)
-    if (duplicate !== undefined) return yield* broken(file, `names ${JSON.stringify(duplicate)} twice in its header`)
 
     const dataStart = prefixBytes + headerBytes
     const tensors: Array<TensorInfo> = []
     let metadata: Readonly<Record<string, string>> = {}
     for (const [name, value] of Object.entries(json)) {
       if (name === "__metadata__") {
-        const decoded = decodeMetadata(value)
-        if (Result.isFailure(decoded)) return yield* broken(file, "has metadata that is not text by name")
-        metadata = decoded.success
+        if (!Predicate.isObject(value) || !Object.values(value).every(isText)) {
+          return yield* broken(file, "has metadata that is not text by name")
+        }
+        metadata = value as Readonly<Record<string, string>>
       } else {
         tensors.push(yield* parseEntry(name, value, dataStart, fileSize, file))
       }
@@ -155,8 +175,9 @@ export const parseHeader = (bytes: Uint8Array, fileSize: number, file: string): 
     const inOrder = tensors.toSorted((a, b) => a.offset - b.offset || a.length - b.length)
     let end = dataStart
     for (const { name, offset, length } of inOrder) {
-      if (offset < end) return yield* broken(file, `has a tensor ${name} that overlaps the one before it`)
-      if (offset > end) return yield* broken(file, `has a hole of ${offset - end} bytes before its tensor ${name}`)
+      if (offset < end) return yield* broken(file, `has a tensor ${quoted(name)} that overlaps the one before it`)
+      if (offset > end)
+        return yield* broken(file, `has a hole of ${offset - end} bytes before its tensor ${quoted(name)}`)
       end = offset + length
     }
     if (end !== fileSize) {
@@ -172,25 +193,26 @@ const parseEntry = (
   fileSize: number,
   file: string
 ): Result.Result<TensorInfo, SafetensorsError> => {
-  const decoded = decodeEntry(value)
-  if (Result.isFailure(decoded))
-    return broken(file, `describes its tensor ${name} without a valid dtype, shape and offsets`)
-  const { dtype, shape } = decoded.success
-  const [start, end] = decoded.success.data_offsets
+  // By hand: a header has as many of these as the model has tensors, and everything waits for it.
+  const { data_offsets, dtype, shape } = (Predicate.isObject(value) ? value : {}) as Readonly<Record<string, unknown>>
+  if (!isText(dtype) || !isSizes(shape) || !isSizes(data_offsets) || data_offsets.length !== 2) {
+    return broken(file, `describes its tensor ${quoted(name)} without a valid dtype, shape and offsets`)
+  }
+  const [start, end] = data_offsets as readonly [number, number]
   if (!isDType(dtype)) {
     return Result.fail(
       new SafetensorsError({
         file,
-        reason: `holds ${name} as ${dtype}, which Charter does not read; save it as one of ${dtypes.join(", ")}`
+        reason: `holds ${quoted(name)} as ${quoted(dtype)}, which Charter does not read; save it as one of ${dtypes.join(", ")}`
       })
     )
   }
-  if (start < 0 || end < start || dataStart + end > fileSize) {
-    return broken(file, `places its tensor ${name} at bytes ${start} to ${end} of ${fileSize - dataStart}`)
+  if (end < start || dataStart + end > fileSize) {
+    return broken(file, `places its tensor ${quoted(name)} at bytes ${start} to ${end} of ${fileSize - dataStart}`)
   }
   const needed = count(shape) * elementBytes[dtype]
   if (!Number.isSafeInteger(needed) || needed !== end - start) {
-    return broken(file, `has ${end - start} bytes for its tensor ${name} of ${dtype} ${shapeText(shape)}`)
+    return broken(file, `has ${end - start} bytes for its tensor ${quoted(name)} of ${dtype} ${shapeText(shape)}`)
   }
   return Result.succeed({ name, file, dtype, shape, offset: dataStart + start, length: end - start })
 }

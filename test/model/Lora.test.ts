@@ -210,7 +210,7 @@ describe("Lora files", () => {
       expect(yield* refusal({ init_lora_weights: "pissa" })).toContain("uses init_lora_weights")
       expect(yield* refusal({ modules_to_save: ["lm_head"] })).toContain("has no lm_head.weight, which the model needs")
       expect(yield* refusal({ task_type: "FEATURE_EXTRACTION" })).toContain("uses task_type")
-      expect(yield* refusal({ target_modules: ".*q_proj" })).toContain("k_proj.lora_A, which the model does not have")
+      expect(yield* refusal({ target_modules: ".*q_proj" })).toContain(".lora_A, which the model does not have")
       expect(yield* refusal({ target_modules: "(" })).toContain("has the pattern (, which is not understood")
       expect(yield* refusal({ r: "x" })).toContain("does not describe a LoRA")
       expect(yield* refusal({ r: 5 })).toContain("though its rank is 5")

@@ -59,6 +59,10 @@ describe("Safetensors.parseHeader", () => {
     expect(reasonOf(bytesOf(" {}"))).toContain("does not start with {")
     expect(reasonOf(bytesOf(Uint8Array.of(0x7b, 0x22, 0xff, 0x22, 0x7d)))).toContain("not UTF-8")
     expect(reasonOf(bytesOf("{"))).toContain("not JSON")
+    expect(reasonOf(bytesOf(`{"a`))).toContain("not JSON")
+    expect(reasonOf(bytesOf(`{"a":{"shape":[[`))).toContain("nested too deeply")
+    expect(reasonOf(bytesOf(`{"a":1}`))).toContain("without a valid dtype")
+    expect(reasonOf(bytesOf(`{"a\\nb":1}`))).toContain("its tensor a\\u{a}b without")
     expect(reasonOf(bytesOf(`{"__metadata__":{"a":1}}`))).toContain("metadata")
 
     expect(one({ dtype: "F32", shape: [1], data_offsets: [0, 4] }, 4)).toBe("valid")
@@ -70,7 +74,7 @@ describe("Safetensors.parseHeader", () => {
     )
     expect(one({ dtype: "toString", shape: [1], data_offsets: [0, 1] }, 1)).toContain("does not read")
     expect(one({ dtype: "F32", shape: [1], data_offsets: [4, 0] }, 4)).toContain("places its tensor t")
-    expect(one({ dtype: "F32", shape: [1], data_offsets: [-4, 0] }, 4)).toContain("places its tensor t")
+    expect(one({ dtype: "F32", shape: [1], data_offsets: [-4, 0] }, 4)).toContain("without a valid dtype")
     expect(one({ dtype: "F32", shape: [2], data_offsets: [0, 8] }, 4)).toContain("places its tensor t")
     expect(one({ dtype: "F32", shape: [1.5], data_offsets: [0, 6] }, 6)).toContain("without a valid dtype")
     expect(one({ dtype: "F32", shape: [-1, -1], data_offsets: [0, 4] }, 4)).toContain("without a valid dtype")
@@ -173,6 +177,40 @@ describe("Safetensors files", () => {
       bytes.set(new Uint8Array(Float32Array.of(2.5).buffer), bytes.length - 4)
       yield* Effect.promise(() => fs.writeFile(odd, bytes))
       expect([...(yield* Safetensors.load((yield* Safetensors.read(odd)).tensors.get("f")!))]).toEqual([2.5])
+    })
+  )
+
+  it.effect("keeps every element type", () =>
+    Effect.gen(function* () {
+      const file = path.join(yield* temporaryFolder, "a.safetensors")
+      const integers = [
+        { name: "I64", shape: [2], data: BigInt64Array.of(-(2n ** 53n) + 1n, 5n), dtype: "I64" },
+        { name: "I32", shape: [1, 2], data: Int32Array.of(-(2 ** 31), 7), dtype: "I32" },
+        { name: "I8", shape: [2], data: Int8Array.of(-128, 127), dtype: "I8" },
+        { name: "U8", shape: [2], data: Uint8Array.of(0, 255), dtype: "U8" },
+        { name: "BOOL", shape: [2], data: Uint8Array.of(0, 1), dtype: "BOOL" }
+      ] as const
+      const data = Float32Array.of(1.00390625, -3e38, NaN, Infinity)
+      const floats = (["F32", "BF16", "F16"] as const).map((dtype) => ({ name: dtype, shape: [4], data, dtype }))
+      yield* Safetensors.write(file, [...integers, ...floats])
+      const { tensors } = yield* Safetensors.read(file)
+      for (const { data, name } of integers) {
+        expect(yield* Safetensors.loadIntegers(tensors.get(name)!)).toEqual(Array.from(data, Number))
+      }
+      expect([...(yield* Safetensors.load(tensors.get("F32")!))]).toEqual([...data])
+      // Half-way between 1 and 1.0078125, so to even; 3e38 is still a BF16, but no F16.
+      expect([...(yield* Safetensors.load(tensors.get("BF16")!))]).toEqual([1, -3.00405527047391e38, NaN, Infinity])
+      expect([...(yield* Safetensors.load(tensors.get("F16")!))]).toEqual([1.00390625, -Infinity, NaN, Infinity])
+
+      yield* Safetensors.write(file, [
+        { name: "b", shape: [1], data: Uint8Array.of(2), dtype: "BOOL" },
+        { name: "i", shape: [1], data: BigInt64Array.of(2n ** 60n), dtype: "I64" }
+      ])
+      const wrong = (yield* Safetensors.read(file)).tensors
+      for (const name of ["b", "i"]) {
+        const error = yield* Effect.flip(Safetensors.loadIntegers(wrong.get(name)!))
+        expect(error.message).toContain(`in ${name}, which is no`)
+      }
     })
   )
 
