@@ -1,14 +1,18 @@
-/** The golden values of the tiny llama: made with transformers and peft, fp32. */
+/** The golden values of the tiny models: made with transformers and peft, fp32. */
 import { Effect } from "effect"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
 
-export const folder = fileURLToPath(new URL("../fixtures/tiny-llama", import.meta.url))
+export const folderOf = (model: "llama" | "qwen2" | "qwen3" | "gemma3"): string =>
+  fileURLToPath(new URL(`../fixtures/tiny-${model}`, import.meta.url))
+
+/** That of the tiny llama. */
+export const folder = folderOf("llama")
 
 /** Batch of 3 rows of 24 tokens with their mask, and everything computed from it. */
-export const load = Effect.gen(function* () {
+export const loadFrom = Effect.fnUntraced(function* (folder: string) {
   const checkpoint = yield* Checkpoint.open(folder)
   const file = yield* Safetensors.read(path.join(folder, "golden.safetensors"))
   const floats = (name: string) => Safetensors.load(file.tensors.get(name)!)
@@ -19,6 +23,9 @@ export const load = Effect.gen(function* () {
   const lossMask = yield* floats("loss_mask")
   return { checkpoint, file, floats, integers, rows, lossMask }
 })
+
+/** The batch of the tiny llama. */
+export const load = Effect.suspend(() => loadFrom(folder))
 
 /** The largest difference between two arrays. */
 export const distance = (a: ArrayLike<number>, b: ArrayLike<number>): number => {

@@ -110,6 +110,7 @@ describe.skipIf(!RealModel.exists)("Checkpoint of a real model", () => {
     Effect.gen(function* () {
       const { config, eosTokenIds, padTokenId, tensors } = yield* Checkpoint.open(RealModel.dir)
       expect(config).toMatchObject({ layers: 30, heads: 9, kvHeads: 3, headDim: 64, normEps: 1e-5 })
+      expect(config.attention[29]!.rope).toEqual({ kind: "default", theta: 100000, dims: 64 })
       expect([eosTokenIds, padTokenId]).toEqual([[2], 2])
       const norm = yield* Safetensors.load(tensors.get("model.norm.weight")!)
       expect(norm.length).toBe(576)
