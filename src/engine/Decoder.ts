@@ -1,48 +1,61 @@
 /**
  * Decoder: continuous batching over a base and its adapters.
  *
- * Requests wait in a queue. Those of one adapter share the rows of a batch; a row that ends is given to the next
- * prompt. All randomness comes from (seed, id, position). Knows token ids, not text.
+ * Requests wait in a queue for each adapter. Those of one adapter share the rows of a batch; a row that ends is given
+ * to the next prompt; the adapters take turns. All randomness comes from (seed, id, position), and what else is in the
+ * batch changes no bit of a result. Knows token ids, not text.
  */
-import { Deferred, Effect, Latch, Scope } from "effect"
+import { Deferred, Effect, Latch, Schema, Scope } from "effect"
 import type { Checkpoint } from "../model/Checkpoint.ts"
+import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Random from "../Random.ts"
 import * as Adapters from "./Adapters.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
 import * as KvCache from "./KvCache.ts"
+import * as Prefill from "./Prefill.ts"
 import * as Program from "./Program.ts"
+import * as Sampling from "./Sampling.ts"
 
 /** A prompt to continue. */
-export interface Request {
+export interface Request extends Sampling.Options {
+  /** What the random numbers are for: two requests of one seed and id draw the same. */
   readonly id: string
+  /** At least one token. */
   readonly ids: ReadonlyArray<number>
   readonly adapter: Adapters.Adapter | undefined
   readonly seed: number
   readonly maxTokens: number
-  /** 0 is greedy. */
-  readonly temperature: number
   /** Tokens that end the continuation; the one that does is its last. */
   readonly stopIds: ReadonlySet<number>
   /** Whether the tokens so far end the continuation for another reason, such as a stop text. */
   readonly stop?: (tokenIds: ReadonlyArray<number>) => boolean
 }
 
-/** A continuation: `logprobs` are nats under the model at temperature 1. */
+/** A continuation, with log-probabilities in nats. */
 export interface Continuation {
   readonly tokenIds: ReadonlyArray<number>
+  /** Of each token under the model at temperature 1, without any filter. */
   readonly logprobs: ReadonlyArray<number>
+  /** Of each token under the distribution that it was drawn from. */
+  readonly samplingLogprobs: ReadonlyArray<number>
   readonly finish: "stop" | "length"
 }
 
+/** A request that the decoder cannot carry out however long it waits. */
+export class DecoderError extends Schema.TaggedError<DecoderError>()("DecoderError", {
+  reason: Schema.Literals(["context", "memory", "options"]),
+  message: Schema.String
+}) {}
+
 export interface Decoder {
-  readonly generate: (request: Request) => Effect.Effect<Continuation, Session.SessionError>
+  readonly generate: (request: Request) => Effect.Effect<Continuation, Session.SessionError | DecoderError>
   /** Whether any request is waiting or being served. */
   readonly busy: () => boolean
 }
 
 export interface Options {
-  /** Bytes that the cache may take; requests wait for a place in it. */
+  /** Bytes that keys and values may take: requests wait for their place, and one that can never have it is refused. */
   readonly memory: number
   /** Rows of a batch at most. */
   readonly maxRows: number
@@ -50,22 +63,52 @@ export interface Options {
 
 interface Job {
   readonly request: Request
+  readonly plain: boolean
   readonly done: Deferred.Deferred<Continuation, Session.SessionError>
   readonly tokenIds: Array<number>
   readonly logprobs: Array<number>
+  readonly samplingLogprobs: Array<number>
+  finish: "stop" | "length" | "abandoned" | undefined
 }
 
-/** Prompt tokens of one prefill, padding included. */
+/** Tokens of one run of a prefill, padding included. It bounds the length of a run, which nothing can interrupt. */
 const prefillTokens = 4096
 
-/** A decoder that serves its queue until the scope closes. */
+/** Rows that the cache has room for at least. */
+const leastSlots = 2
+
+/** The tokens that a request may come to hold. */
+const need = ({ ids, maxTokens }: Request): number => ids.length + maxTokens
+
+/** Why a request can never be carried out, if that is so. */
+const refusal = (config: ModelConfig, memory: number, request: Request): DecoderError | undefined => {
+  const wrong = Sampling.problem(request, config.vocabSize)
+  if (wrong !== undefined) return new DecoderError({ reason: "options", message: `Cannot sample: ${wrong}.` })
+  const { ids, maxTokens } = request
+  if (!(Number.isInteger(maxTokens) && maxTokens > 0)) {
+    return new DecoderError({ reason: "options", message: `Cannot sample: max_tokens ${maxTokens} is not above 0.` })
+  }
+  if (ids.length === 0 || need(request) > config.maxPositions) {
+    const message = `A prompt of ${ids.length} tokens with ${maxTokens} more does not fit: the model has ${config.maxPositions} positions.`
+    return new DecoderError({ reason: "context", message })
+  }
+  const bytes = KvCache.bytes(config, leastSlots, need(request))
+  if (bytes <= memory) return undefined
+  const message = `${need(request)} tokens need ${bytes} bytes of keys and values, and ${memory} are allowed; allow more, or ask for fewer tokens.`
+  return new DecoderError({ reason: "memory", message })
+}
+
+/** A decoder that serves its queues until the scope closes. */
 export const make = Effect.fnUntraced(function* (
   checkpoint: Checkpoint,
   options: Options
 ): Effect.fn.Return<Decoder, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const { config } = checkpoint
-  const waiting: Array<Job> = []
+  const maxSlots = Math.max(leastSlots, options.maxRows)
+  const lastPosition = config.maxPositions - 1
+  // The adapters in the order of their turns.
+  const queues = new Map<Adapters.Adapter | undefined, Array<Job>>()
   let serving = 0
   const arrival = yield* Latch.make(false)
   const sessions = new Map<string, Session.Session>()
@@ -81,160 +124,222 @@ export const make = Effect.fnUntraced(function* (
     return session
   })
 
-  /** Serves the waiting requests of one adapter until none is left. */
-  const serve = Effect.fnUntraced(function* (adapter: Adapters.Adapter | undefined) {
-    const session = yield* sessionFor(adapter)
-    const weights = adapter === undefined ? {} : Adapters.feeds(adapter)
-    const mine = waiting.filter((j) => j.request.adapter === adapter)
-    const longest = Math.max(...mine.map((j) => j.request.ids.length + j.request.maxTokens))
-    const affordable = Math.floor(options.memory / (KvCache.bytesPerToken(config) * (Math.ceil(longest / 64) * 64)))
-    const slots = Math.max(1, Math.min(options.maxRows, affordable))
-    const cache = KvCache.make(config, slots)
+  /** Serves one adapter's queue: all of it, or what waits now if others wait, too. */
+  const serve = Effect.fnUntraced(function* (adapter: Adapters.Adapter | undefined, queue: Array<Job>) {
+    let turn = queue.length
     const active: Array<Job> = []
 
-    /** Takes waiting prompts into the free rows. */
-    const admit = Effect.fnUntraced(function* () {
-      const free = slots - active.length
-      const next = waiting.filter((j) => j.request.adapter === adapter)
-      // Small prefills waste a run: rows are refilled together, unless nothing else is left to do.
-      if (next.length === 0 || (active.length > 0 && free < Math.min(next.length, Math.ceil(slots / 4)))) return
-      const taken: Array<Job> = []
-      let width = 0
-      for (const job of next) {
-        width = Math.max(width, job.request.ids.length)
-        if (taken.length === free || (taken.length > 0 && (taken.length + 1) * width > prefillTokens)) break
-        taken.push(job)
+    const work = Effect.gen(function* () {
+      const session = yield* sessionFor(adapter)
+      const weights = adapter === undefined ? {} : Adapters.feeds(adapter)
+      let cache = KvCache.make(config, { memory: options.memory, maxSlots })
+
+      /** How many waiting prompts there is room for beside the active rows. */
+      const admissible = (): number => {
+        const waiting = queues.size > 1 ? Math.min(turn, queue.length) : queue.length
+        let tokens = Math.max(cache.capacity(), ...active.map(({ request }) => need(request)))
+        let count = 0
+        while (count < waiting) {
+          tokens = Math.max(tokens, need(queue[count]!.request))
+          const slots = Math.min(options.maxRows, KvCache.slotsWithin(config, options.memory, tokens))
+          if (active.length + count + 1 > slots) break
+          count++
+        }
+        return count
       }
-      for (const job of taken) waiting.splice(waiting.indexOf(job), 1)
-      const rows = taken.map((j) => j.request.ids)
-      const T = Math.max(...rows.map((r) => r.length))
-      const results = yield* session.run({
-        ...Program.tokenFeeds(rows),
-        ...KvCache.emptyFeeds(config, rows.length),
-        ...sampling(taken),
-        ...weights,
-        sizes: Session.int64([1, T], [2]),
-        last: Session.int64(
-          rows.map((r, b) => b * T + r.length - 1),
-          [rows.length]
-        )
+
+      /** Takes waiting prompts into free rows. */
+      const admit = Effect.fnUntraced(function* () {
+        const wanted = queue.filter(({ finish }) => finish === undefined)
+        queue.splice(0, queue.length, ...wanted)
+        if (active.length === 0) cache = KvCache.make(config, { memory: options.memory, maxSlots })
+        const count = admissible()
+        // Small prefills waste a run: rows are refilled together, unless nothing else is left to do.
+        if (count === 0 || (active.length > 0 && count < Math.min(queue.length, (active.length + count) / 4))) return
+        turn -= count
+        const first = active.length
+        active.push(...queue.splice(0, count))
+        serving = active.length
+        cache.reserve(Math.max(leastSlots, active.length))
+        const prompts = active.map(({ request }, slot) => ({ slot, ids: request.ids }))
+        const { copies, runs } = Prefill.plan(prompts.slice(first), prompts.slice(0, first), prefillTokens)
+        for (const { end, from, start, to } of copies) cache.copy(from, to, start, end)
+        for (const run of runs) yield* prefill(run)
       })
-      const first = active.length
-      taken.forEach((_, i) => (cache.lengths[first + i] = 0))
-      cache.append(
-        Session.floats(results["rows"]!),
-        rows.length,
-        T,
-        rows.map((r, i) => ({ row: i, slot: first + i, tokens: r.length }))
-      )
-      active.push(...taken)
-      yield* record(results, first)
-    })
 
-    /** One new token for every active row. */
-    const advance = Effect.fnUntraced(function* () {
-      const count = active.length
-      const feeds: Session.Feeds = {
-        ids: Session.int64(
-          active.map((j) => j.tokenIds.at(-1)!),
-          [count, 1]
-        ),
-        positions: Session.int64(cache.lengths.subarray(0, count), [count, 1]),
-        causal: Session.float32(new Float32Array(1), [1, 1]),
-        ...cache.feeds(count),
-        ...sampling(active),
-        ...weights,
-        last: Session.int64(
-          active.map((_, b) => b),
-          [count]
+      const prefill = Effect.fnUntraced(function* ({ copies, ends, rows, width }: Prefill.Run) {
+        const slots = rows.map(({ slot }) => slot)
+        const past = rows[0]!.start > 0
+        const jobs = ends.map(({ slot }) => active[slot]!)
+        const feeds: Session.Feeds = {
+          ...Program.tokenFeeds(
+            rows.map(({ ids }) => ids),
+            width
+          ),
+          // What pads a row has a position, too, and the rotary tables end somewhere.
+          positions: Session.int64(
+            rows.flatMap(({ start }) => Array.from({ length: width }, (_, t) => Math.min(start + t, lastPosition))),
+            [rows.length, width]
+          ),
+          ...(past ? cache.feeds(slots) : KvCache.emptyFeeds(config, rows.length))
+        }
+        const at = ends.map(({ row }) => row * width + rows[row]!.ids.length - 1)
+        const results = yield* run(feeds, at, jobs, width)
+        cache.append(
+          Session.floats(results["rows"]!),
+          rows.length,
+          width,
+          rows.map(({ ids, slot }, row) => ({ row, slot, tokens: ids.length }))
+        )
+        for (const { end, from, start, to } of copies) cache.copy(from, to, start, end)
+        note(jobs, results)
+      })
+
+      /** One new token for every active row. */
+      const advance = Effect.fnUntraced(function* () {
+        const at = active.map((_, row) => row)
+        // One row alone would be multiplied with an adapter by other kernels, which round differently.
+        const rows = adapter === undefined ? active.length : Math.max(leastSlots, active.length)
+        const feeds: Session.Feeds = {
+          ids: Session.int64(
+            Array.from({ length: rows }, (_, row) => active[row]?.tokenIds.at(-1) ?? 0),
+            [rows, 1]
+          ),
+          positions: Session.int64(cache.lengths.subarray(0, rows), [rows, 1]),
+          causal: Session.float32(new Float32Array(1), [1, 1]),
+          ...cache.feeds(Array.from({ length: rows }, (_, row) => row))
+        }
+        const results = yield* run(feeds, at, active, 1)
+        cache.append(
+          Session.floats(results["rows"]!),
+          rows,
+          1,
+          at.map((row) => ({ row, slot: row, tokens: 1 }))
+        )
+        note(active, results)
+      })
+
+      /** Runs the graph, sampling for each job at its flat position of `at`. */
+      const run = (feeds: Session.Feeds, at: ReadonlyArray<number>, jobs: ReadonlyArray<Job>, width: number) => {
+        const wanted = jobs.flatMap(({ plain }, i) => (plain ? [] : [i]))
+        return session.run(
+          {
+            ...feeds,
+            ...weights,
+            // A run that samples nothing reads one position all the same: tensors cannot be empty everywhere.
+            ...(jobs.length === 0 ? idle : sampling(jobs)),
+            last: Session.int64(jobs.length === 0 ? [0] : at, [Math.max(1, jobs.length)]),
+            wanted: Session.int64(wanted, [wanted.length]),
+            sizes: Session.int64([feeds["past_mask"]!.dims[3]!, width], [2])
+          },
+          ["token", "logprob", "probability", "rows", ...(wanted.length === 0 ? [] : ["logits"])]
         )
       }
-      const capacity = feeds["past_mask"]!.dims[3]!
-      const results = yield* session.run({ ...feeds, sizes: Session.int64([capacity, 1], [2]) })
-      cache.append(
-        Session.floats(results["rows"]!),
-        count,
-        1,
-        active.map((_, i) => ({ row: i, slot: i, tokens: 1 }))
-      )
-      yield* record(results, 0)
+
+      yield* admit()
+      while (active.length > 0) {
+        if (active.every(({ finish }) => finish === undefined)) yield* advance()
+        yield* close(cache)
+        yield* admit()
+      }
     })
 
-    /** Notes the sampled tokens of the rows from `first` and closes the rows that end. */
-    const record = Effect.fnUntraced(function* (results: Record<string, Session.Tensor>, first: number) {
-      const tokens = results["token"]!.data as BigInt64Array
-      const logprobs = Session.floats(results["logprob"]!)
-      for (let i = active.length - 1; i >= first; i--) {
+    /** Ends the rows that are finished. The last row takes the freed place, so the active rows stay the first ones. */
+    const close = Effect.fnUntraced(function* (cache: KvCache.KvCache) {
+      for (let i = active.length - 1; i >= 0; i--) {
         const job = active[i]!
-        const token = Number(tokens[i - first]!)
-        job.tokenIds.push(token)
-        job.logprobs.push(logprobs[i - first]!)
-        const stopped = job.request.stopIds.has(token) || job.request.stop?.(job.tokenIds) === true
-        if (!stopped && job.tokenIds.length < job.request.maxTokens) continue
-        // The last active row takes the freed place, so the active rows stay the first ones.
+        if (job.finish === undefined) continue
         const last = active.length - 1
         if (i !== last) {
-          cache.move(last, i)
+          cache.copy(last, i, 0, cache.lengths[last]!)
           active[i] = active[last]!
         }
+        cache.lengths[last] = 0
         active.pop()
-        yield* Deferred.succeed(job.done, {
-          tokenIds: job.tokenIds,
-          logprobs: job.logprobs,
-          finish: stopped ? "stop" : "length"
-        })
+        if (job.finish !== "abandoned") yield* Deferred.succeed(job.done, { ...job, finish: job.finish })
       }
+      serving = active.length
     })
 
-    yield* Effect.gen(function* () {
-      do {
-        yield* admit()
-        serving = active.length
-        if (active.length > 0) yield* advance()
-      } while (active.length > 0 || waiting.some((j) => j.request.adapter === adapter))
-    }).pipe(
-      Effect.catch((error) =>
-        Effect.forEach(active.splice(0), (job) => Deferred.fail(job.done, error), { discard: true })
-      )
+    yield* Effect.catch(work, (error) =>
+      // What waits now would meet the same error.
+      Effect.forEach([...active, ...queue.splice(0)], (job) => Deferred.fail(job.done, error), { discard: true })
     )
+    serving = 0
   })
 
   yield* Effect.forever(
     Effect.gen(function* () {
       yield* arrival.await
-      while (waiting.length > 0) {
-        const { adapter } = waiting[0]!.request
-        yield* Effect.catch(serve(adapter), (error) => {
-          const failed = waiting.filter((j) => j.request.adapter === adapter)
-          for (const job of failed) waiting.splice(waiting.indexOf(job), 1)
-          return Effect.forEach(failed, (job) => Deferred.fail(job.done, error), { discard: true })
-        })
+      for (const [adapter, queue] of queues) {
+        yield* serve(adapter, queue)
+        queues.delete(adapter)
+        if (queue.length > 0) queues.set(adapter, queue)
       }
-      serving = 0
-      yield* arrival.close
+      // In one step with the look at the queues, or a request could come between.
+      yield* Effect.sync(() => queues.size === 0 && arrival.closeUnsafe())
     })
   ).pipe(Effect.forkIn(scope))
 
   return {
-    busy: () => serving > 0 || waiting.length > 0,
+    busy: () => serving > 0 || queues.size > 0,
     generate: (request) =>
       Effect.gen(function* () {
+        const refused = refusal(config, options.memory, request)
+        if (refused !== undefined) return yield* refused
         const done = yield* Deferred.make<Continuation, Session.SessionError>()
-        const job: Job = { request, done, tokenIds: [], logprobs: [] }
-        waiting.push(job)
+        const job: Job = {
+          request,
+          plain: Sampling.isPlain(request),
+          done,
+          tokenIds: [],
+          logprobs: [],
+          samplingLogprobs: [],
+          finish: undefined
+        }
+        const queue = queues.get(request.adapter)
+        if (queue === undefined) queues.set(request.adapter, [job])
+        else queue.push(job)
         yield* arrival.open
-        // Who no longer waits for an answer leaves the queue.
-        return yield* Deferred.await(done).pipe(
-          Effect.onInterrupt(() =>
-            Effect.sync(() => {
-              const at = waiting.indexOf(job)
-              if (at >= 0) waiting.splice(at, 1)
-            })
-          )
-        )
+        // Who no longer waits for an answer gives up the place in the queue, or the row.
+        return yield* Deferred.await(done).pipe(Effect.onInterrupt(() => Effect.sync(() => (job.finish = "abandoned"))))
       })
   }
 })
+
+/** The uniform number for the next token of a request. */
+const uniformFor = ({ request, tokenIds }: Job): number =>
+  Random.uniform(request.seed, "token", request.id, tokenIds.length)
+
+/** Notes the sampled tokens, and which requests end with them. */
+const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session.Tensor>>): void => {
+  const tokens = results["token"]!.data as BigInt64Array
+  const logprobs = Session.floats(results["logprob"]!)
+  const probabilities = Session.floats(results["probability"]!)
+  let filtered = 0
+  jobs.forEach((job, i) => {
+    const { maxTokens, stop, stopIds, temperature } = job.request
+    let token = Number(tokens[i]!)
+    let logprob = logprobs[i]!
+    let samplingLogprob = temperature === 0 ? 0 : temperature === 1 ? logprob : Math.log(probabilities[i]!)
+    if (!job.plain) {
+      const logits = results["logits"]!
+      const width = logits.dims[1]!
+      const row = Session.floats(logits).subarray(filtered * width, (filtered + 1) * width)
+      filtered++
+      const seen = job.request.ids.concat(job.tokenIds)
+      // The graph's own token and its log-probability tell log Σ exp(logits).
+      const drawn = Sampling.draw(row, job.request, uniformFor(job), seen, row[token]! - logprob)
+      ;({ logprob, samplingLogprob, token } = drawn)
+    }
+    job.tokenIds.push(token)
+    job.logprobs.push(logprob)
+    job.samplingLogprobs.push(samplingLogprob)
+    if (job.finish !== undefined) return
+    if (stopIds.has(token) || stop?.(job.tokenIds) === true) job.finish = "stop"
+    else if (job.tokenIds.length >= maxTokens) job.finish = "length"
+  })
+}
 
 /** The feeds that sampling needs for the next token of each job. */
 const sampling = (jobs: ReadonlyArray<Job>): Session.Feeds => {
@@ -242,14 +347,22 @@ const sampling = (jobs: ReadonlyArray<Job>): Session.Feeds => {
   const inverse = new Float32Array(count)
   const uniform = new Float32Array(count)
   const greedy = new Uint8Array(count)
-  jobs.forEach(({ request, tokenIds }, i) => {
-    inverse[i] = request.temperature === 0 ? 1 : 1 / request.temperature
-    greedy[i] = request.temperature === 0 ? 1 : 0
-    uniform[i] = Random.uniform(request.seed, "token", request.id, tokenIds.length)
+  jobs.forEach((job, i) => {
+    const { temperature } = job.request
+    inverse[i] = temperature === 0 ? 1 : 1 / temperature
+    greedy[i] = temperature === 0 ? 1 : 0
+    uniform[i] = uniformFor(job)
   })
   return {
     inverse_temperature: Session.float32(inverse, [count, 1]),
     uniform: Session.float32(uniform, [count, 1]),
     greedy: new Session.Tensor("bool", greedy, [count])
   }
+}
+
+/** The same for a run that samples nothing. */
+const idle: Session.Feeds = {
+  inverse_temperature: Session.float32(new Float32Array([1]), [1, 1]),
+  uniform: Session.float32(new Float32Array(1), [1, 1]),
+  greedy: new Session.Tensor("bool", new Uint8Array([1]), [1])
 }

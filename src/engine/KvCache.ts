@@ -2,25 +2,31 @@
  * KvCache: the keys and values of the tokens so far, in JavaScript memory.
  *
  * For each layer one array [slots, kvHeads, capacity, headDim]. The rows in use are always the first ones, so they can
- * be fed without a copy; the capacity grows in steps as the longest row does.
+ * be fed without a copy; the capacity grows in steps as the longest row does. All arrays together stay within a budget.
  */
 import type { ModelConfig } from "../model/ModelConfig.ts"
-import * as Session from "../onnx/Session.ts"
 import { masked } from "../model/Transformer.ts"
+import * as Session from "../onnx/Session.ts"
 
-/** Capacities are multiples of this. */
-const growth = 64
+/**
+ * Capacities are multiples of this. What lies beyond a row's length is masked and adds exact zeros to sums, and their
+ * order is that of whole blocks, so a row's results do not depend on the capacity that others need.
+ */
+export const block = 64
 
 export interface KvCache {
-  readonly slots: number
-  /** The tokens that each row holds. */
+  /** The tokens that each slot holds. */
   readonly lengths: Int32Array
-  /** Writes the new rows of keys and values of a run: row `from[i]` of the run goes to slot `slots[i]`. */
+  /** The tokens that each slot has room for without growing. */
+  readonly capacity: () => number
+  /** Makes room for this many slots. */
+  readonly reserve: (slots: number) => void
+  /** Writes the new rows of keys and values of a run: row `row` of the run goes to slot `slot`. */
   readonly append: (rows: Float32Array, width: number, tokens: number, writes: ReadonlyArray<Write>) => void
-  /** Moves a row's contents to another slot. */
-  readonly move: (from: number, to: number) => void
-  /** The feeds of the first `count` rows. */
-  readonly feeds: (count: number) => Session.Feeds
+  /** Copies the tokens [start, end) of a slot into another, which ends with them. */
+  readonly copy: (from: number, to: number, start: number, end: number) => void
+  /** The feeds of some slots; consecutive ones are not copied. */
+  readonly feeds: (slots: ReadonlyArray<number>) => Session.Feeds
 }
 
 /** `tokens` new tokens of row `row` of a run go to slot `slot`, after those that it holds. */
@@ -30,8 +36,15 @@ export interface Write {
   readonly tokens: number
 }
 
-/** Bytes of one token in one row. */
-export const bytesPerToken = (config: ModelConfig): number => 2 * config.layers * config.kvHeads * config.headDim * 4
+const roundUp = (tokens: number): number => Math.ceil(tokens / block) * block
+
+/** Bytes that slots of `tokens` tokens take, counting the one array that is there twice while the cache grows. */
+export const bytes = (config: ModelConfig, slots: number, tokens: number): number =>
+  (2 * config.layers + 1) * slots * config.kvHeads * roundUp(tokens) * config.headDim * 4
+
+/** The slots of `tokens` tokens that fit into `memory` bytes. */
+export const slotsWithin = (config: ModelConfig, memory: number, tokens: number): number =>
+  Math.floor(memory / bytes(config, 1, tokens))
 
 /** The feeds of an empty past for `count` rows: one masked column, as tensors cannot be empty everywhere. */
 export const emptyFeeds = (config: ModelConfig, count: number): Session.Feeds => {
@@ -47,32 +60,62 @@ export const emptyFeeds = (config: ModelConfig, count: number): Session.Feeds =>
   return feeds
 }
 
-/** An empty cache. */
-export const make = (config: ModelConfig, slots: number): KvCache => {
+/** An empty cache of at most `maxSlots` slots; whoever fills it asks {@link slotsWithin} how many fit. */
+export const make = (config: ModelConfig, options: { readonly memory: number; readonly maxSlots: number }): KvCache => {
   const { headDim, kvHeads, layers } = config
-  const lengths = new Int32Array(slots)
-  let capacity = growth
-  const allocate = () => new Float32Array(slots * kvHeads * capacity * headDim)
-  let arrays = Array.from({ length: 2 * layers }, allocate)
+  const lengths = new Int32Array(options.maxSlots)
+  let slots = 0
+  let capacity = block
+  const arrays = Array.from({ length: 2 * layers }, () => new Float32Array(0))
 
-  const grow = (needed: number): void => {
+  /** Other sizes for the same contents. One array at a time is there twice. */
+  const resize = (newSlots: number, newCapacity: number): void => {
     const old = capacity
-    capacity = Math.ceil(needed / growth) * growth
-    arrays = arrays.map((from) => {
-      const to = allocate()
-      for (let h = 0; h < slots * kvHeads; h++) {
+    slots = newSlots
+    capacity = newCapacity
+    const used = lengths.findLastIndex((n) => n > 0) + 1
+    for (const [i, from] of arrays.entries()) {
+      const to = new Float32Array(slots * kvHeads * capacity * headDim)
+      for (let h = 0; h < used * kvHeads; h++) {
         to.set(from.subarray(h * old * headDim, (h + 1) * old * headDim), h * capacity * headDim)
       }
-      return to
+      arrays[i] = to
+    }
+  }
+
+  const most = (tokens: number) => Math.min(options.maxSlots, slotsWithin(config, options.memory, tokens))
+
+  /** The arrays' parts for the slots [B, kvHeads, tokens, headDim]. */
+  const parts = (of: ReadonlyArray<number>): { readonly tokens: number; readonly data: Array<Float32Array> } => {
+    const size = kvHeads * capacity * headDim
+    const first = of[0]!
+    if (of.every((slot, i) => slot === first + i)) {
+      const data = arrays.map((array) => array.subarray(first * size, (first + of.length) * size))
+      return { tokens: capacity, data }
+    }
+    const tokens = roundUp(Math.max(...of.map((slot) => lengths[slot]!)))
+    const data = arrays.map((array) => {
+      const part = new Float32Array(of.length * kvHeads * tokens * headDim)
+      of.forEach((slot, b) => {
+        for (let h = 0; h < kvHeads; h++) {
+          const from = slot * size + h * capacity * headDim
+          part.set(array.subarray(from, from + tokens * headDim), (b * kvHeads + h) * tokens * headDim)
+        }
+      })
+      return part
     })
+    return { tokens, data }
   }
 
   return {
-    slots,
     lengths,
+    capacity: () => capacity,
+    reserve: (count) => {
+      if (count > slots) resize(Math.max(count, Math.min(2 * slots, most(capacity))), capacity)
+    },
     append: (rows, width, tokens, writes) => {
       const longest = Math.max(...writes.map((w) => lengths[w.slot]! + w.tokens))
-      if (longest > capacity) grow(longest)
+      if (longest > capacity) resize(Math.min(slots, most(longest)), roundUp(longest))
       for (let a = 0; a < arrays.length; a++) {
         const array = arrays[a]!
         for (const w of writes) {
@@ -88,20 +131,25 @@ export const make = (config: ModelConfig, slots: number): KvCache => {
       }
       for (const w of writes) lengths[w.slot]! += w.tokens
     },
-    move: (from, to) => {
-      const size = kvHeads * capacity * headDim
-      for (const array of arrays) array.copyWithin(to * size, from * size, (from + 1) * size)
-      lengths[to] = lengths[from]!
+    copy: (from, to, start, end) => {
+      for (const array of arrays) {
+        for (let h = 0; h < kvHeads; h++) {
+          const source = (from * kvHeads + h) * capacity
+          const target = (to * kvHeads + h) * capacity
+          array.copyWithin((target + start) * headDim, (source + start) * headDim, (source + end) * headDim)
+        }
+      }
+      lengths[to] = end
     },
-    feeds: (count) => {
-      const size = kvHeads * capacity * headDim
-      const mask = new Float32Array(count * capacity).fill(masked)
-      for (let b = 0; b < count; b++) mask.fill(0, b * capacity, b * capacity + lengths[b]!)
-      const feeds: Record<string, Session.Tensor> = { past_mask: Session.float32(mask, [count, 1, 1, capacity]) }
-      const shape = [count, kvHeads, capacity, headDim]
+    feeds: (of) => {
+      const { data, tokens } = parts(of)
+      const mask = new Float32Array(of.length * tokens).fill(masked)
+      of.forEach((slot, b) => mask.fill(0, b * tokens, b * tokens + lengths[slot]!))
+      const feeds: Record<string, Session.Tensor> = { past_mask: Session.float32(mask, [of.length, 1, 1, tokens]) }
+      const shape = [of.length, kvHeads, tokens, headDim]
       for (let i = 0; i < layers; i++) {
-        feeds[`key${i}`] = Session.float32(arrays[i]!.subarray(0, count * size), shape)
-        feeds[`value${i}`] = Session.float32(arrays[layers + i]!.subarray(0, count * size), shape)
+        feeds[`key${i}`] = Session.float32(data[i]!, shape)
+        feeds[`value${i}`] = Session.float32(data[layers + i]!, shape)
       }
       return feeds
     }

@@ -1,7 +1,13 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
+import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Decoder from "../../src/engine/Decoder.ts"
+import * as KvCache from "../../src/engine/KvCache.ts"
+import * as Sampling from "../../src/engine/Sampling.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
+import type { Checkpoint } from "../../src/model/Checkpoint.ts"
+import * as Lora from "../../src/model/Lora.ts"
+import * as Random from "../../src/Random.ts"
 import * as Golden from "./golden.ts"
 
 const request = (id: string, ids: ReadonlyArray<number>, more: Partial<Decoder.Request> = {}): Decoder.Request => ({
@@ -23,6 +29,15 @@ const prompts = Array.from({ length: 20 }, (_, i) =>
   )
 )
 
+/** An adapter of random factors. */
+const adapterOf = Effect.fnUntraced(function* (checkpoint: Checkpoint, seed: number) {
+  const targets = Lora.allTargets(checkpoint.config)
+  const fresh = yield* Effect.fromResult(Lora.init(checkpoint.config, { rank: 4, alpha: 8, targets }, seed))
+  const adapter = Adapters.fromLora(fresh, checkpoint.config)
+  adapter.vector.set(adapter.vector.map((x, i) => (x === 0 ? 0.1 * Random.make(seed, i).normal() : x)))
+  return adapter
+})
+
 describe("the decoder", () => {
   it.live("continues greedily with the tokens that transformers gives", () =>
     Effect.gen(function* () {
@@ -40,15 +55,56 @@ describe("the decoder", () => {
     })
   )
 
-  it.live("samples the same tokens alone, in company and in another order", () =>
+  it.live("gives the same bits alone, in other batches and in other orders: 64 prompts of 48 tokens", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
-      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 5 })
-      const together = yield* Effect.forEach(prompts, decoder.generate, { concurrency: "unbounded" })
-      const backwards = yield* Effect.forEach([...prompts].reverse(), decoder.generate, { concurrency: "unbounded" })
-      const alone = yield* Effect.forEach(prompts, decoder.generate)
-      expect(together.map((c) => c.tokenIds)).toEqual(alone.map((c) => c.tokenIds))
-      expect(backwards.reverse().map((c) => c.tokenIds)).toEqual(alone.map((c) => c.tokenIds))
+      // Some share a prefix of two blocks, some are repeated under another id, the lengths are from 1 to 200.
+      const many = Array.from({ length: 64 }, (_, i) => {
+        const own = Array.from({ length: 1 + ((i * 37) % 70) }, (_, t) => 3 + ((i * 31 + t * 17) % 300))
+        const prefix = i % 3 === 0 ? Array.from({ length: 130 }, (_, t) => 3 + ((t * 29) % 300)) : []
+        return request(`many ${i}`, i % 8 === 7 ? prompts[1]!.ids : [...prefix, ...own], { maxTokens: 48 })
+      })
+      for (const adapter of [undefined, yield* adapterOf(checkpoint, 1)]) {
+        const requests = many.map((r) => ({ ...r, adapter }))
+        const run = (maxRows: number, order: ReadonlyArray<Decoder.Request>, concurrency: number | "unbounded") =>
+          Effect.gen(function* () {
+            const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows })
+            const found = yield* Effect.forEach(
+              order,
+              (r) => Effect.map(decoder.generate(r), (c) => [r.id, c] as const),
+              {
+                concurrency
+              }
+            )
+            const byId = new Map(found)
+            return requests.map(({ id }) => {
+              const { logprobs, samplingLogprobs, tokenIds } = byId.get(id)!
+              return { tokenIds, logprobs, samplingLogprobs }
+            })
+          }).pipe(Effect.scoped)
+        const alone = yield* run(1, requests, 1)
+        const backwards = [...requests].reverse()
+        expect(yield* run(64, requests, "unbounded")).toEqual(alone)
+        expect(yield* run(7, backwards, "unbounded")).toEqual(alone)
+        expect(yield* run(32, Random.make(5).shuffle(requests), 20)).toEqual(alone)
+      }
+    })
+  )
+
+  it.live("serves several adapters at once, each with its own numbers", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4 })
+      const adapters = [undefined, yield* adapterOf(checkpoint, 1), yield* adapterOf(checkpoint, 2)]
+      const requests = prompts.map((p, i) => ({ ...p, adapter: adapters[i % 3] }))
+      const together = yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
+      for (const [i, adapter] of adapters.entries()) {
+        const its = requests.filter((r) => r.adapter === adapter)
+        const alone = yield* Effect.forEach(its, decoder.generate, { concurrency: "unbounded" })
+        expect(together.filter((_, n) => n % 3 === i)).toEqual(alone)
+      }
+      const base = yield* decoder.generate({ ...requests[1]!, adapter: undefined })
+      expect(base.logprobs).not.toEqual(together[1]!.logprobs)
     })
   )
 
@@ -87,20 +143,12 @@ describe("the decoder", () => {
     })
   )
 
-  it.live("samples from the distribution: 4,000 first tokens pass a chi-square test", () =>
+  it.live("samples from the distribution: 20,000 first tokens pass a chi-square test, and so do filtered ones", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
       const vocabulary = checkpoint.config.vocabSize
-      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 128 })
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 256 })
       const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096, memory: 1e8 })
-      const draws = 4000
-      const counts = new Float64Array(vocabulary)
-      const drawn = yield* Effect.forEach(
-        Array.from({ length: draws }, (_, i) => request(`draw ${i}`, [5, 6, 7], { maxTokens: 1 })),
-        decoder.generate,
-        { concurrency: "unbounded" }
-      )
-      for (const { tokenIds } of drawn) counts[tokenIds[0]!]! += 1
       const logprobs = yield* scorer.score({
         ids: [5, 6, 7],
         adapter: undefined,
@@ -108,24 +156,125 @@ describe("the decoder", () => {
         at: Array(vocabulary).fill(2),
         targets: Array.from({ length: vocabulary }, (_, i) => i)
       })
-      const statistic = logprobs.reduce((sum, lp, i) => {
-        const expected = draws * Math.exp(lp)
-        return sum + (counts[i]! - expected) ** 2 / expected
-      }, 0)
-      // 319 degrees of freedom: mean 319, standard deviation 25; this is four deviations.
-      expect(statistic).toBeLessThan(319 + 4 * 25.3)
+      for (const { draws, ...options } of [
+        { temperature: 0.7, draws: 20_000 },
+        { temperature: 1, topK: 20, draws: 4000 }
+      ] as ReadonlyArray<{ draws: number; temperature: number; topK?: number }>) {
+        const { topK = vocabulary, temperature } = options
+        const least = [...logprobs].sort((a, b) => b - a)[topK - 1]!
+        const weights = logprobs.map((lp) => (lp >= least ? Math.exp(lp / temperature) : 0))
+        const total = weights.reduce((a, b) => a + b, 0)
+        const drawn = yield* Effect.forEach(
+          Array.from({ length: draws }, (_, i) => request(`draw ${i}`, [5, 6, 7], { maxTokens: 1, ...options })),
+          decoder.generate,
+          { concurrency: "unbounded" }
+        )
+        const counts = new Float64Array(vocabulary)
+        for (const { tokenIds } of drawn) counts[tokenIds[0]!]! += 1
+        const statistic = weights.reduce((sum, weight, i) => {
+          if (weight === 0) return counts[i] === 0 ? sum : Number.POSITIVE_INFINITY
+          const expected = (draws * weight) / total
+          return sum + (counts[i]! - expected) ** 2 / expected
+        }, 0)
+        // Mean k and variance 2k for k degrees of freedom; this is four deviations.
+        const freedom = topK - 1
+        expect(statistic).toBeLessThan(freedom + 4 * Math.sqrt(2 * freedom))
+        const { samplingLogprobs, tokenIds } = drawn[0]!
+        expect(samplingLogprobs[0]).toBeCloseTo(Math.log(weights[tokenIds[0]!]! / total), 4)
+      }
     })
   )
 
-  it.live("keeps within its memory: a cache of one row serves many prompts one after the other", () =>
+  it.live("samples with filters what the pure function draws from the scorer's distribution", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
-      const narrow = yield* Decoder.make(checkpoint, { memory: 1, maxRows: 64 })
+      const vocabulary = checkpoint.config.vocabSize
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 8 })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 512, memory: 1e8 })
+      const options = { temperature: 0.9, topK: 40, topP: 0.8, minP: 0.05, logitBias: new Map([[9, 3]]) }
+      const filtered = prompts.slice(0, 4).map((p) => ({ ...p, ...options, maxTokens: 5 }))
+      // In one batch with others that have no filter.
+      const [found] = yield* Effect.all(
+        [
+          Effect.forEach(filtered, decoder.generate, { concurrency: "unbounded" }),
+          Effect.forEach(prompts.slice(4), decoder.generate, { concurrency: "unbounded" })
+        ],
+        { concurrency: "unbounded" }
+      )
+      for (const [i, { logprobs, samplingLogprobs, tokenIds }] of found.entries()) {
+        const { id, ids, seed } = filtered[i]!
+        for (const [t, token] of tokenIds.entries()) {
+          const before = [...ids, ...tokenIds.slice(0, t)]
+          const scores = yield* scorer.score({
+            ids: before,
+            adapter: undefined,
+            kind: "logprobs",
+            at: Array(vocabulary).fill(before.length - 1),
+            targets: Array.from({ length: vocabulary }, (_, n) => n)
+          })
+          const expected = Sampling.draw(Float32Array.from(scores), options, Random.uniform(seed, "token", id, t))
+          expect(token).toBe(expected.token)
+          expect(logprobs[t]).toBeCloseTo(expected.logprob, 4)
+          expect(samplingLogprobs[t]).toBeCloseTo(expected.samplingLogprob, 4)
+        }
+      }
+    })
+  )
+
+  it.live("penalises what stands in the prompt and in the continuation so far", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 8 })
+      for (const prompt of prompts.slice(0, 3)) {
+        const never = { temperature: 0, repetitionPenalty: 1e6, maxTokens: 20, stopIds: new Set<number>() }
+        const { samplingLogprobs, tokenIds } = yield* decoder.generate({ ...prompt, ...never })
+        const all = [...new Set(prompt.ids), ...tokenIds]
+        expect(new Set(all).size).toBe(all.length)
+        expect(samplingLogprobs).toEqual(Array(20).fill(0))
+      }
+    })
+  )
+
+  it.live("keeps within its memory: a cache of two rows serves many prompts one after the other", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const narrow = yield* Decoder.make(checkpoint, { memory: KvCache.bytes(checkpoint.config, 2, 24), maxRows: 64 })
       const wide = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 64 })
       const some = prompts.slice(0, 5)
       const one = yield* Effect.forEach(some, narrow.generate, { concurrency: "unbounded" })
       const many = yield* Effect.forEach(some, wide.generate, { concurrency: "unbounded" })
-      expect(one.map((c) => c.tokenIds)).toEqual(many.map((c) => c.tokenIds))
+      expect(one).toEqual(many)
+    })
+  )
+
+  it.live("refuses what can never fit into its memory, and options that mean nothing", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const decoder = yield* Decoder.make(checkpoint, { memory: KvCache.bytes(checkpoint.config, 2, 64), maxRows: 64 })
+      const long = yield* Effect.flip(decoder.generate(request("long", [5, 6], { maxTokens: 63 })))
+      expect(long).toMatchObject({ _tag: "DecoderError", reason: "memory" })
+      const odd = yield* Effect.flip(decoder.generate(request("odd", [5, 6], { topP: 2 })))
+      expect(odd).toMatchObject({ _tag: "DecoderError", reason: "options" })
+      const far = yield* Effect.flip(decoder.generate(request("far", Array<number>(256).fill(5), { maxTokens: 1 })))
+      expect(far).toMatchObject({ _tag: "DecoderError", reason: "context" })
+      expect((yield* decoder.generate(request("fits", [5, 6], { maxTokens: 62 }))).tokenIds.length).toBeGreaterThan(0)
+    })
+  )
+
+  it.live("forgets a request that nobody waits for any more", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 1 })
+      const endless = request("endless", [5], { maxTokens: 250, stopIds: new Set() })
+      const fibers = yield* Effect.forEach([endless, { ...endless, id: "waiting" }], (r) =>
+        Effect.forkChild(decoder.generate(r))
+      )
+      yield* Effect.sleep("20 millis")
+      yield* Fiber.interruptAll(fibers)
+      const short = yield* decoder.generate(request("short", [5], { maxTokens: 3 }))
+      expect(short.tokenIds.length).toBeGreaterThan(0)
+      yield* Effect.sleep("50 millis")
+      expect(decoder.busy()).toBe(false)
     })
   )
 })
