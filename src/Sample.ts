@@ -7,7 +7,7 @@
  *
  * Ids are hashes of content and parents: the same run writes the same ids on every machine.
  */
-import { createHash } from "node:crypto"
+import { hash } from "node:crypto"
 import { Effect, Schema } from "effect"
 import { Message } from "./Policy.ts"
 
@@ -18,10 +18,7 @@ import { Message } from "./Policy.ts"
  * Sample.id("critique", response.id, principle, text)
  */
 export const id = (kind: string, ...parts: ReadonlyArray<string | number>): string =>
-  createHash("sha256")
-    .update(JSON.stringify([kind, ...parts]))
-    .digest("hex")
-    .slice(0, 16)
+  hash("sha256", JSON.stringify([kind, ...parts])).slice(0, 16)
 
 /** Whether a prompt tries to draw harm out of the model (a red-team prompt) or asks for help. */
 export const Kind = Schema.Literals(["harmful", "benign"])

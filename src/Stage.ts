@@ -64,6 +64,12 @@ export const from = <A, B, E = never, R = never>(
     }
   }) as Stage<A, B, E, R>
 
+/** The span of one sample in a stage. Where the stage was called from says little, and finding it out takes time. */
+export const span =
+  (name: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.withSpan(self, name, { captureStackTrace: false }) as Effect.Effect<A, E, R>
+
 /** A stage that makes one sample of each. */
 export const make = <A extends { readonly id: string }, B, E, R>(
   name: string,

@@ -33,7 +33,7 @@ export const principle = Effect.fnUntraced(function* (
 })
 
 /** One critique, under the {@link principle} of its round. */
-export const one = Effect.fn("Critique.one")(function* (
+export const one = Effect.fnUntraced(function* (
   response: Sample.Response,
   options: Options = {}
 ): Effect.fn.Return<Sample.Critique, Failure, Needs> {
@@ -45,7 +45,7 @@ export const one = Effect.fn("Critique.one")(function* (
   const id = `${response.prompt.id}/${response.index}/critique/${round}`
   const written = yield* Text.generate("critique", id, rendered, options)
   return Sample.critique({ response, principle: drawn, request, round, ...written })
-})
+}, Stage.span("Critique.one"))
 
 /** Critiques of answers. */
 export const stage = (

@@ -19,13 +19,13 @@ export const scored = ({ rollout, reward }: Sample.Reward): ScoredRollout => ({
 })
 
 /** One update from a batch. */
-export const one = Effect.fn("PolicyUpdate.one")(function* (
+export const one = Effect.fnUntraced(function* (
   rewards: ReadonlyArray<Sample.Reward>,
   options: UpdateOptions
 ): Effect.fn.Return<UpdateMetrics, PolicyError, Policy> {
   const policy = yield* Policy
   return yield* policy.update(rewards.map(scored), options)
-})
+}, Stage.span("PolicyUpdate.one"))
 
 export interface Options extends UpdateOptions {
   /** How many rewards make a batch; what is left at the end makes a smaller one. */

@@ -48,7 +48,7 @@ type Plain = Options & { readonly reasoning?: false | undefined }
 /** What the judge sees besides the principle and the two answers. */
 const Input = Schema.Struct({ conversation: Schema.Array(Message) })
 
-const ask = Effect.fn("Preference.one")(function* (
+const ask = Effect.fnUntraced(function* (
   comparison: Sample.Comparison,
   options: Options = {}
 ): Effect.fn.Return<Sample.Preference, Failure, Needs | LanguageModel.LanguageModel> {
@@ -73,7 +73,8 @@ const ask = Effect.fn("Preference.one")(function* (
       const [straight, swapped] = yield* Effect.all(asked, { concurrency: 2 })
       return { principle, request, straight: straight!, swapped }
     }),
-    { concurrency: "unbounded" }
+    // A single principle needs no fiber of its own.
+    { concurrency: drawn.length }
   )
 
   const [least, most] = options.clamp ?? (options.reasoning ? [0.4, 0.6] : [0, 1])
@@ -93,7 +94,7 @@ const ask = Effect.fn("Preference.one")(function* (
     seed,
     ...(judged.length > 1 || options.reasoning ? { judgements: judged.map(judgement) } : {})
   })
-})
+}, Stage.span("Preference.one"))
 
 const mean = (values: ReadonlyArray<number>): number => values.reduce((sum, x) => sum + x, 0) / values.length
 

@@ -21,7 +21,7 @@ export interface Options extends Sampling.Options {
 type Failure = AiError.AiError | Transcript.UnusableAnswer
 
 /** One answer to a prompt. */
-export const one = Effect.fn("Response.one")(function* (
+export const one = Effect.fnUntraced(function* (
   prompt: Sample.Prompt,
   options: Options = {}
 ): Effect.fn.Return<Sample.Response, Failure, LanguageModel.LanguageModel> {
@@ -29,7 +29,7 @@ export const one = Effect.fn("Response.one")(function* (
   const { response } = yield* Transcript.Transcript
   const written = yield* Text.generate("response", `${prompt.id}/${index}/response`, response(prompt), options)
   return Sample.response({ prompt, index, ...written })
-})
+}, Stage.span("Response.one"))
 
 export interface StageOptions extends Sampling.Options, Stage.Options {
   /** How many answers each prompt gets; 1 if not given. */

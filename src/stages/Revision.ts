@@ -30,7 +30,7 @@ type Failure = AiError.AiError | Transcript.UnusableAnswer | UnknownPrinciple
 type Needs = LanguageModel.LanguageModel | Constitution.Constitution
 
 /** One revision, under the principle of its critique. */
-export const one = Effect.fn("Revision.one")(function* (
+export const one = Effect.fnUntraced(function* (
   critique: Sample.Critique,
   options: Options = {}
 ): Effect.fn.Return<Sample.Revision, Failure, Needs> {
@@ -48,7 +48,7 @@ export const one = Effect.fn("Revision.one")(function* (
   const id = `${response.prompt.id}/${response.index}/${how}/${round}`
   const written = yield* Text.generate("revision", id, rendered, options)
   return Sample.revision({ critique, request, round, ...written })
-})
+}, Stage.span("Revision.one"))
 
 /** Revisions of criticised answers. */
 export const stage = (

@@ -39,7 +39,7 @@ export const fromScore = (score: number, finish: "stop" | "length", options: Opt
 }
 
 /** One reward. */
-export const one = Effect.fn("Reward.one")(function* (
+export const one = Effect.fnUntraced(function* (
   rollout: Sample.Rollout,
   options: Options = {}
 ): Effect.fn.Return<Sample.Reward, RewardModelError, RewardModel> {
@@ -52,7 +52,7 @@ export const one = Effect.fn("Reward.one")(function* (
   })
   const reward = fromScore(score, rollout.finish, options)
   return Sample.reward({ rollout, score, reward, model: rewardModel.model })
-})
+}, Stage.span("Reward.one"))
 
 /** Rewards of rollouts. */
 export const stage = (

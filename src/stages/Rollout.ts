@@ -20,7 +20,7 @@ export interface Options extends Sampling.Options {
 }
 
 /** One rollout. */
-export const one = Effect.fn("Rollout.one")(function* (
+export const one = Effect.fnUntraced(function* (
   prompt: Sample.Prompt,
   options: Options
 ): Effect.fn.Return<Sample.Rollout, PolicyError, Policy> {
@@ -33,7 +33,7 @@ export const one = Effect.fn("Rollout.one")(function* (
   const completion = yield* policy.sample({ id, context, seed, maxTokens, temperature, stop })
   const text = completion.text.trim()
   return Sample.rollout({ ...completion, prompt, iteration, index, text, model: policy.model, seed })
-})
+}, Stage.span("Rollout.one"))
 
 export interface StageOptions extends Sampling.Options, Stage.Options {
   readonly iteration: number

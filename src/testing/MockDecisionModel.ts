@@ -43,25 +43,33 @@ const read = ({ instructions, criteria }: Decision.Classify<string>, sampling: S
 export const make = (script: Script.Script<Call, number>, options: Script.Options = {}): MockDecisionModel => {
   const modelId = options.model ?? "mock-judge"
   const { calls, play } = Script.player<Call, number>(script, options, modelId)
-  return {
-    calls,
-    layer: Layer.effect(
-      DecisionModel.DecisionModel,
-      DecisionModel.make({
-        decide: Effect.fnUntraced(function* ({ decisions }) {
-          const sampling = yield* Sampling.Sampling
-          const answers: Record<string, DecisionModel.ProviderAnswer> = {}
-          for (const [key, decision] of Object.entries(decisions)) {
-            if (decision._tag !== "Classify") return yield* failure(`"${key}" is not a classification`)
-            const { A, B, call } = read(decision, sampling)
-            const p = yield* play(call, failure)
-            answers[key] = { _tag: "Classify", label: p >= 0.5 ? A : B, probabilities: { [A]: p, [B]: 1 - p } }
-          }
-          return { answers, usage: { inputTokens: undefined, outputTokens: undefined }, modelId }
-        })
+  const usage = { inputTokens: undefined, outputTokens: undefined }
+
+  const decide = Effect.fnUntraced(function* (decisions: Readonly<Record<string, Decision.Any>>) {
+    const sampling = yield* Sampling.Sampling
+    const answers: Record<string, DecisionModel.ProviderClassifyAnswer> = {}
+    for (const [key, decision] of Object.entries(decisions)) {
+      if (decision._tag !== "Classify") return yield* failure(`"${key}" is not a classification`)
+      const { A, B, call } = read(decision, sampling)
+      const p = yield* play(call, failure)
+      if (!(p >= 0 && p <= 1)) return yield* failure(`the script says ${p}, which is no probability`)
+      answers[key] = { _tag: "Classify", label: p >= 0.5 ? A : B, probabilities: { [A]: p, [B]: 1 - p } }
+    }
+    return { answers, usage, modelId }
+  })
+
+  const layer = Layer.effect(
+    DecisionModel.DecisionModel,
+    Effect.map(DecisionModel.make({ decide: ({ decisions }) => decide(decisions) }), (model) =>
+      DecisionModel.DecisionModel.of({
+        ...model,
+        // `DecisionModel.make` checks each answer of a provider, which takes longer than a stage does.
+        decide: ((definition: Decision.Definition<never, Record<string, Decision.Any>>) =>
+          Effect.map(decide(definition.decisions), (response) => ({ ...response, metadata: {} }))) as never
       })
     )
-  }
+  )
+  return { calls, layer }
 }
 
 /** What determines an answer. */
