@@ -1,10 +1,11 @@
 /**
  * Exit: how the program ends. 0 done, 1 failed while running, 2 wrong usage or input with nothing written,
- * 130 interrupted.
+ * 3 done but for some rows, which a file of rejects names, 130 interrupted.
  */
 import { Cause, Exit } from "effect"
 import { CliError } from "effect/cli"
 import { RunError } from "../recipes/RunError.ts"
+import { CommandError, RowsRejected } from "./CommandError.ts"
 import { UsageError } from "./UsageError.ts"
 
 /** The exit code of an outcome. */
@@ -13,6 +14,7 @@ export const code = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Cause.hasInterruptsOnly(exit.cause)) return 130
   const error = Cause.squash(exit.cause)
   if (error instanceof UsageError) return 2
+  if (error instanceof RowsRejected) return 3
   if (error instanceof RunError) return error.reason === "wrong-usage" ? 2 : 1
   if (CliError.isCliError(error)) return error._tag === "ShowHelp" && error.errors.length === 0 ? 0 : 2
   return 1
@@ -29,5 +31,7 @@ export const words = (exit: Exit.Exit<unknown, unknown>, again: string): string 
   if (CliError.isCliError(error)) return undefined
   const expected = typeof error === "object" && error !== null && "_tag" in error && error instanceof Error
   const said = expected ? error.message : `This is a bug in Charter.\n${Cause.pretty(exit.cause)}`
-  return code(exit) === 1 ? `${said}\nWhat was finished is kept; to go on: ${again}` : said
+  return code(exit) === 1 && !(error instanceof CommandError)
+    ? `${said}\nWhat was finished is kept; to go on: ${again}`
+    : said
 }

@@ -14,6 +14,7 @@ export interface Output {
 /** What is known of the phase that is under way. */
 export interface State {
   readonly phase: string
+  /** Infinite where nobody knows it. */
   readonly total: number
   readonly done: number
   /** Steps that an earlier start had done: they say nothing of the speed. */
@@ -36,16 +37,17 @@ const rate = (perSecond: number): string =>
 
 /** One line on the state of a phase. */
 export const line = ({ phase, total, done, reused, note, seconds }: State, bar: boolean): string => {
+  const known = Number.isFinite(total)
   const share = total === 0 ? 1 : Math.min(1, done / total)
   const fresh = done - reused
   const speed = seconds > 0.5 && fresh > 0 ? fresh / seconds : undefined
   const filled = Math.floor(share * width)
   return [
     phase.padEnd(13),
-    ...(bar ? [`${"█".repeat(filled)}${"░".repeat(width - filled)}`] : []),
-    `${done}/${total}`,
+    ...(bar && known ? [`${"█".repeat(filled)}${"░".repeat(width - filled)}`] : []),
+    known ? `${done}/${total}` : `${done}`,
     ...(speed === undefined ? [] : [rate(speed)]),
-    ...(speed === undefined || done >= total ? [] : [`${duration((total - done) / speed)} left`]),
+    ...(speed === undefined || done >= total || !known ? [] : [`${duration((total - done) / speed)} left`]),
     ...(note === "" ? [] : [note])
   ].join("  ")
 }

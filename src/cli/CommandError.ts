@@ -1,0 +1,23 @@
+/**
+ * CommandError: how a command over rows fails, apart from wrong usage.
+ */
+import { Schema } from "effect"
+
+/** A command that failed while running and left nothing behind; exit code 1. */
+export class CommandError extends Schema.TaggedError<CommandError>()("CommandError", { message: Schema.String }) {}
+
+/** A command that is done but for some rows, which are in a file with their reasons; exit code 3. */
+export class RowsRejected extends Schema.TaggedError<RowsRejected>()("RowsRejected", {
+  rejected: Schema.Int,
+  rows: Schema.Int,
+  file: Schema.String
+}) {
+  override get message(): string {
+    const some = this.rejected === 1 ? "1 row was" : `${this.rejected} rows were`
+    return `${some} rejected of ${this.rows}; ${this.file} says why.`
+  }
+}
+
+/** Any failure as one of the running command. */
+export const fromFailure = (error: { readonly message: string }): CommandError =>
+  new CommandError({ message: error.message })

@@ -1,0 +1,94 @@
+/**
+ * ModelRows: what a row gives a model to read, in the shapes that every command over a model takes.
+ *
+ * - `{input_ids}`: token ids; they need no tokenizer
+ * - `{prompt, completion}`: texts or messages; what is asked about is the completion
+ * - `{messages}`: a conversation; what is asked about is its last message, the assistant's
+ * - `{text}`: a text
+ * - `{prompt}`: a text or messages to continue
+ *
+ * Other columns are left out. `cli/TokenRows.ts` makes tokens of them and `cli/RowFile.ts` answers a file of them in
+ * order; `charter score`, `charter generate` and `charter train` share all three.
+ */
+import { Result } from "effect"
+import type { Message } from "../Policy.ts"
+import * as Rows from "./Rows.ts"
+import * as Trl from "./Trl.ts"
+
+/** What a row gives to read. */
+export type Input =
+  | { readonly _tag: "ids"; readonly ids: ReadonlyArray<number> }
+  | { readonly _tag: "text"; readonly text: string }
+  | { readonly _tag: "prompt"; readonly prompt: Trl.Turns }
+  | {
+      readonly _tag: "completion"
+      readonly prompt: Trl.Turns
+      readonly completion: string
+      /** Whether the completion is a whole turn of a conversation, which has an end, or a text, which may go on. */
+      readonly turn: boolean
+    }
+
+/** A row with its place. */
+export interface ModelRow {
+  /** The row's own `id`, a text or a number, or else its line. */
+  readonly id: string | number
+  /** From 1. */
+  readonly line: number
+  readonly input: Input
+}
+
+const isIds = (value: unknown): value is ReadonlyArray<number> =>
+  Array.isArray(value) && value.every((id) => Number.isSafeInteger(id))
+
+const conversation = (messages: ReadonlyArray<Message>): Result.Result<Input, string> => {
+  const last = messages.at(-1)
+  return last?.role === "assistant"
+    ? Result.succeed({ _tag: "completion", prompt: messages.slice(0, -1), completion: last.content, turn: true })
+    : Result.fail("the conversation does not end with a message of the assistant")
+}
+
+const inputOf = (row: Rows.Row): Result.Result<Input, string> => {
+  const ids = row["input_ids"] ?? undefined
+  if (ids !== undefined) {
+    return isIds(ids) ? Result.succeed({ _tag: "ids", ids }) : Result.fail("`input_ids` is not a list of whole numbers")
+  }
+  const shape = ["completion", "messages", "text", "prompt"].find((name) => (row[name] ?? undefined) !== undefined)
+  if (shape === undefined || (shape === "completion" && (row["prompt"] ?? undefined) === undefined)) {
+    return Result.fail("none of the shapes: text; input_ids; messages; prompt with completion; prompt")
+  }
+  const named =
+    shape === "completion" ? { prompt: row["prompt"], completion: row["completion"] } : { [shape]: row[shape] }
+  return Result.flatMap(Trl.decode(named), (found): Result.Result<Input, string> => {
+    if ("text" in found) return Result.succeed({ _tag: "text", text: found.text })
+    if ("messages" in found) return conversation(found.messages)
+    if (!("completion" in found))
+      return Result.succeed({ _tag: "prompt", prompt: (found as { prompt: Trl.Turns }).prompt })
+    const { completion, prompt } = found
+    if (typeof completion === "string") return Result.succeed({ _tag: "completion", prompt, completion, turn: false })
+    return completion.length === 1
+      ? conversation([...(prompt as ReadonlyArray<Message>), ...completion])
+      : Result.fail("the completion is not one message of the assistant")
+  })
+}
+
+/** What a row gives to read, or why it gives nothing; one of the shapes that are taken here. */
+export const decode =
+  (taken: ReadonlyArray<Input["_tag"]>) =>
+  ({ line, row }: Rows.Entry): Result.Result<ModelRow, string> => {
+    const id = row["id"] ?? line
+    if (typeof id !== "string" && typeof id !== "number") return Result.fail("`id` is neither text nor a number")
+    return Result.flatMap(inputOf(row), (input) =>
+      taken.includes(input._tag)
+        ? Result.succeed({ id, line, input })
+        : Result.fail(
+            `a row with ${shapeOf[input._tag]}; this command takes ${taken.map((t) => shapeOf[t]).join("; ")}`
+          )
+    )
+  }
+
+const shapeOf: Readonly<Record<Input["_tag"], string>> = {
+  ids: "input_ids",
+  text: "text",
+  prompt: "a prompt alone",
+  completion: "prompt and completion, or messages"
+}
