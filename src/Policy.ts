@@ -21,53 +21,75 @@ export const ModelContext = Schema.Union([
 ])
 export type ModelContext = typeof ModelContext.Type
 
-/** A request for one sampled continuation. All randomness comes from (`seed`, `id`, position). */
-export interface SampleRequest {
-  readonly id: string
-  readonly context: ModelContext
-  readonly seed: number
-  readonly maxTokens: number
+/**
+ * How a continuation is sampled. The filters apply in the order logitBias, repetitionPenalty, temperature, topK, topP,
+ * minP (see `engine/Sampling.ts`); what is left out does nothing.
+ */
+export const SamplingOptions = Schema.Struct({
+  maxTokens: Schema.Int,
   /** 0 is greedy. */
-  readonly temperature: number
-  /** The answer ends before the first of these texts, besides the model's own end tokens. */
-  readonly stop?: ReadonlyArray<string>
-}
+  temperature: Schema.Number,
+  /** The k likeliest tokens. */
+  topK: Schema.optional(Schema.Int),
+  /** The fewest of the likeliest tokens whose probabilities reach p. */
+  topP: Schema.optional(Schema.Number),
+  /** Tokens of at least this share of the likeliest one's probability. */
+  minP: Schema.optional(Schema.Number),
+  /** Above 1, what occurred before gets rarer. */
+  repetitionPenalty: Schema.optional(Schema.Number),
+  /** Added to the logits, by token id. */
+  logitBias: Schema.optional(Schema.ReadonlyMap(Schema.Int, Schema.Number))
+})
+export type SamplingOptions = typeof SamplingOptions.Type
 
-/** A sampled continuation; `tokenIds` and `logprobs` (nats, at temperature 1) include the end token if there is one. */
-export interface Completion {
-  readonly text: string
-  readonly tokenIds: ReadonlyArray<number>
-  readonly logprobs: ReadonlyArray<number>
-  readonly promptIds: ReadonlyArray<number>
-  readonly finish: "stop" | "length"
-}
+/** A request for one sampled continuation. All randomness comes from (`seed`, `id`, position). */
+export const SampleRequest = Schema.Struct({
+  ...SamplingOptions.fields,
+  id: Schema.String,
+  context: ModelContext,
+  seed: Schema.Number,
+  /** The answer ends before the first of these texts, besides the model's own end tokens. */
+  stop: Schema.optional(Schema.Array(Schema.String))
+})
+export type SampleRequest = typeof SampleRequest.Type
+
+/** A sampled continuation; the lists over its tokens include the end token if there is one. */
+export const Completion = Schema.Struct({
+  text: Schema.String,
+  tokenIds: Schema.Array(Schema.Int),
+  /** Nats under the model itself, at temperature 1. */
+  logprobs: Schema.Array(Schema.Number),
+  /** Nats under the distribution that the token was drawn from, where the provider knows it. */
+  samplingLogprobs: Schema.optionalKey(Schema.Array(Schema.Number)),
+  promptIds: Schema.Array(Schema.Int),
+  finish: Schema.Literals(["stop", "length"])
+})
+export type Completion = typeof Completion.Type
 
 /** A supervised example: `completion` is learnt (with the model's end token), `context` is not. */
-export interface Example {
-  readonly id: string
-  readonly context: ModelContext
-  readonly completion: string
-}
+export const Example = Schema.Struct({ id: Schema.String, context: ModelContext, completion: Schema.String })
+export type Example = typeof Example.Type
 
 /** How a training goes; the names and defaults are the field's. */
-export interface LearnOptions {
-  readonly seed: number
-  readonly epochs: number
-  readonly batchSize: number
+export const LearnOptions = Schema.Struct({
+  seed: Schema.Number,
+  epochs: Schema.Int,
+  batchSize: Schema.Int,
   /** At most this many (padded) tokens in one run; larger batches accumulate gradients. */
-  readonly microTokens: number
-  readonly learningRate: number
-  readonly schedule: "constant" | "linear" | "cosine"
-  readonly warmupSteps: number
+  microTokens: Schema.Int,
+  learningRate: Schema.Number,
+  schedule: Schema.Literals(["constant", "linear", "cosine"]),
+  warmupSteps: Schema.Int,
   /** The schedule falls to this share of the learning rate. */
-  readonly floor: number
-  readonly weightDecay: number
-  readonly maxGradNorm: number
+  floor: Schema.Number,
+  weightDecay: Schema.Number,
+  maxGradNorm: Schema.Number,
   /** Rows longer than this many tokens are rejected. */
-  readonly maxLength: number
+  maxLength: Schema.Int,
   /** Where the state is kept for resuming; a training found there is continued, a finished one is not repeated. */
-  readonly stateDir: string
-}
+  stateDir: Schema.String
+})
+export type LearnOptions = typeof LearnOptions.Type
 
 /** What one optimizer step reports, under the field's names. */
 export interface StepMetrics {
@@ -82,37 +104,39 @@ export interface StepMetrics {
 }
 
 /** A sampled answer with its reward, ready for a policy update. */
-export interface ScoredRollout {
-  readonly id: string
-  readonly promptIds: ReadonlyArray<number>
-  readonly tokenIds: ReadonlyArray<number>
-  readonly logprobs: ReadonlyArray<number>
+export const ScoredRollout = Schema.Struct({
+  id: Schema.String,
+  promptIds: Schema.Array(Schema.Int),
+  tokenIds: Schema.Array(Schema.Int),
+  logprobs: Schema.Array(Schema.Number),
   /** The scalar reward of the whole answer, without the KL term. */
-  readonly reward: number
-}
+  reward: Schema.Number
+})
+export type ScoredRollout = typeof ScoredRollout.Type
 
 /** How a policy update goes: proximal policy optimisation with a value head (Schulman et al. 2017). */
-export interface UpdateOptions {
-  readonly seed: number
+export const UpdateOptions = Schema.Struct({
+  seed: Schema.Number,
   /** The iteration, from 0; with `iterations` it sets the learning rate. */
-  readonly iteration: number
-  readonly iterations: number
-  readonly epochs: number
-  readonly minibatchSize: number
-  readonly microTokens: number
-  readonly learningRate: number
-  readonly valueLearningRate: number
-  readonly warmupIterations: number
-  readonly floor: number
-  readonly klCoefficient: number
-  readonly clip: number
-  readonly valueClip: number
-  readonly valueCoefficient: number
-  readonly gamma: number
-  readonly lambda: number
-  readonly maxGradNorm: number
-  readonly stateDir: string
-}
+  iteration: Schema.Int,
+  iterations: Schema.Int,
+  epochs: Schema.Int,
+  minibatchSize: Schema.Int,
+  microTokens: Schema.Int,
+  learningRate: Schema.Number,
+  valueLearningRate: Schema.Number,
+  warmupIterations: Schema.Int,
+  floor: Schema.Number,
+  klCoefficient: Schema.Number,
+  clip: Schema.Number,
+  valueClip: Schema.Number,
+  valueCoefficient: Schema.Number,
+  gamma: Schema.Number,
+  lambda: Schema.Number,
+  maxGradNorm: Schema.Number,
+  stateDir: Schema.String
+})
+export type UpdateOptions = typeof UpdateOptions.Type
 
 /** What a policy update reports; `kl` is nats per answer against the reference (k1). */
 export interface UpdateMetrics {

@@ -3,24 +3,23 @@
  */
 import { Context, Schema } from "effect"
 import type { Effect, Stream } from "effect"
-import type { LearnOptions, ModelContext, StepMetrics } from "./Policy.ts"
+import { ModelContext } from "./Policy.ts"
+import type { LearnOptions, StepMetrics } from "./Policy.ts"
 
 /** An answer to be scored: the score is read on the last token (the model's end token after `completion`). */
-export interface ScoreRequest {
-  readonly id: string
-  readonly context: ModelContext
-  readonly completion: string
-}
+export const ScoreRequest = Schema.Struct({ id: Schema.String, context: ModelContext, completion: Schema.String })
+export type ScoreRequest = typeof ScoreRequest.Type
 
 /** A pair with the probability that the first is preferred. */
-export interface PreferenceExample {
-  readonly id: string
-  readonly context: ModelContext
-  readonly first: string
-  readonly second: string
+export const PreferenceExample = Schema.Struct({
+  id: Schema.String,
+  context: ModelContext,
+  first: Schema.String,
+  second: Schema.String,
   /** In [0, 1]: a soft label; 1 says that `first` is certainly the better. */
-  readonly probability: number
-}
+  probability: Schema.Number
+})
+export type PreferenceExample = typeof PreferenceExample.Type
 
 /** A failure of a reward model. */
 export class RewardModelError extends Schema.TaggedError<RewardModelError>()("RewardModelError", {

@@ -5,10 +5,13 @@
  * the call, and providers read them: the Policy-backed model reads all of them, a hosted model what it can use.
  */
 import { Context, Effect } from "effect"
-import type { ModelContext } from "./Policy.ts"
+import type { ModelContext, SamplingOptions } from "./Policy.ts"
+
+/** What narrows a distribution before a token is drawn from it; see `Policy.SamplingOptions`. */
+export type Filters = Partial<Pick<SamplingOptions, "topK" | "topP" | "minP" | "repetitionPenalty" | "logitBias">>
 
 /** How one text is sampled. All randomness comes from (`seed`, `id`). */
-export interface Sampling {
+export interface Sampling extends Filters {
   /** What is being sampled: set by the stage. */
   readonly id: string
   readonly seed: number
@@ -32,7 +35,7 @@ export const Sampling: Context.Reference<Sampling> = Context.Reference<Sampling>
 })
 
 /** What a user may set of it, for a whole program ({@link provide}) or for one stage (its options). */
-export interface Options {
+export interface Options extends Filters {
   readonly seed?: number | undefined
   readonly maxTokens?: number | undefined
   readonly temperature?: number | undefined
@@ -45,11 +48,21 @@ export const merge = (
   request: Partial<Pick<Sampling, "id" | "stop" | "context" | "options">> = {}
 ): Sampling => ({
   ...base,
-  ...(options.seed === undefined ? {} : { seed: options.seed }),
-  ...(options.maxTokens === undefined ? {} : { maxTokens: options.maxTokens }),
-  ...(options.temperature === undefined ? {} : { temperature: options.temperature }),
+  ...Object.fromEntries(names.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]]))),
   ...request
 })
+
+/** What options may set, by name: they may be part of a stage's own. */
+const names = [
+  "seed",
+  "maxTokens",
+  "temperature",
+  "topK",
+  "topP",
+  "minP",
+  "repetitionPenalty",
+  "logitBias"
+] as const satisfies ReadonlyArray<keyof Options>
 
 /** Sets the sampling for an effect. */
 export const provide =

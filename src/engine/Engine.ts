@@ -99,19 +99,21 @@ export const layer = (options: Options) =>
       }
 
       return {
-        Generate: Effect.fnUntraced(function* (request) {
+        Generate: Effect.fnUntraced(function* ({ adapter: name, n, stopIds, stopTexts, ...request }) {
           yield* check(request.ids, 1)
           const room = maxPositions - request.ids.length
-          const adapter = yield* optional(request.adapter)
-          return yield* decoder
-            .generate({
-              ...request,
-              adapter,
-              maxTokens: Math.max(1, Math.min(request.maxTokens, room)),
-              stopIds: new Set(request.stopIds),
-              ...stopper(request.stopTexts)
-            })
-            .pipe(Effect.mapError(asEngineError))
+          const common = {
+            ...request,
+            adapter: yield* optional(name),
+            maxTokens: Math.min(request.maxTokens, room),
+            stopIds: new Set(stopIds),
+            ...stopper(stopTexts)
+          }
+          return yield* Effect.forEach(
+            Array.from({ length: n }, (_, i) => (i === 0 ? request.id : `${request.id}#${i}`)),
+            (id) => decoder.generate({ ...common, id }),
+            { concurrency: "unbounded" }
+          ).pipe(Effect.mapError(asEngineError))
         }),
 
         Logprobs: Effect.fnUntraced(function* ({ adapter, from, ids }) {

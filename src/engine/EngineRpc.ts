@@ -6,6 +6,7 @@
  */
 import { Schema } from "effect"
 import { Rpc, RpcGroup } from "effect/rpc"
+import { LearnOptions, SamplingOptions, UpdateOptions } from "../Policy.ts"
 
 /** A failure of the engine; the same request may succeed later when it is `retryable`. */
 export class EngineError extends Schema.TaggedError<EngineError>()("EngineError", {
@@ -30,61 +31,33 @@ export const Source = Schema.Union([
   Schema.Struct({ _tag: Schema.Literal("folder"), dir: Schema.String, seed: Schema.Number })
 ])
 
-const LearnOptions = Schema.Struct({
-  seed: Schema.Number,
-  epochs: Schema.Int,
-  batchSize: Schema.Int,
-  microTokens: Schema.Int,
-  learningRate: Schema.Number,
-  schedule: Schema.Literals(["constant", "linear", "cosine"]),
-  warmupSteps: Schema.Int,
-  floor: Schema.Number,
-  weightDecay: Schema.Number,
-  maxGradNorm: Schema.Number,
-  maxLength: Schema.Int,
-  stateDir: Schema.String
-})
-
-const UpdateOptions = Schema.Struct({
-  seed: Schema.Number,
-  iteration: Schema.Int,
-  iterations: Schema.Int,
-  epochs: Schema.Int,
-  minibatchSize: Schema.Int,
-  microTokens: Schema.Int,
-  learningRate: Schema.Number,
-  valueLearningRate: Schema.Number,
-  warmupIterations: Schema.Int,
-  floor: Schema.Number,
-  klCoefficient: Schema.Number,
-  clip: Schema.Number,
-  valueClip: Schema.Number,
-  valueCoefficient: Schema.Number,
-  gamma: Schema.Number,
-  lambda: Schema.Number,
-  maxGradNorm: Schema.Number,
-  stateDir: Schema.String
-})
-
 const Metrics = Schema.Record(Schema.String, Schema.Number)
 
-/** A sampled continuation with the log-probability of each token at temperature 1, nats. */
+/**
+ * `n` sampled continuations of one prompt, which is read once. The first is the one that `id` alone would draw, the
+ * i-th that of `id#i`. A continuation ends with one of `stopIds`, or once its text has one of `stopTexts` in it.
+ */
 const Generate = Rpc.make("Generate", {
   payload: {
+    ...SamplingOptions.fields,
     id: Schema.String,
     ids: Ids,
     adapter: AdapterName,
     seed: Schema.Number,
-    maxTokens: Schema.Int,
-    temperature: Schema.Number,
+    n: Schema.Int,
     stopIds: Ids,
     stopTexts: Schema.Array(Schema.String)
   },
-  success: Schema.Struct({
-    tokenIds: Ids,
-    logprobs: Numbers,
-    finish: Schema.Literals(["stop", "length"])
-  }),
+  success: Schema.Array(
+    Schema.Struct({
+      tokenIds: Ids,
+      /** Nats under the model, at temperature 1. */
+      logprobs: Numbers,
+      /** Nats under the distribution that the token was drawn from. */
+      samplingLogprobs: Numbers,
+      finish: Schema.Literals(["stop", "length"])
+    })
+  ),
   error: EngineError
 })
 

@@ -9,6 +9,7 @@ import * as path from "node:path"
 import type { Options as EngineOptions } from "../../engine/Engine.ts"
 import * as EngineWorker from "../../engine/EngineWorker.ts"
 import * as Checkpoint from "../../model/Checkpoint.ts"
+import * as Finite from "../../model/Finite.ts"
 import * as Fingerprint from "../../model/Fingerprint.ts"
 import { parameters } from "../../model/ModelConfig.ts"
 import { Models } from "../../Models.ts"
@@ -46,12 +47,13 @@ const policy = (
   const reference = `${adapter}.reference`
   return Policy.of({
     model,
-    sample: Effect.fnUntraced(function* ({ context, id, maxTokens, seed, stop = [], temperature }) {
+    sample: Effect.fnUntraced(function* ({ context, stop = [], ...request }) {
+      const { id } = request
       const promptIds = yield* codec.context(id, context)
-      const continuation = yield* client
-        .Generate({ id, ids: promptIds, adapter, seed, maxTokens, temperature, ...codec.stops(stop) })
+      const [continuation] = yield* client
+        .Generate({ ...request, ids: promptIds, adapter, n: 1, ...codec.stops(stop) })
         .pipe(Effect.mapError(policyError(id)))
-      return { ...continuation, promptIds, text: codec.answer(continuation.tokenIds, stop) }
+      return { ...continuation!, promptIds, text: codec.answer(continuation!.tokenIds, stop) }
     }),
     choose: Effect.fnUntraced(function* (id, context, options) {
       const ids = yield* codec.context(id, context)
@@ -153,6 +155,8 @@ export const layer = (options: EngineOptions) =>
       const codec = yield* TextCodec.load(checkpoint)
       const fingerprint = yield* Fingerprint.of(checkpoint)
       const client = yield* EngineWorker.client(options)
+      // Meanwhile the worker compiles.
+      yield* Finite.check(checkpoint)
       const name = path.basename(checkpoint.dir)
       let count = 0
       for (const shape of parameters(checkpoint.config).values()) count += shape.reduce((a, b) => a * b, 1)
