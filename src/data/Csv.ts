@@ -57,6 +57,12 @@ const cells = (text: string): Result.Result<ReadonlyArray<string>, string> => {
   }
 }
 
+/** The other lines of a bad record, which might be rows or the inside of a cell: nobody can tell. */
+const lost = (text: string, line: number): string => {
+  const more = text.split("\n").length - 1
+  return more === 0 ? "" : `; the record goes on to line ${line + more}`
+}
+
 /** The rows of a file, under the names of its first record; every value is text. */
 export const read = (file: string): Rows.Reader<Readonly<Record<string, string>>> =>
   Stream.suspend(() => {
@@ -94,13 +100,15 @@ export const read = (file: string): Rows.Reader<Readonly<Record<string, string>>
             const names = header
             const row = Result.flatMap(cells(text), (values) => rowOf(values, names))
             out.push(
-              Result.isSuccess(row) ? Result.succeed({ line, row: row.success }) : Rows.reject(file, line, row.failure)
+              Result.isSuccess(row)
+                ? Result.succeed({ line, row: row.success })
+                : Rows.reject(file, line, `${row.failure}${lost(text, line)}`)
             )
           }
           return [out] as const
         })
       ),
-      Stream.flattenIterable
+      Rows.flatten
     )
   })
 
@@ -109,6 +117,8 @@ const quoted = (text: string, alone: boolean): string =>
 
 const valueOf = (row: Rows.Row, name: string): string => {
   const value = row[name]
+  if (typeof value === "string" && value.includes("\0"))
+    throw new Error(`\`${name}\` has a NUL byte; JSONL can hold it`)
   if (typeof value === "string" || typeof value === "boolean") return String(value)
   if (typeof value === "number" && Number.isFinite(value)) return String(value)
   throw new Error(`\`${name}\` is neither text nor a number; JSONL can hold it`)

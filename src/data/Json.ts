@@ -75,12 +75,16 @@ export const read = (file: string): Rows.Reader =>
             if (Result.isFailure(record)) out.push(Result.fail(record.failure))
             else if (opened) out.push(...entry(record.success))
             else if (record.success.text.trim() === "[") opened = true
-            else return yield* new DataError({ file, message: `${file} is not a JSON array.` })
+            else
+              return yield* new DataError({
+                file,
+                message: `${file} is not a JSON array; objects on lines of their own are JSONL.`
+              })
           }
           return [out] as const
         })
       ),
-      Stream.flattenIterable
+      Rows.flatten
     )
   })
 

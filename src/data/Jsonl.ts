@@ -8,6 +8,7 @@ import { Effect, Result, Stream } from "effect"
 import type { FileSystem } from "effect"
 import * as Bytes from "./Bytes.ts"
 import type { DataError } from "./DataError.ts"
+import * as JsonNames from "./JsonNames.ts"
 import * as Lines from "./Lines.ts"
 import * as Rows from "./Rows.ts"
 
@@ -22,7 +23,11 @@ export const parse = (text: string): Result.Result<Row, string> => {
   } catch (error) {
     return Result.fail(`not valid JSON: ${error instanceof Error ? error.message : String(error)}`)
   }
-  return Rows.isRow(value) ? Result.succeed(value) : Result.fail("not a JSON object")
+  if (!Rows.isRow(value)) {
+    return Result.fail(Array.isArray(value) ? "not a JSON object but an array" : "not a JSON object")
+  }
+  const twice = JsonNames.twice(text, value)
+  return twice === undefined ? Result.succeed(value) : Result.fail(`an object with two values of \`${twice}\``)
 }
 
 /** A row as JSON text; throws for what JSON would quietly turn into null. */

@@ -14,17 +14,11 @@ export interface Line {
   readonly text: string
 }
 
-/** Whether the file can be read as text at all; a typed sentence when it cannot. */
+/** Fails with a typed sentence when there is no such file or nothing in it. */
 export const inspect = Effect.fnUntraced(function* (file: string) {
   const head = yield* Bytes.head(file)
   if (head.length === 0) {
     return yield* new DataError({ file, message: `${file} is empty; it needs at least one prompt.` })
-  }
-  if (Bytes.packing(head) === "none" && head.includes(0)) {
-    return yield* new DataError({
-      file,
-      message: `${file} is not a text file; prompts are read from JSONL, JSON, CSV, Parquet or plain text.`
-    })
   }
 })
 

@@ -82,7 +82,8 @@ const entry = (file: string, line: number, row: Rows.Row): Result.Result<Rows.En
 export const read = (file: string): Rows.Reader =>
   Stream.unwrap(
     Effect.gen(function* () {
-      yield* Bytes.head(file, 4)
+      const start = yield* Bytes.head(file, 4)
+      if (start.length === 0) return yield* new DataError({ file, message: `${file} is empty; it is no Parquet.` })
       const source = yield* buffer(file)
       const metadata = yield* Effect.tryPromise({
         try: () => Hyparquet.parquetMetadataAsync(source),
@@ -102,7 +103,7 @@ export const read = (file: string): Rows.Reader =>
             catch: damaged(file, `rows ${rowStart + 1} to ${rowEnd}`)
           }).pipe(Effect.map((rows) => rows.map((row, i) => entry(file, rowStart + i + 1, row))))
         ),
-        Stream.flattenIterable
+        Rows.flatten
       )
     })
   )

@@ -21,6 +21,7 @@ import * as HhRlhf from "./HhRlhf.ts"
 import * as Jsonl from "./Jsonl.ts"
 import * as Lines from "./Lines.ts"
 import * as Rows from "./Rows.ts"
+import * as Seen from "./Seen.ts"
 
 /** What a file of prompts is made of. */
 export type Format = Files.Format
@@ -54,7 +55,10 @@ export const conversation = (row: Jsonl.Row): Result.Result<ReadonlyArray<Messag
   if (messages !== undefined) {
     return isMessages(messages) ? fromMessages(messages) : Result.fail("`messages` is not [{role, content}]")
   }
-  return Result.fail("no `prompt` (and no `messages`, no `chosen` with `rejected`)")
+  const names = Object.keys(row).slice(0, 5).join(", ")
+  return Result.fail(
+    `no \`prompt\` (and no \`messages\`, no \`chosen\` with \`rejected\`): the row has ${names || "nothing"}`
+  )
 }
 
 const fromText = (text: string) =>
@@ -79,18 +83,19 @@ const rowKind = (row: Jsonl.Row): Result.Result<Sample.Kind, string> => {
     : Result.fail("`kind` is neither harmful nor benign")
 }
 
-/** A row's own id is kept, so that records can be followed back to it; without one the content names the prompt. */
-const withRowId = (prompt: Sample.Prompt, id: unknown): Sample.Prompt =>
+/**
+ * A row's own id is kept, so that records can be followed back to it; without one the content names the prompt. The
+ * conversation ends with a turn of the human.
+ */
+const promptOf = (id: unknown, messages: ReadonlyArray<Message>, kind: Sample.Kind): Sample.Prompt =>
   (typeof id === "string" && id !== "") || typeof id === "number"
-    ? new Sample.Prompt({ ...prompt, id: String(id) })
-    : prompt
+    ? new Sample.Prompt({ id: String(id), text: messages.at(-1)?.content ?? "", messages, kind })
+    : Sample.prompt(messages, kind)
 
 const fromRow = (row: Rows.Row): Result.Result<Sample.Prompt, string> =>
-  Result.gen(function* () {
-    const kind = yield* rowKind(row)
-    const messages = yield* conversation(row)
-    return withRowId(Sample.prompt(messages, kind), row["id"])
-  })
+  Result.flatMap(rowKind(row), (kind) =>
+    Result.map(conversation(row), (messages) => promptOf(row["id"], messages, kind))
+  )
 
 /** The format of a file: Parquet and JSON arrays by their first bytes, CSV by its name, the rest by its lines. */
 const formatOf = Effect.fnUntraced(function* (file: string) {
@@ -119,15 +124,15 @@ export const read = (
   Stream.unwrap(
     Effect.gen(function* () {
       const format = yield* formatOf(file)
-      const seen = new Map<string, number>()
+      const seen = Seen.make()
       const prompt = (result: Result.Result<Rows.Entry, Reject>): Result.Result<Sample.Prompt, Reject> =>
         Result.flatMap(result, ({ line, row }): Result.Result<Sample.Prompt, Reject> => {
           const made = fromRow(row)
           if (Result.isFailure(made)) return Rows.reject(file, line, made.failure)
-          const earlier = seen.get(made.success.id)
-          if (earlier !== undefined) return Rows.reject(file, line, `the same prompt (or id) as line ${earlier}`)
-          seen.set(made.success.id, line)
-          return Result.succeed(made.success)
+          const earlier = seen.meet(made.success.id, line)
+          return earlier === undefined
+            ? Result.succeed(made.success)
+            : Rows.reject(file, line, `the same prompt (or id) as line ${earlier}`)
         })
       const limit = options.limit ?? Infinity
       let taken = 0

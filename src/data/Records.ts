@@ -6,10 +6,11 @@
  * spoil one record and not the file.
  */
 import { isUtf8 } from "node:buffer"
-import { Result, Stream } from "effect"
+import { Effect, Result, Stream } from "effect"
 import type { FileSystem } from "effect"
 import * as Bytes from "./Bytes.ts"
-import type { DataError, Reject } from "./DataError.ts"
+import { DataError } from "./DataError.ts"
+import type { Reject } from "./DataError.ts"
 import * as Rows from "./Rows.ts"
 
 /** A record as text, with what ended it. */
@@ -62,6 +63,7 @@ const splitter = (file: string, boundary: Boundary, limit: number) => {
     // The sign for bytes that are no UTF-8 may stand in the file itself; looking for it first is quicker.
     if (text.includes("\uFFFD") && !isUtf8(bytes.subarray(from, end)))
       return Rows.reject(file, start, "not valid UTF-8")
+    if (text.includes("\0")) return Rows.reject(file, start, "a NUL byte, which text does not have")
     return Result.succeed({ line: start, text: start === 1 ? text.replace(/^\uFEFF/, "") : text, ended })
   }
 
@@ -97,8 +99,22 @@ const splitter = (file: string, boundary: Boundary, limit: number) => {
       }
       return out
     },
-    end: () => (size > 0 ? [finish(false)] : [])
+    end: () => (size > 0 ? [finish(false)] : []),
+    /** The line of the record that is not yet whole. */
+    lines: () => line
   }
+}
+
+/** What a file is that is no text, by its first bytes; undefined for text. A few NUL bytes spoil their rows only. */
+const otherThanText = (bytes: Uint8Array): string | undefined => {
+  const starts = (...prefix: ReadonlyArray<number>) => prefix.every((byte, i) => bytes[i] === byte)
+  if (starts(0x50, 0x41, 0x52, 0x31)) return "is Parquet; give it a name that ends in .parquet"
+  if (starts(0xff, 0xfe) || starts(0xfe, 0xff)) return "is UTF-16 text; save it as UTF-8"
+  if (starts(0x50, 0x4b, 0x03, 0x04)) return "is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"
+  const head = bytes.subarray(0, 4096)
+  return head.filter((byte) => byte === 0).length > head.length / 4
+    ? "is not a text file; rows are read from JSONL, JSON, CSV, Parquet or plain text"
+    : undefined
 }
 
 /** The records of a file. */
@@ -109,10 +125,23 @@ export const read = (
 ): Stream.Stream<Result.Result<Record, Reject>, DataError, FileSystem.FileSystem> =>
   Stream.suspend(() => {
     const records = splitter(file, boundary(), options.maxBytes ?? maxBytes)
+    let begun = false
     return Bytes.read(file).pipe(
-      Stream.map((bytes) => records.feed(bytes)),
+      // Only unpacking can fail after the first bytes: what was read by then is as good as ever.
+      Stream.mapError((error) =>
+        begun
+          ? new DataError({ file, message: `${error.message} Its first ${records.lines() - 1} lines are whole.` })
+          : error
+      ),
+      Stream.mapEffect((bytes) => {
+        const other = begun ? undefined : otherThanText(bytes)
+        begun = true
+        return other === undefined
+          ? Effect.succeed(records.feed(bytes))
+          : Effect.fail(new DataError({ file, message: `${file} ${other}.` }))
+      }),
       Stream.concat(Stream.suspend(() => Stream.succeed(records.end()))),
-      Stream.flattenIterable
+      Rows.flatten
     )
   })
 

@@ -11,7 +11,7 @@
  *   Stream.map(Trl.example)
  * )
  */
-import { Effect, Result, Schema, Stream } from "effect"
+import { Array as Arr, Effect, Result, Schema, Stream } from "effect"
 import type { FileSystem } from "effect"
 import { DataError, Reject } from "./DataError.ts"
 
@@ -34,6 +34,13 @@ export const isRow = (value: unknown): value is Row =>
 /** A failure that says where it is. */
 export const reject = (file: string, line: number, reason: string): Result.Result<never, Reject> =>
   Result.fail(Reject.make({ file, line, reason }))
+
+/**
+ * What the arrays hold, in their order. `Stream.flattenIterable` gives the same, but opens a stream for each array,
+ * and what those leave behind grows old before it is collected: reading a file then takes twice the memory.
+ */
+export const flatten = <A, E, R>(arrays: Stream.Stream<ReadonlyArray<A>, E, R>): Stream.Stream<A, E, R> =>
+  arrays.pipe(Stream.filter(Arr.isReadonlyArrayNonEmpty), Stream.flattenArray)
 
 /** Makes a value of each row, or a reject with the reason that `f` gives. */
 export const decode =
@@ -66,7 +73,7 @@ export const onReject =
           return [out] as const
         })
       ),
-      Stream.flattenIterable
+      flatten
     )
 
 /** A row that a writer cannot put into its file. */

@@ -15,6 +15,7 @@ export const read = (file: string): Rows.Reader<{ readonly prompt: string }> =>
 const lineOf = (text: string): string => {
   if (/[\r\n]/.test(text)) throw new Error("it has more than one line; JSONL can hold it")
   if (text.trim() === "") throw new Error("it is blank")
+  if (text.includes("\0")) throw new Error("it has a NUL byte; JSONL can hold it")
   return `${text}\n`
 }
 
