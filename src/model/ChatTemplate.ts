@@ -7,7 +7,8 @@
 import { Template } from "@huggingface/jinja"
 import { Effect, Option, Schema } from "effect"
 import * as path from "node:path"
-import * as Checkpoint from "./Checkpoint.ts"
+import * as ModelFile from "./ModelFile.ts"
+import { quoted, reason as reasonOf } from "./Quoted.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 
 /** A chat template that is not understood, or that refuses a conversation. */
@@ -38,8 +39,6 @@ export interface ChatTemplate {
     options?: { readonly addGenerationPrompt?: boolean }
   ) => Effect.Effect<string, ChatTemplateError>
 }
-
-const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
 /** A template from its source; `file` names it in errors and `tokens` are its variables such as `bos_token`. */
 export const make = (
@@ -79,7 +78,7 @@ export const load = Effect.fn("ChatTemplate.load")(function* (
 ): Effect.fn.Return<Option.Option<ChatTemplate>, ChatTemplateError> {
   const config = yield* asTemplateError(TokenizerConfig.read(dir))
   const file = path.join(dir, "chat_template.jinja")
-  const own = yield* asTemplateError(Checkpoint.readText(file))
+  const own = yield* asTemplateError(ModelFile.readText(file))
   if (own !== undefined) return Option.some(yield* make(own, file, config.tokens))
 
   const configFile = path.join(dir, "tokenizer_config.json")
@@ -90,12 +89,12 @@ export const load = Effect.fn("ChatTemplate.load")(function* (
   if (named === undefined) {
     return yield* new ChatTemplateError({
       file: configFile,
-      reason: `has the chat templates ${found.map((entry) => entry.name).join(", ")}; name one of them default`
+      reason: `has the chat templates ${quoted(found.map((entry) => entry.name).join(", "))}; name one of them default`
     })
   }
   return Option.some(yield* make(named.template, configFile, config.tokens))
 })
 
 const asTemplateError = Effect.mapError(
-  ({ file, reason }: Checkpoint.CheckpointError) => new ChatTemplateError({ file, reason })
+  ({ file, reason }: ModelFile.CheckpointError) => new ChatTemplateError({ file, reason })
 )

@@ -5,24 +5,18 @@
  * network finds every tensor it needs.
  */
 import { Effect, Schema } from "effect"
-import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as AtomicFile from "./AtomicFile.ts"
+import { families } from "./Family.ts"
 import type { ModelConfig, ModelConfigError } from "./ModelConfig.ts"
 import * as Config from "./ModelConfig.ts"
+import { CheckpointError, readJson } from "./ModelFile.ts"
+import { reason as reasonOf } from "./Quoted.ts"
 import * as Safetensors from "./Safetensors.ts"
+import * as ShardIndex from "./ShardIndex.ts"
 
-/** A folder that is not a model, or lacks a part of one. */
-export class CheckpointError extends Schema.TaggedError<CheckpointError>()("CheckpointError", {
-  /** The folder or the file in it. */
-  file: Schema.String,
-  reason: Schema.String
-}) {
-  override get message(): string {
-    return `${this.file} ${this.reason}.`
-  }
-}
+export { CheckpointError, readJson } from "./ModelFile.ts"
 
 /** An opened model folder. */
 export interface Checkpoint {
@@ -37,48 +31,13 @@ export interface Checkpoint {
   readonly padTokenId: number | undefined
 }
 
-const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
-
-/** A parsed JSON file, or undefined where there is none. */
-export const readJson = Effect.fnUntraced(function* (file: string): Effect.fn.Return<unknown, CheckpointError> {
-  const text = yield* readText(file)
-  if (text === undefined) return undefined
-  return yield* Effect.try({
-    try: (): unknown => JSON.parse(text),
-    catch: () => new CheckpointError({ file, reason: "is not valid JSON; download or save it again" })
-  })
-})
-
-/** A text file, or undefined where there is none. */
-export const readText = (file: string): Effect.Effect<string | undefined, CheckpointError> =>
-  Effect.tryPromise({
-    try: async () => {
-      try {
-        return await fs.readFile(file, "utf8")
-      } catch (cause) {
-        if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined
-        throw cause
-      }
-    },
-    catch: (cause) => new CheckpointError({ file, reason: `cannot be read: ${reasonOf(cause)}` })
-  })
-
-const exists = (file: string): Effect.Effect<boolean> =>
-  Effect.promise(() =>
-    fs.access(file, constants.F_OK).then(
-      () => true,
-      () => false
-    )
-  )
-
 const TokenId = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 const TokenIds = Schema.optionalKey(Schema.NullOr(Schema.Union([TokenId, Schema.Array(TokenId)])))
+// A pad token of -1 is an old way to say that there is none.
+const PadId = Schema.optionalKey(Schema.NullOr(Schema.Union([Schema.Int, Schema.Array(Schema.Int)])))
 const decodeSpecial = Schema.decodeUnknownEffect(
-  Schema.Struct({ eos_token_id: TokenIds, bos_token_id: TokenIds, pad_token_id: TokenIds })
+  Schema.Struct({ eos_token_id: TokenIds, bos_token_id: TokenIds, pad_token_id: PadId })
 )
-
-const Index = Schema.Struct({ weight_map: Schema.Record(Schema.String, Schema.String) })
-const decodeIndex = Schema.decodeUnknownEffect(Index)
 
 /**
  * Opens a model folder.
@@ -104,14 +63,28 @@ export const open = Effect.fn("Checkpoint.open")(function* (
     })
   }
   const config = yield* Effect.fromResult(Config.fromJson(json, configFile))
-  const tensors = yield* readTensors(dir)
+  const tensors = yield* ShardIndex.tensors(dir)
   yield* checkTensors(dir, config, tensors)
 
   const generationFile = path.join(dir, "generation_config.json")
   const generation = yield* specialTokens((yield* readJson(generationFile)) ?? {}, generationFile)
-  // A config.json may leave out what equals transformers' LlamaConfig.
-  const model = { bos_token_id: 1, eos_token_id: 2, ...(yield* specialTokens(json, configFile)) }
-  const ids = (key: keyof typeof generation): ReadonlyArray<number> => [generation[key] ?? model[key] ?? []].flat()
+  const special = yield* specialTokens(json, configFile)
+  const isToken = (id: number) => id >= 0 && id < config.vocabSize
+  const given = (key: keyof typeof special) => [generation[key] ?? special[key] ?? []].flat()
+  for (const key of ["eos_token_id", "bos_token_id"] as const) {
+    const ids = given(key)
+    if (ids.length > 0 && !ids.some(isToken)) {
+      return yield* new CheckpointError({
+        file: generation[key] === undefined ? configFile : generationFile,
+        reason: `has the ${key} ${ids.slice(0, 8).join(", ")}, which a vocabulary of ${config.vocabSize} does not have; put the files of one model together`
+      })
+    }
+  }
+  const ids = (key: keyof typeof special) =>
+    // A config.json may leave out what equals its family's defaults, but null means none.
+    [generation[key] ?? (key in special ? (special[key] ?? []) : (families[config.family].defaults[key] ?? []))]
+      .flat()
+      .filter(isToken)
   return {
     dir,
     config,
@@ -133,51 +106,6 @@ const specialTokens = (json: unknown, file: string) =>
       })
   )
 
-/** All tensors of `model.safetensors`, or of the shards that `model.safetensors.index.json` names. */
-const readTensors = Effect.fnUntraced(function* (
-  dir: string
-): Effect.fn.Return<ReadonlyMap<string, Safetensors.TensorInfo>, CheckpointError | Safetensors.SafetensorsError> {
-  const whole = path.join(dir, "model.safetensors")
-  if (yield* exists(whole)) return (yield* Safetensors.read(whole)).tensors
-
-  const indexFile = path.join(dir, "model.safetensors.index.json")
-  const json = yield* readJson(indexFile)
-  if (json === undefined) {
-    return yield* new CheckpointError({
-      file: dir,
-      reason:
-        "has a config.json but neither model.safetensors nor model.safetensors.index.json; save the model's weights as safetensors"
-    })
-  }
-  const index = yield* Effect.mapError(
-    decodeIndex(json),
-    () => new CheckpointError({ file: indexFile, reason: "has no weight_map of file names; download or save it again" })
-  )
-  const shards = new Map<string, Safetensors.File>()
-  for (const name of new Set(Object.values(index.weight_map))) {
-    // A downloaded index must not name a file outside of its folder.
-    if (name !== path.basename(name) || name.includes("\\") || name === "..") {
-      return yield* new CheckpointError({
-        file: indexFile,
-        reason: `names the weight file ${JSON.stringify(name)}, which is not in its folder; download it again`
-      })
-    }
-    shards.set(name, yield* Safetensors.read(path.join(dir, name)))
-  }
-  const tensors = new Map<string, Safetensors.TensorInfo>()
-  for (const [name, shard] of Object.entries(index.weight_map)) {
-    const tensor = shards.get(shard)!.tensors.get(name)
-    if (tensor === undefined) {
-      return yield* new CheckpointError({
-        file: indexFile,
-        reason: `places ${name} in ${shard}, which does not hold it; download both again`
-      })
-    }
-    tensors.set(name, tensor)
-  }
-  return tensors
-})
-
 const floats: ReadonlySet<string> = new Set(["F32", "F16", "BF16"])
 
 const checkTensors = Effect.fnUntraced(function* (
@@ -196,7 +124,7 @@ const checkTensors = Effect.fnUntraced(function* (
     if (tensor.shape.length !== shape.length || tensor.shape.some((n, axis) => n !== shape[axis])) {
       return yield* new CheckpointError({
         file: tensor.file,
-        reason: `holds ${name} of shape [${tensor.shape.join(", ")}] where config.json asks for [${shape.join(", ")}]; put the files of one model together`
+        reason: `holds ${name} of shape [${tensor.shape.slice(0, 8).join(", ")}] where config.json asks for [${shape.join(", ")}]; put the files of one model together`
       })
     }
     if (!floats.has(tensor.dtype)) {

@@ -10,7 +10,7 @@ import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as Random from "../Random.ts"
 import * as AtomicFile from "./AtomicFile.ts"
-import * as Checkpoint from "./Checkpoint.ts"
+import * as ModelFile from "./ModelFile.ts"
 import * as LoraTargets from "./LoraTargets.ts"
 import type { ModelConfig } from "./ModelConfig.ts"
 import { linears, parameters } from "./ModelConfig.ts"
@@ -169,7 +169,7 @@ export const read = Effect.fn("Lora.read")(function* (
 ): Effect.fn.Return<Adapter, LoraError | Safetensors.SafetensorsError> {
   const configFile = path.join(dir, configName)
   const json = yield* Effect.mapError(
-    Checkpoint.readJson(configFile),
+    ModelFile.readJson(configFile),
     ({ file, reason }) => new LoraError({ file, reason })
   )
   if (json === undefined) {

@@ -4,8 +4,9 @@
 import * as Library from "@huggingface/tokenizers"
 import { Effect, Predicate, Schema } from "effect"
 import * as path from "node:path"
-import * as Checkpoint from "./Checkpoint.ts"
+import * as ModelFile from "./ModelFile.ts"
 import * as PreTokenizer from "./PreTokenizer.ts"
+import { quotedJson, reason } from "./Quoted.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 
 /** A `tokenizer.json` or `tokenizer_config.json` that is missing or not understood. */
@@ -53,10 +54,21 @@ interface LibraryTokenizer {
   get_vocab(): ReadonlyMap<string, number>
 }
 
-/** Loads the tokenizer of a model folder. Fails with a `TokenizerError` when it is missing or not understood. */
-export const load = Effect.fn("Tokenizer.load")(function* (dir: string): Effect.fn.Return<Tokenizer, TokenizerError> {
+/** What a tokenizer has to be able to read: the last of it reaches the bytes, where there are any. */
+const trial = "Hi, it's 42!\n\n  é 日本 🙂\u0007"
+
+/**
+ * Loads the tokenizer of a model folder.
+ *
+ * Fails with a `TokenizerError` when it is missing or not understood, or when its tokens do not fit a model of
+ * `vocabSize` tokens. Added tokens may lie beyond it, as those for images in text models do: the network refuses them.
+ */
+export const load = Effect.fn("Tokenizer.load")(function* (
+  dir: string,
+  vocabSize: number = Number.POSITIVE_INFINITY
+): Effect.fn.Return<Tokenizer, TokenizerError> {
   const file = path.join(dir, "tokenizer.json")
-  const json = yield* asTokenizerError(Checkpoint.readJson(file))
+  const json = yield* asTokenizerError(ModelFile.readJson(file))
   if (json === undefined) {
     return yield* new TokenizerError({
       file: dir,
@@ -65,18 +77,47 @@ export const load = Effect.fn("Tokenizer.load")(function* (dir: string): Effect.
   }
   const config = yield* asTokenizerError(TokenizerConfig.read(dir))
   const library = yield* Effect.try({
-    try: (): LibraryTokenizer => new Library.Tokenizer(portable(json), config.json),
+    try: (): LibraryTokenizer => {
+      const made: LibraryTokenizer = new Library.Tokenizer(portable(json), config.json)
+      // Much of what is wrong with a tokenizer shows only when it is used.
+      const ids = made.encode(trial, { add_special_tokens: false }).ids.filter((id) => id !== undefined)
+      if (ids.length > 0) made.decode(ids, plain)
+      return made
+    },
     catch: (cause) =>
       new TokenizerError({
         file,
-        reason: `is not understood: ${cause instanceof Error ? cause.message : String(cause)}; save it with the current tokenizers package`
+        reason: `is not understood: ${reason(cause)}; save it with the current tokenizers package`
       })
   })
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
-  const special = [...library.get_added_tokens_decoder()].filter(([, token]) => token.special)
-  const specialIds = new Set(special.map(([id]) => id))
+  const added = library.get_added_tokens_decoder()
+  const specialIds = new Set([...added].filter(([, token]) => token.special).map(([id]) => id))
   let size = 0
-  for (const id of library.get_vocab().values()) size = Math.max(size, id + 1)
+  for (const [token, id] of library.get_vocab()) {
+    if (!Number.isSafeInteger(id) || id < 0) {
+      return yield* new TokenizerError({
+        file,
+        reason: `gives ${quotedJson(token)} the id ${quotedJson(id)}, which is no token id; save it again`
+      })
+    }
+    if (id >= vocabSize && !added.has(id)) {
+      return yield* new TokenizerError({
+        file,
+        reason: `has the token ${id} where the model's vocabulary has ${vocabSize}; put the files of one model together`
+      })
+    }
+    size = Math.max(size, id + 1)
+  }
+  for (const key of ["bos_token", "eos_token"] as const) {
+    const id = idOf(config.tokens[key])
+    if (id !== undefined && id >= vocabSize) {
+      return yield* new TokenizerError({
+        file: path.join(dir, "tokenizer_config.json"),
+        reason: `has as ${key} the token ${id} where the model's vocabulary has ${vocabSize}; put the files of one model together`
+      })
+    }
+  }
   return {
     // A piece without an id (a vocabulary without bytes and without an unknown token) is dropped, as in tokenizers.
     encode: (text) => library.encode(text, { add_special_tokens: false }).ids.filter((id) => id !== undefined),
@@ -85,7 +126,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (dir: string): Effect.
       const known = ids.filter((id) => library.id_to_token(id) !== undefined && !(skip && specialIds.has(id)))
       // The library refuses an empty list.
       if (known.length === 0) return ""
-      return library.decode(known, { clean_up_tokenization_spaces: false })
+      return library.decode(known, plain)
     },
     size,
     idOf,
@@ -95,11 +136,13 @@ export const load = Effect.fn("Tokenizer.load")(function* (dir: string): Effect.
   }
 })
 
+const plain = { clean_up_tokenization_spaces: false }
+
 const portable = (json: unknown): unknown =>
   Predicate.hasProperty(json, "pre_tokenizer")
     ? { ...json, pre_tokenizer: PreTokenizer.asInRust(json.pre_tokenizer) }
     : json
 
 const asTokenizerError = Effect.mapError(
-  ({ file, reason }: Checkpoint.CheckpointError) => new TokenizerError({ file, reason })
+  ({ file, reason }: ModelFile.CheckpointError) => new TokenizerError({ file, reason })
 )

@@ -3,7 +3,8 @@
  */
 import { Effect, Schema } from "effect"
 import * as path from "node:path"
-import * as Checkpoint from "./Checkpoint.ts"
+import * as ModelFile from "./ModelFile.ts"
+import { reason } from "./Quoted.ts"
 
 /** A special token, written as its text or as an object around it. */
 const Token = Schema.optionalKey(
@@ -39,15 +40,15 @@ export interface TokenizerConfig {
 /** Reads `tokenizer_config.json` of a model folder; a folder without one has no special tokens and no template. */
 export const read = Effect.fnUntraced(function* (
   dir: string
-): Effect.fn.Return<TokenizerConfig, Checkpoint.CheckpointError> {
+): Effect.fn.Return<TokenizerConfig, ModelFile.CheckpointError> {
   const file = path.join(dir, "tokenizer_config.json")
-  const json = (yield* Checkpoint.readJson(file)) ?? {}
+  const json = (yield* ModelFile.readJson(file)) ?? {}
   const found = yield* Effect.mapError(
     decode(json),
     (error) =>
-      new Checkpoint.CheckpointError({
+      new ModelFile.CheckpointError({
         file,
-        reason: `is not understood: ${error.message.replace(/\s+/g, " ")}; take the file from the model's own folder`
+        reason: `is not understood: ${reason(error)}; take the file from the model's own folder`
       })
   )
   const tokens: Record<string, string> = {}

@@ -30,7 +30,7 @@ export interface TextCodec {
 export const load = Effect.fnUntraced(function* (
   checkpoint: Checkpoint
 ): Effect.fn.Return<TextCodec, Tokenizer.TokenizerError | ChatTemplate.ChatTemplateError> {
-  const tokenizer = yield* Tokenizer.load(checkpoint.dir)
+  const tokenizer = yield* Tokenizer.load(checkpoint.dir, checkpoint.config.vocabSize)
   const template = yield* ChatTemplate.load(checkpoint.dir)
   const bos = tokenizer.bos === undefined ? [] : [tokenizer.bos]
   const end = checkpoint.eosTokenIds.slice(0, 1)

@@ -1,0 +1,59 @@
+/**
+ * ModelFile: the small files of a model folder, which are untrusted like the large ones.
+ */
+import { Effect, Schema } from "effect"
+import * as fs from "node:fs/promises"
+import { reason } from "./Quoted.ts"
+
+/** A folder that is not a model, or lacks a part of one. */
+export class CheckpointError extends Schema.TaggedError<CheckpointError>()("CheckpointError", {
+  /** The folder or the file in it. */
+  file: Schema.String,
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `${this.file} ${this.reason}.`
+  }
+}
+
+/** The largest tokenizers have some 35 MB. */
+const mostBytes = 200_000_000
+
+/**
+ * A text file, or undefined where there is none. Fails with a `CheckpointError` when it cannot be read, is no file, is
+ * larger than any of a model's text files or is not UTF-8.
+ */
+export const readText = Effect.fnUntraced(function* (
+  file: string
+): Effect.fn.Return<string | undefined, CheckpointError> {
+  const bytes = yield* Effect.tryPromise({
+    try: async () => {
+      try {
+        // A pipe or a device would be read without end.
+        const stat = await fs.stat(file)
+        if (!stat.isFile()) throw new Error("it is no file")
+        if (stat.size > mostBytes) throw new Error(`it has ${stat.size} bytes, more than ${mostBytes}`)
+        return await fs.readFile(file)
+      } catch (cause) {
+        if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined
+        throw cause
+      }
+    },
+    catch: (cause) => new CheckpointError({ file, reason: `cannot be read: ${reason(cause)}` })
+  })
+  if (bytes === undefined) return undefined
+  return yield* Effect.try({
+    try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
+    catch: () => new CheckpointError({ file, reason: "is not UTF-8; download or save it again" })
+  })
+})
+
+/** A parsed JSON file, or undefined where there is none. */
+export const readJson = Effect.fnUntraced(function* (file: string): Effect.fn.Return<unknown, CheckpointError> {
+  const text = yield* readText(file)
+  if (text === undefined) return undefined
+  return yield* Effect.try({
+    try: (): unknown => JSON.parse(text),
+    catch: () => new CheckpointError({ file, reason: "is not valid JSON; download or save it again" })
+  })
+})
