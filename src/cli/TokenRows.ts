@@ -20,6 +20,8 @@ export interface TokenRow {
 
 /** Makes tokens of rows; a failure is the reason why a row cannot be used. */
 export interface TokenRows {
+  /** Between texts and tokens, where the folder has a tokenizer. */
+  readonly codec: TextCodec.TextCodec | undefined
   /** The tokens to continue. */
   readonly prompt: (input: Input) => Effect.Effect<ReadonlyArray<number>, string>
   /**
@@ -46,6 +48,7 @@ export const make = Effect.fnUntraced(function* (checkpoint: Checkpoint) {
         )
 
   const rows: TokenRows = {
+    codec,
     prompt: Effect.fnUntraced(function* (input) {
       if (input._tag === "completion") return yield* Effect.fail("it has a completion already")
       const ids = input._tag === "ids" ? input.ids : yield* context(input._tag === "text" ? input.text : input.prompt)

@@ -6,6 +6,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Console, Effect, Logger } from "effect"
 import { CliOutput, Command } from "effect/cli"
 import * as Exit from "./Exit.ts"
+import * as Generate from "./generate.ts"
 import * as Inspect from "./inspect.ts"
 import * as Run from "./run.ts"
 import * as Score from "./score.ts"
@@ -13,7 +14,7 @@ import { version } from "./Version.ts"
 
 const charter = Command.make("charter").pipe(
   Command.withDescription("Constitutional AI end to end: critique, revise, prefer, reinforce"),
-  Command.withSubcommands([Run.command, Inspect.command, Score.command])
+  Command.withSubcommands([Run.command, Inspect.command, Generate.command, Score.command])
 )
 
 /** A wrong invocation is answered with what is wrong, not with a page of help in which it is lost. */

@@ -1,0 +1,161 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { spawnSync } from "node:child_process"
+import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Golden from "../engine/golden.ts"
+
+const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
+const sandbox = fileURLToPath(new URL("../../assets/sandbox", import.meta.url))
+
+const charter = (cwd: string, ...args: ReadonlyArray<string>) =>
+  spawnSync(process.execPath, [main, ...args], { cwd, encoding: "utf8" })
+
+const jsonl = (rows: ReadonlyArray<unknown>) => rows.map((row) => JSON.stringify(row)).join("\n")
+
+const parse = (text: string): ReadonlyArray<Record<string, any>> =>
+  text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+
+const read = (file: string) => parse(readFileSync(file, "utf8"))
+
+const workplace = () => mkdtempSync(join(tmpdir(), "charter-generate-"))
+
+const asked = (question: string) => `\n\nHuman: ${question}\n\nAssistant:`
+
+describe("charter generate", () => {
+  it.live("continues token ids greedily as transformers does, without a tokenizer", () =>
+    Effect.gen(function* () {
+      const golden = yield* Golden.load
+      const expected = yield* golden.integers("greedy")
+      const dir = workplace()
+      const length = golden.rows[0]!.length
+      writeFileSync(join(dir, "rows.jsonl"), jsonl([{ id: "golden", input_ids: expected.slice(0, length) }]))
+      const most = String(expected.length - length)
+      const args = ["--model", Golden.folder, "--in", "rows.jsonl", "--temperature", "0", "--max-tokens", most]
+      const { status, stderr, stdout } = charter(dir, "generate", ...args)
+      assert.strictEqual(status, 0, stderr)
+      const [row] = parse(stdout)
+      assert.deepStrictEqual(row!["token_ids"], expected.slice(length))
+      assert.strictEqual(row!["id"], "golden")
+      assert.strictEqual(row!["completion"], null)
+    })
+  )
+
+  it("gives the log-probabilities that charter score gives to the same tokens", () => {
+    const dir = workplace()
+    const prompts = Array.from({ length: 6 }, (_, i) => ({
+      input_ids: Array.from({ length: 2 + 9 * i }, (_, t) => 3 + ((i * 31 + t * 17) % 300))
+    }))
+    writeFileSync(join(dir, "rows.jsonl"), jsonl(prompts))
+    const common = ["--model", Golden.folder]
+    const sampled = charter(
+      dir,
+      "generate",
+      ...common,
+      "--in",
+      "rows.jsonl",
+      "--out",
+      "out.jsonl",
+      "--temperature",
+      "1.5"
+    )
+    assert.strictEqual(sampled.status, 0, sampled.stderr)
+    const completions = read(join(dir, "out.jsonl"))
+    writeFileSync(
+      join(dir, "whole.jsonl"),
+      jsonl(completions.map(({ prompt, token_ids }) => ({ input_ids: [...prompt, ...token_ids] })))
+    )
+    const scored = charter(dir, "score", ...common, "--in", "whole.jsonl", "--out", "scores.jsonl")
+    assert.strictEqual(scored.status, 0, scored.stderr)
+    for (const [i, { token_logprobs }] of read(join(dir, "scores.jsonl")).entries()) {
+      const { logprobs } = completions[i]!
+      assert.isBelow(Golden.distance(logprobs, token_logprobs.slice(-logprobs.length)), 1e-3)
+    }
+  })
+
+  it("gives a row the same bytes in other company, and the first of several samples alone", () => {
+    const dir = workplace()
+    const rows = ["bake a cake", "sew a kite", "fix a chair", "paint a fence"].flatMap((what, i) => [
+      { id: `text ${i}`, prompt: asked(`how do i ${what} ?`) },
+      { id: i, input_ids: Array.from({ length: 1 + 30 * i }, (_, t) => 20 + ((t * 7 + i) % 800)) }
+    ])
+    writeFileSync(join(dir, "all.jsonl"), jsonl(rows))
+    writeFileSync(join(dir, "last.jsonl"), jsonl([...rows].reverse().slice(0, 3)))
+    const common = ["generate", "--model", sandbox, "--max-tokens", "24", "--seed", "3", "--top-p", "0.95"]
+    const all = charter(dir, ...common, "--in", "all.jsonl", "--out", "all.out")
+    assert.strictEqual(all.status, 0, all.stderr)
+    const some = charter(dir, ...common, "--in", "last.jsonl", "--n", "3")
+    assert.strictEqual(some.status, 0, some.stderr)
+
+    const lines = readFileSync(join(dir, "all.out"), "utf8").trim().split("\n")
+    assert.deepStrictEqual(
+      lines.map((line) => JSON.parse(line).id),
+      rows.map(({ id }) => id)
+    )
+    const samples = parse(some.stdout)
+    assert.deepStrictEqual(
+      samples.map(({ id, sample }) => `${id}/${sample}`),
+      [...rows]
+        .reverse()
+        .slice(0, 3)
+        .flatMap(({ id }) => [0, 1, 2].map((i) => `${id}/${i}`))
+    )
+    for (const { sample, ...row } of samples) {
+      if (sample === 0) assert.include(lines, JSON.stringify(row))
+      else assert.notInclude(lines, JSON.stringify(row))
+      assert.include(["stop", "length"], row["finish"])
+    }
+  })
+
+  it("cuts a completion before a stop text and names the rows that it cannot continue", () => {
+    const dir = workplace()
+    const rows = [
+      { prompt: asked("how do i bake a cake ?") },
+      { text: "no prompt" },
+      { prompt: asked("how do i bake a cake ?"), completion: " well" },
+      { prompt: "word ".repeat(300) },
+      { input_ids: [99_999] }
+    ]
+    writeFileSync(join(dir, "rows.jsonl"), jsonl(rows))
+    const { status, stdout } = charter(dir, "generate", "--model", sandbox, "--in", "rows.jsonl", "--stop", " cake")
+    assert.strictEqual(status, 3)
+    const [row, ...more] = parse(stdout)
+    assert.strictEqual(more.length, 0)
+    assert.notInclude(row!["completion"], "cake")
+    assert.strictEqual(row!["finish"], "stop")
+    assert.deepStrictEqual(
+      read(join(dir, "rows.rejected.jsonl")).map(({ line }) => line),
+      [2, 3, 4, 5]
+    )
+  })
+
+  const wrong: ReadonlyArray<readonly [said: string, args: ReadonlyArray<string>]> = [
+    ["top_p 1.5", ["--top-p", "1.5"]],
+    ["temperature -1", ["--temperature=-1"]],
+    ["--n 0", ["--n", "0"]],
+    ["no tokenizer.json", ["--stop", "x"]],
+    ["missing.jsonl", ["--in", "missing.jsonl"]],
+    ["nowhere", ["--adapter", "nowhere"]]
+  ]
+  it.each(wrong)("refuses in a sentence, with nothing written: %s", (said, args) => {
+    const dir = workplace()
+    writeFileSync(join(dir, "rows.jsonl"), jsonl([{ input_ids: [3] }]))
+    const input = args[0] === "--in" ? [] : ["--in", "rows.jsonl"]
+    const { status, stderr, stdout } = charter(dir, "generate", "--model", Golden.folder, ...input, ...args)
+    assert.strictEqual(status, 2, stderr)
+    assert.strictEqual(stdout, "")
+    assert.include(stderr, said)
+    assert.deepStrictEqual(readdirSync(dir), ["rows.jsonl"])
+  })
+
+  it("helps with an example", () => {
+    const { status, stdout } = charter(workplace(), "generate", "--help")
+    assert.strictEqual(status, 0)
+    assert.include(stdout, "charter generate --model")
+  })
+})
