@@ -10,11 +10,12 @@ import * as Generate from "./generate.ts"
 import * as Inspect from "./inspect.ts"
 import * as Run from "./run.ts"
 import * as Score from "./score.ts"
+import * as Train from "./train.ts"
 import { version } from "./Version.ts"
 
 const charter = Command.make("charter").pipe(
   Command.withDescription("Constitutional AI end to end: critique, revise, prefer, reinforce"),
-  Command.withSubcommands([Run.command, Inspect.command, Generate.command, Score.command])
+  Command.withSubcommands([Run.command, Inspect.command, Generate.command, Score.command, Train.command])
 )
 
 /** A wrong invocation is answered with what is wrong, not with a page of help in which it is lost. */

@@ -1,0 +1,125 @@
+/**
+ * TrainModel: what a training changes, an adapter over the model or all of its parameters, from its start to its file.
+ */
+import { Effect } from "effect"
+import { copyFileSync, existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import * as Adapters from "../engine/Adapters.ts"
+import * as Trainables from "../engine/Trainables.ts"
+import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Lora from "../model/Lora.ts"
+import * as ModelConfig from "../model/ModelConfig.ts"
+import * as Safetensors from "../model/Safetensors.ts"
+import * as Random from "../Random.ts"
+import { UsageError, fromInput } from "./UsageError.ts"
+
+/** What begins a training. */
+export interface Start {
+  readonly checkpoint: Checkpoint.Checkpoint
+  /** A PEFT folder to go on from. */
+  readonly adapter: string | undefined
+  /** The rank that was asked for, where one was. */
+  readonly rank: number | undefined
+  readonly lora: { readonly rank: number; readonly alpha: number } | null
+  readonly seed: number
+  readonly head: "none" | "score" | "value"
+}
+
+/** The adapter of a folder, of the rank that was asked for. */
+export const read = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint, rank?: number) {
+  const adapter = yield* Effect.mapError(Lora.read(dir, checkpoint.config), fromInput)
+  if (rank !== undefined && adapter.config.rank !== rank) {
+    return yield* new UsageError({
+      message: `${dir} has the rank ${adapter.config.rank} and --lora-rank says ${rank}; leave out --lora-rank to go on with that adapter.`
+    })
+  }
+  return adapter
+})
+
+/** Nothing is adapted: every parameter is in the place of the model's own. */
+const wholeConfig: Lora.LoraConfig = { rank: 1, alpha: 1, targets: [] }
+
+/** All parameters as an adapter that replaces the model's own, with a head where one is asked for. */
+const whole = Effect.fnUntraced(function* ({ checkpoint, head, seed }: Start) {
+  const tensors = new Map<string, Lora.LoraTensor>()
+  for (const [name, shape] of ModelConfig.parameters(checkpoint.config)) {
+    const data = yield* Effect.mapError(Safetensors.load(checkpoint.tensors.get(name)!), fromInput)
+    tensors.set(name, { shape, data })
+  }
+  if (head === "score") tensors.set("score", Lora.scoreHead(checkpoint.config, seed))
+  const taskType = head === "score" ? ("SEQ_CLS" as const) : ("CAUSAL_LM" as const)
+  return { config: wholeConfig, taskType, tensors, scales: new Map<string, number>() } satisfies Lora.Adapter
+})
+
+const adapted = Effect.fnUntraced(function* (start: Start, lora: { readonly rank: number; readonly alpha: number }) {
+  const { adapter, checkpoint, head, seed } = start
+  const score = head === "score"
+  if (adapter === undefined) {
+    const config = { ...lora, targets: Lora.allTargets(checkpoint.config) }
+    return yield* Effect.mapError(Effect.fromResult(Lora.init(checkpoint.config, config, seed, { score })), fromInput)
+  }
+  const found = yield* read(adapter, checkpoint, start.rank)
+  if (score && !found.tensors.has("score")) {
+    const tensors = new Map(found.tensors).set("score", Lora.scoreHead(checkpoint.config, seed))
+    return { ...found, taskType: "SEQ_CLS" as const, tensors }
+  }
+  if (!score && found.taskType === "SEQ_CLS") {
+    return yield* new UsageError({ message: `${adapter} is a reward model; give the adapter of a policy.` })
+  }
+  return found
+})
+
+/** What is to be trained, in its first state: a function of the start alone. */
+export const begin = Effect.fnUntraced(function* (start: Start) {
+  const seeded = { ...start, seed: Random.hash(start.seed, "adapter") }
+  const lora = yield* start.lora === null ? whole(seeded) : adapted(seeded, start.lora)
+  return Adapters.fromLora(lora, start.checkpoint.config, { value: start.head === "value" })
+})
+
+/** Files of a model folder that a model trained as a whole takes along. */
+const companions = [
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "chat_template.jinja",
+  "vocab.json",
+  "merges.txt",
+  "tokenizer.model"
+]
+
+/** Writes a PEFT folder, or a whole model folder where all parameters were trained. */
+export const save = Effect.fnUntraced(function* (
+  dir: string,
+  checkpoint: Checkpoint.Checkpoint,
+  adapter: Adapters.Adapter
+) {
+  if (adapter.config !== wholeConfig) return yield* Lora.write(dir, Adapters.toLora(adapter), checkpoint.dir)
+  const views = Trainables.views(adapter.layout, adapter.vector)
+  const json = JSON.parse(readFileSync(join(checkpoint.dir, "config.json"), "utf8")) as Record<string, unknown>
+  const reward = adapter.taskType === "SEQ_CLS"
+  const config = Object.fromEntries(Object.entries(json).filter(([name]) => name !== "torch_dtype"))
+  for (const name of companions) {
+    const from = join(checkpoint.dir, name)
+    if (existsSync(from)) copyFileSync(from, join(dir, name))
+  }
+  yield* Checkpoint.writeModel(
+    dir,
+    { ...config, dtype: "float32", ...(reward ? classifier(config) : {}) },
+    adapter.layout.entries
+      .filter((e) => e.name !== "value_head")
+      .map((e) => ({ name: e.name === "score" ? "score.weight" : e.name, shape: e.shape, data: views.get(e.name)! })),
+    "F32"
+  )
+})
+
+/** A model with one score, as transformers has it: LlamaForSequenceClassification. */
+const classifier = (config: Readonly<Record<string, unknown>>) => {
+  const [architecture = ""] = (config["architectures"] ?? []) as ReadonlyArray<string>
+  return {
+    architectures: [architecture.replace(/ForCausalLM$/, "ForSequenceClassification")],
+    num_labels: 1,
+    id2label: { "0": "LABEL_0" },
+    label2id: { LABEL_0: 0 }
+  }
+}

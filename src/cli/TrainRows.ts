@@ -1,0 +1,239 @@
+/**
+ * TrainRows: a file of examples as tokens to learn from, with a reason for each row that cannot be used.
+ *
+ * Rows are of any of TRL's shapes (`data/Trl.ts`), or token ids: `{input_ids, labels}` with −100 where nothing is to be
+ * learnt, and `{chosen_input_ids, rejected_input_ids}` for pairs; these need no tokenizer. A row is never cut, filled or
+ * skipped in silence.
+ */
+import { Effect, Option, Result, Stream } from "effect"
+import { createHash } from "node:crypto"
+import { existsSync } from "node:fs"
+import { readFile } from "node:fs/promises"
+import { join } from "node:path"
+import type { Reject } from "../data/DataError.ts"
+import * as Files from "../data/Files.ts"
+import type * as Rows from "../data/Rows.ts"
+import * as Trl from "../data/Trl.ts"
+import type { NamedPair, NamedRow } from "../engine/TrainingData.ts"
+import type { Checkpoint } from "../model/Checkpoint.ts"
+import type { ModelContext } from "../Policy.ts"
+import * as TextCodec from "../providers/onnx/TextCodec.ts"
+import * as TokenRows from "./TokenRows.ts"
+import { UsageError, fromInput } from "./UsageError.ts"
+
+/** The rows that can be used, and why the others cannot. */
+export interface Read<Row> {
+  readonly rows: ReadonlyArray<Row>
+  readonly rejects: ReadonlyArray<Reject>
+  /** Of the file's bytes, in hexadecimal digits. */
+  readonly hash: string
+}
+
+type Reading<A> = Effect.Effect<A, string>
+
+/** What turns rows into tokens. */
+export interface Encoder {
+  readonly checkpoint: Checkpoint
+  readonly codec: Option.Option<TextCodec.TextCodec>
+  readonly maxLength: number
+}
+
+/** The encoder of a model; a folder without a tokenizer takes rows of token ids alone. */
+export const encoder = Effect.fnUntraced(function* (checkpoint: Checkpoint, maxLength: number) {
+  const codec = existsSync(join(checkpoint.dir, "tokenizer.json"))
+    ? Option.some(yield* TextCodec.load(checkpoint))
+    : Option.none()
+  return { checkpoint, codec, maxLength } satisfies Encoder
+})
+
+const texts = ({ codec }: Encoder): Reading<TextCodec.TextCodec> =>
+  Option.match(codec, {
+    onNone: () => Effect.fail("the model's folder has no tokenizer.json to read text with; give input_ids and labels"),
+    onSome: Effect.succeed
+  })
+
+const contextOf = (codec: TextCodec.TextCodec, context: ModelContext): Reading<ReadonlyArray<number>> =>
+  Effect.mapError(codec.context("row", context), (error) => error.message)
+
+const isIds = (value: unknown): value is ReadonlyArray<number> =>
+  Array.isArray(value) && value.every((x) => Number.isInteger(x))
+
+const idsOf = (row: Rows.Row, name: string): Result.Result<ReadonlyArray<number>, string> =>
+  isIds(row[name]) ? Result.succeed(row[name]) : Result.fail(`\`${name}\` is not a list of token ids`)
+
+/** Refuses what the network cannot read. */
+const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>): Reading<void> => {
+  const reason =
+    TokenRows.problem(ids, checkpoint.config) ??
+    (ids.length > maxLength ? `${ids.length} tokens are more than the ${maxLength} that a row may have` : undefined)
+  return reason === undefined ? Effect.void : Effect.fail(reason)
+}
+
+/** Token ids without the padding that an attention mask marks at their end. */
+const unpadded = (row: Rows.Row, ids: ReadonlyArray<number>): Result.Result<ReadonlyArray<number>, string> => {
+  if (row["attention_mask"] === undefined) return Result.succeed(ids)
+  return Result.flatMap(idsOf(row, "attention_mask"), (mask) => {
+    if (mask.length !== ids.length) return Result.fail("`attention_mask` is not as long as `input_ids`")
+    const length = mask.lastIndexOf(1) + 1
+    return mask.slice(0, length).includes(0)
+      ? Result.fail("`attention_mask` hides tokens before the last one; pad on the right")
+      : Result.succeed(ids.slice(0, length))
+  })
+}
+
+const tokenRow = (row: Rows.Row): Result.Result<Omit<NamedRow, "id">, string> =>
+  Result.gen(function* () {
+    const given = yield* idsOf(row, "input_ids")
+    const ids = yield* unpadded(row, given)
+    if (row["labels"] === undefined && row["completion_mask"] === undefined) return { ids, weights: ids.map(() => 1) }
+    if (row["labels"] === undefined) {
+      const mask = yield* idsOf(row, "completion_mask")
+      if (mask.length !== given.length) return yield* Result.fail("`completion_mask` is not as long as `input_ids`")
+      return { ids, weights: ids.map((_, t) => (mask[t] === 0 ? 0 : 1)) }
+    }
+    const labels = yield* idsOf(row, "labels")
+    if (labels.length !== given.length) return yield* Result.fail("`labels` is not as long as `input_ids`")
+    const other = ids.findIndex((id, t) => labels[t] !== -100 && labels[t] !== id)
+    if (other >= 0) {
+      return yield* Result.fail(
+        `\`labels\` has ${labels[other]} where \`input_ids\` has ${ids[other]} (position ${other}); labels are not shifted, and -100 is no label`
+      )
+    }
+    return { ids, weights: ids.map((_, t) => (labels[t] === -100 ? 0 : 1)) }
+  })
+
+const textRow = Effect.fnUntraced(function* (
+  encoder: Encoder,
+  row: Rows.Row
+): Effect.fn.Return<Omit<NamedRow, "id">, string> {
+  const { completion, context } = yield* Effect.fromResult(Result.flatMap(Trl.decode(row), Trl.example))
+  if (completion.trim() === "") return yield* Effect.fail("the completion is empty: there is nothing to learn")
+  const codec = yield* texts(encoder)
+  const prompt = yield* contextOf(codec, context)
+  const ids = [...prompt, ...codec.completion(completion)]
+  return { ids, weights: ids.map((_, t) => (t < prompt.length ? 0 : 1)) }
+})
+
+/** A row of supervised fine-tuning: the completion's tokens count, with the token that ends it. */
+export const example = (encoder: Encoder) =>
+  Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<Omit<NamedRow, "id">, string> {
+    const made = yield* row["input_ids"] === undefined ? textRow(encoder, row) : Effect.fromResult(tokenRow(row))
+    yield* fits(encoder, made.ids)
+    // The first token has nothing before it that it could be predicted from.
+    if (!made.ids.some((_, t) => t > 0 && made.weights[t] !== 0)) {
+      return yield* Effect.fail("its mask has nothing in it: every label is -100")
+    }
+    return made
+  })
+
+const number = (row: Rows.Row, name: string, otherwise: number): Result.Result<number, string> => {
+  const value = row[name] ?? otherwise
+  return typeof value === "number" && Number.isFinite(value)
+    ? Result.succeed(value)
+    : Result.fail(`\`${name}\` is not a finite number`)
+}
+
+const same = (a: ReadonlyArray<number>, b: ReadonlyArray<number>) =>
+  a.length === b.length && a.every((x, i) => x === b[i])
+
+const sharedLength = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): number => {
+  let n = 0
+  while (n < a.length && n < b.length && a[n] === b[n]) n++
+  return n
+}
+
+type Sides = Pick<NamedPair, "first" | "second"> & { readonly from: number }
+
+/** With `prompt_input_ids` the two are completions, without it whole sequences that share their prompt. */
+const tokenPair = (row: Rows.Row): Result.Result<Sides, string> =>
+  Result.gen(function* () {
+    const prompt = row["prompt_input_ids"] === undefined ? [] : yield* idsOf(row, "prompt_input_ids")
+    const chosen = yield* idsOf(row, "chosen_input_ids")
+    const rejected = yield* idsOf(row, "rejected_input_ids")
+    if (chosen.length === 0 || rejected.length === 0) return yield* Result.fail("one of the completions is empty")
+    const [first, second] = [
+      [...prompt, ...chosen],
+      [...prompt, ...rejected]
+    ]
+    // Each of the two keeps a token of its own, also where one continues the other.
+    const shared = Math.min(sharedLength(first, second), first.length - 1, second.length - 1)
+    return { first, second, from: prompt.length > 0 ? prompt.length : shared }
+  })
+
+const textPair = Effect.fnUntraced(function* (encoder: Encoder, row: Rows.Row): Effect.fn.Return<Sides, string> {
+  // The margin stays a margin here, as in TRL: it is subtracted from the difference of the scores.
+  const { margin: _, ...plain } = row
+  const { context, first, second } = yield* Effect.fromResult(Result.flatMap(Trl.decode(plain), Trl.preferenceExample))
+  if (first.trim() === "" || second.trim() === "") return yield* Effect.fail("one of the completions is empty")
+  const codec = yield* texts(encoder)
+  const prompt = yield* contextOf(codec, context)
+  return {
+    first: [...prompt, ...codec.completion(first)],
+    second: [...prompt, ...codec.completion(second)],
+    from: prompt.length
+  }
+})
+
+/** A pair for a reward model or for DPO: `probability` is a soft label of `chosen`, 1 if left out. */
+export const pair = (encoder: Encoder) =>
+  Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<Omit<NamedPair, "id">, string> {
+    const probability = yield* Effect.fromResult(number(row, "probability", 1))
+    if (probability < 0 || probability > 1) return yield* Effect.fail("`probability` is not between 0 and 1")
+    const margin = yield* Effect.fromResult(number(row, "margin", 0))
+    const sides = yield* row["chosen_input_ids"] === undefined
+      ? textPair(encoder, row)
+      : Effect.fromResult(tokenPair(row))
+    yield* fits(encoder, sides.first)
+    yield* fits(encoder, sides.second)
+    if (same(sides.first, sides.second)) {
+      return yield* Effect.fail("chosen and rejected are the same: there is nothing to prefer")
+    }
+    return { ...sides, probability, margin }
+  })
+
+/** The tokens of a prompt, with room for an answer of `maxTokens`. */
+export const prompt = (encoder: Encoder, maxTokens: number) =>
+  Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<{ readonly ids: ReadonlyArray<number> }, string> {
+    const ids = yield* row["input_ids"] === undefined
+      ? Effect.gen(function* () {
+          const { prompt } = row
+          if (prompt === undefined) return yield* Effect.fail("no `prompt` and no `input_ids`")
+          const turns = yield* Effect.fromResult(Trl.decode({ prompt }))
+          const codec = yield* texts(encoder)
+          const of = (turns as { readonly prompt: Trl.Turns }).prompt
+          return yield* contextOf(codec, typeof of === "string" ? of : { messages: of })
+        })
+      : Effect.fromResult(idsOf(row, "input_ids"))
+    const reason = TokenRows.problem(ids, encoder.checkpoint.config, maxTokens)
+    return reason === undefined ? { ids } : yield* Effect.fail(reason)
+  })
+
+/** Reads a file of rows; fails when none can be used. A row is named by its file's place, `line 12`. */
+export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Rows.Row) => Reading<A>) {
+  const found = yield* Files.read(file, Files.format(file) ?? "jsonl").pipe(
+    Stream.runCollect,
+    Effect.mapError(fromInput)
+  )
+  const rows: Array<A & { readonly id: string }> = []
+  const rejects: Array<Reject> = []
+  for (const entry of found) {
+    if (Result.isFailure(entry)) {
+      rejects.push(entry.failure)
+      continue
+    }
+    const { line, row } = entry.success
+    const made = yield* Effect.result(make(row))
+    if (Result.isSuccess(made)) rows.push({ ...made.success, id: `line ${line}` })
+    else rejects.push({ _tag: "Reject", file, line, reason: made.failure })
+  }
+  if (rows.length === 0) {
+    const first = rejects[0]
+    const why = first === undefined ? "it is empty" : `line ${first.line}: ${first.reason}`
+    return yield* new UsageError({ message: `${file} has no row that can be used; ${why}.` })
+  }
+  const hash = createHash("sha256")
+    .update(yield* Effect.promise(() => readFile(file)))
+    .digest("hex")
+    .slice(0, 16)
+  return { rows, rejects, hash } satisfies Read<A & { readonly id: string }>
+})

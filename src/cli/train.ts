@@ -1,0 +1,138 @@
+/**
+ * `charter train`: supervised fine-tuning, reward models, direct preference optimisation and reinforcement learning,
+ * each in a folder that can be killed and continued.
+ */
+import { Effect } from "effect"
+import { Command, Flag } from "effect/cli"
+import * as Progress from "./Progress.ts"
+
+const common = {
+  model: Flag.String("model").pipe(
+    Flag.withMetavar("DIR"),
+    Flag.withDescription("A Hugging Face model folder; rows of token ids need no tokenizer in it")
+  ),
+  adapter: Flag.String("adapter").pipe(
+    Flag.withMetavar("DIR"),
+    Flag.withDescription("A PEFT adapter to go on from; it is also the reference of dpo, ppo, grpo and rloo"),
+    Flag.optional
+  ),
+  out: Flag.String("out").pipe(
+    Flag.withMetavar("DIR"),
+    Flag.withDescription("The folder of the training; the same command again goes on in it")
+  ),
+  loraRank: Flag.Int("lora-rank").pipe(Flag.withDescription("Rank of a new adapter (default: 16)"), Flag.optional),
+  loraAlpha: Flag.Finite("lora-alpha").pipe(
+    Flag.withDescription("Alpha of a new adapter (default: twice the rank)"),
+    Flag.optional
+  ),
+  full: Flag.Boolean("full").pipe(
+    Flag.withDescription("Train all parameters and write a whole model folder"),
+    Flag.withDefault(false)
+  ),
+  steps: Flag.Int("steps").pipe(Flag.withDescription("Optimizer steps"), Flag.optional),
+  batchSize: Flag.Int("batch-size").pipe(Flag.withDescription("Rows of an optimizer step"), Flag.optional),
+  microBatch: Flag.Int("micro-batch").pipe(
+    Flag.withDescription("Rows that are computed together (default: as many as have 512 tokens)"),
+    Flag.optional
+  ),
+  learningRate: Flag.Finite("learning-rate").pipe(
+    Flag.withDescription("Peak learning rate (default: docs/training.md has a table)"),
+    Flag.optional
+  ),
+  schedule: Flag.Literals("schedule", ["constant", "linear", "cosine"]).pipe(
+    Flag.withDescription("How the rate falls after the warm-up: linear to 0, cosine to a tenth"),
+    Flag.withDefault("cosine" as const)
+  ),
+  warmup: Flag.Finite("warmup").pipe(
+    Flag.withDescription("Steps of linear warm-up, or below 1 a share of all steps"),
+    Flag.withDefault(0.03)
+  ),
+  weightDecay: Flag.Finite("weight-decay").pipe(Flag.withDescription("Decoupled decay"), Flag.withDefault(0)),
+  maxGradNorm: Flag.Finite("max-grad-norm").pipe(
+    Flag.withDescription("The gradient is scaled down to this norm"),
+    Flag.withDefault(1)
+  ),
+  maxLength: Flag.Int("max-length").pipe(
+    Flag.withDescription("Longer rows are rejected (default: 1024, or the model's positions)"),
+    Flag.optional
+  ),
+  precision: Flag.Literals("precision", ["fp32"]).pipe(
+    Flag.withDescription("How frozen weights are computed"),
+    Flag.withDefault("fp32" as const)
+  ),
+  saveEvery: Flag.Int("save-every").pipe(
+    Flag.withDescription("Keep a checkpoint and evaluate every so many steps (default: only at the end)"),
+    Flag.withDefault(0)
+  ),
+  keep: Flag.Int("keep").pipe(
+    Flag.withDescription("So many of the newest checkpoints are kept, and the best"),
+    Flag.withDefault(3)
+  ),
+  seed: Flag.Int("seed").pipe(Flag.withDescription("Where all random choices come from"), Flag.withDefault(1))
+}
+
+const fromData = {
+  data: Flag.String("data").pipe(
+    Flag.withMetavar("FILE"),
+    Flag.withDescription("Examples in any of TRL's shapes, or token ids: JSONL, JSON, CSV, Parquet; .gz too")
+  ),
+  eval: Flag.String("eval").pipe(
+    Flag.withMetavar("FILE"),
+    Flag.withDescription("Examples to evaluate on: eval_loss"),
+    Flag.optional
+  ),
+  epochs: Flag.Int("epochs").pipe(Flag.withDescription("Times over the data (default: 1)"), Flag.optional)
+}
+
+const packing = Flag.Boolean("packing").pipe(
+  Flag.withDescription("Put short rows together in one sequence, their attention kept apart"),
+  Flag.withDefault(false)
+)
+
+const notDpo = { beta: 0.1, loss: "sigmoid", labelSmoothing: 0 } as const
+
+/** The engine is loaded only here, so that a wrong argument is answered at once. */
+const examples = Effect.fnUntraced(function* (input: import("./TrainRun.ts").Input) {
+  const TrainRun = yield* Effect.promise(() => import("./TrainRun.ts"))
+  yield* TrainRun.execute(input).pipe(Effect.provide(Progress.layer))
+})
+
+const sft = Command.make("sft", { ...common, ...fromData, packing }, (input) =>
+  examples({ ...input, ...notDpo, kind: "sft" })
+).pipe(
+  Command.withDescription("Learn completions: the loss is on the completion only"),
+  Command.withExamples([
+    {
+      command: "charter train sft --model ./SmolLM2-135M-Instruct --data chats.jsonl --out runs/sft",
+      description: "LoRA on all linear layers; the same command again resumes"
+    }
+  ])
+)
+
+const reward = Command.make("reward", { ...common, ...fromData }, (input) =>
+  examples({ ...input, ...notDpo, packing: false, kind: "reward" })
+).pipe(Command.withDescription("Learn a reward model from pairs, with soft labels or margins where they have them"))
+
+const dpo = Command.make(
+  "dpo",
+  {
+    ...common,
+    ...fromData,
+    beta: Flag.Finite("beta").pipe(Flag.withDescription("The pull towards the reference"), Flag.withDefault(0.1)),
+    loss: Flag.Literals("loss", ["sigmoid", "ipo"]).pipe(
+      Flag.withDescription("DPO's own loss, or the squared one"),
+      Flag.withDefault("sigmoid" as const)
+    ),
+    labelSmoothing: Flag.Finite("label-smoothing").pipe(
+      Flag.withDescription("The share of labels taken to be wrong"),
+      Flag.withDefault(0)
+    )
+  },
+  (input) => examples({ ...input, packing: false, kind: "dpo" })
+).pipe(Command.withDescription("Learn from pairs directly, held near the reference"))
+
+/** `charter train`. */
+export const command = Command.make("train").pipe(
+  Command.withDescription("Train an adapter or a whole model in a folder that can be killed and continued"),
+  Command.withSubcommands([sft, reward, dpo])
+)
