@@ -3,8 +3,9 @@
  */
 import { Duration, Effect, Exit, Cause, Option } from "effect"
 import type { Scope } from "effect"
-import { AiError } from "effect/ai"
+import type { AiError } from "effect/ai"
 import { CircuitBreaker } from "effect/persistence"
+import * as Failure from "./Failure.ts"
 import type { Place } from "./Failure.ts"
 
 export interface Options {
@@ -26,16 +27,6 @@ const classify = <A>(exit: Exit.Exit<A, AiError.AiError>): CircuitBreaker.Outcom
     : CircuitBreaker.ignored
 }
 
-const open = ({ module, method, url }: Place, error: CircuitBreaker.CircuitBreakerError): AiError.AiError =>
-  AiError.make({
-    module,
-    method,
-    // Not retryable: the pause is longer than a retry waits, and a fallback should come now.
-    reason: new AiError.UnknownError({
-      description: `${error.message}: ${url} failed repeatedly and is left alone for a while; add a fallback or wait`
-    })
-  })
-
 /** A breaker of its own for one layer. */
 export const make = (options: Options | undefined): Effect.Effect<Protect, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -47,5 +38,5 @@ export const make = (options: Options | undefined): Effect.Effect<Protect, never
     return <A>(place: Place, self: Effect.Effect<A, AiError.AiError>) =>
       breaker
         .execute(self, { key: place.url, classify })
-        .pipe(Effect.catchTag("CircuitBreakerError", (error) => Effect.fail(open(place, error))))
+        .pipe(Effect.catchTag("CircuitBreakerError", () => Effect.fail(Failure.leftAlone(place))))
   }).pipe(Effect.provide(CircuitBreaker.layerStoreMemory()))

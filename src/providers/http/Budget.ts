@@ -2,10 +2,12 @@
  * Budget: a limit of tokens or of money, kept before each call.
  *
  * A call reserves what it may take at most and gives back what it did not take, so calls that run at the same time
- * cannot exceed the limit together. The first refusal ends everything inside {@link guard}.
+ * cannot exceed the limit together. The first refusal ends everything inside {@link guard}, once the calls under way
+ * have answered: they are paid for.
  */
 import { Context, Deferred, Effect, Layer, Schema } from "effect"
 import { AiError } from "effect/ai"
+import { failure } from "./Failure.ts"
 import * as Tokens from "./Tokens.ts"
 
 /** The next call could exceed the budget, so it was not made. */
@@ -40,7 +42,7 @@ export class Budget extends Context.Service<
   {
     readonly reserve: (atMost: Tokens.Tokens) => Effect.Effect<Reservation, BudgetExceeded>
     readonly spent: Effect.Effect<Tokens.Tokens>
-    /** Never ends before the first refusal, and then fails with it. */
+    /** Never ends before the first refusal, and then fails with it when no call is under way. */
     readonly exceeded: Effect.Effect<never, BudgetExceeded>
   }
 >()("charter/providers/Budget") {}
@@ -57,6 +59,11 @@ export const layer = (options: Options): Layer.Layer<Budget> =>
       const refused = yield* Deferred.make<never, BudgetExceeded>()
       let spent = Tokens.zero
       let reserved = Tokens.zero
+      let underWay = 0
+      let first: BudgetExceeded | undefined
+      const end = Effect.suspend(() =>
+        first !== undefined && underWay === 0 ? Effect.asVoid(Deferred.fail(refused, first)) : Effect.void
+      )
 
       const refusal = (atMost: Tokens.Tokens): BudgetExceeded | undefined => {
         const so = Tokens.add(spent, reserved)
@@ -75,17 +82,24 @@ export const layer = (options: Options): Layer.Layer<Budget> =>
       }
 
       const reserve = Effect.fnUntraced(function* (atMost: Tokens.Tokens) {
-        const error = refusal(atMost)
+        const guarded = yield* Guarded
+        const error = (guarded ? first : undefined) ?? refusal(atMost)
         if (error !== undefined) {
-          yield* Deferred.fail(refused, error)
-          return yield* (yield* Guarded) ? Effect.never : Effect.fail(error)
+          first ??= error
+          yield* end
+          return yield* guarded ? Effect.never : Effect.fail(error)
         }
         reserved = Tokens.add(reserved, atMost)
+        underWay++
         const settle = (taken: Tokens.Tokens) =>
-          Effect.sync(() => {
-            reserved = { input: reserved.input - atMost.input, output: reserved.output - atMost.output }
-            spent = Tokens.add(spent, taken)
-          })
+          Effect.andThen(
+            Effect.sync(() => {
+              reserved = { input: reserved.input - atMost.input, output: reserved.output - atMost.output }
+              spent = Tokens.add(spent, taken)
+              underWay--
+            }),
+            end
+          )
         return { settle }
       })
 
@@ -104,7 +118,13 @@ const moneyMeasure = ({ limit, price }: NonNullable<Options["money"]>) => ({
  * with failed samples: what is finished by then is kept, and nothing is rejected for want of money.
  */
 export const guard = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | BudgetExceeded, R | Budget> =>
-  Effect.flatMap(Budget, ({ exceeded }) => Effect.raceFirst(Effect.provideService(self, Guarded, true), exceeded))
+  Effect.flatMap(Budget, ({ exceeded }) =>
+    Effect.raceFirst(
+      Effect.provideService(self, Guarded, true),
+      // Whoever got the last answer makes use of it first.
+      Effect.onError(exceeded, () => Effect.yieldNow)
+    )
+  )
 
 const key = "charterBudget"
 
@@ -112,7 +132,7 @@ const key = "charterBudget"
 export const toAiError = (module: string, method: string, error: BudgetExceeded): AiError.AiError => {
   const { unit, limit, spent, needed, message } = error
   const metadata = { [key]: { unit, limit, spent, needed, message } }
-  return AiError.make({ module, method, reason: new AiError.QuotaExhaustedError({ metadata }) })
+  return failure({ module, method }, new AiError.QuotaExhaustedError({ metadata }), message)
 }
 
 const isFields = Schema.is(Schema.Struct(BudgetExceeded.fields))

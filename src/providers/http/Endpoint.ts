@@ -53,6 +53,14 @@ export interface Call<A> {
 
 const parse = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
+/** The base URL as text to go on from, with its query, which may be secret, apart; undefined if it cannot be used. */
+const baseOf = (text: string): { readonly url: string; readonly query: string } | undefined => {
+  if (!URL.canParse(text)) return undefined
+  const { protocol, username, password, origin, pathname, search } = new URL(text)
+  if (!/^https?:$/.test(protocol) || username !== "" || password !== "") return undefined
+  return { url: `${origin}${pathname.replace(/\/+$/, "")}`, query: search }
+}
+
 /** Calls one provider. */
 export type Post = <A>(call: Call<A>) => Effect.Effect<A, AiError.AiError>
 
@@ -64,7 +72,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
   const protect = yield* Breaker.make(options.breaker)
   const retry = Retry.retry(options.retry)
   const { model, module, apiKey } = server
-  const baseUrl = server.baseUrl.replace(/\/+$/, "")
+  const base = baseOf(server.baseUrl)
 
   /** A service around the call, or else around the layer. */
   const optional = <I, S>(key: Context.Key<I, S>) =>
@@ -72,42 +80,38 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       Option.getOrUndefined(Option.orElse(Context.getOption(now, key), () => Context.getOption(around, key)))
     )
 
-  const send = Effect.fnUntraced(function* (place: Failure.Place, body: Record<string, unknown>) {
-    const request = HttpClientRequest.post(place.url).pipe(
+  const send = Effect.fnUntraced(function* (place: Failure.Place, query: string, body: Record<string, unknown>) {
+    const request = HttpClientRequest.post(`${place.url}${query}`).pipe(
       HttpClientRequest.setHeaders(server.headers(apiKey === undefined ? "" : Redacted.value(apiKey).trim())),
       HttpClientRequest.bodyJsonUnsafe(body)
     )
-    const lost = (what: string) => () => Failure.noAnswer(place, what)
     const answer = yield* client.execute(request).pipe(
       // The client's own span would keep the request with the key in its headers, and a trace id is not for others.
       Effect.provideService(HttpClient.TracerDisabledWhen, () => true),
       Effect.provideService(HttpClient.TracerPropagationEnabled, false),
-      Effect.mapError(
-        lost("the server cannot be reached or the request cannot be sent; check the base URL and the key")
-      )
+      Effect.mapError(() => Failure.unreachable(place))
     )
-    const text = Failure.scrub(
-      yield* Effect.mapError(answer.text, lost("the connection ended within the answer")),
-      apiKey
-    )
+    const read = yield* Effect.mapError(answer.text, () => Failure.torn(place))
     if (answer.status < 200 || answer.status > 299) {
       const now = yield* Clock.currentTimeMillis
-      return yield* Failure.fromStatus(place, answer.status, answer.headers, text, now)
+      const said = Failure.scrub(read, apiKey, true)
+      return yield* Failure.fromStatus(place, answer.status, answer.headers, said, now)
     }
-    return yield* Effect.mapError(parse(text), () => Failure.notJson(place, text))
+    const text = Failure.scrub(read, apiKey, false)
+    return yield* Effect.mapError(parse(text), () => Failure.notJson(place, Failure.scrub(text, apiKey, true)))
   })
 
-  const attempt = (place: Failure.Place, body: Record<string, unknown>, atMost: Tokens) =>
+  const attempt = (place: Failure.Place, query: string, { body, atMost }: Pick<Call<unknown>, "body" | "atMost">) =>
     Effect.andThen(
-      wait(baseUrl, atMost),
-      Effect.timeoutOrElse(send(place, body), {
+      wait(new URL(place.url).origin, atMost),
+      Effect.timeoutOrElse(send(place, query, body), {
         duration: timeout,
         orElse: () => Effect.fail(Failure.timedOut(place, timeout))
       }).pipe(Effect.withSpan(`${module}.request`, { kind: "client", attributes: { url: place.url, model } }))
     )
 
   /** An answer that was asked for now. */
-  const ask = Effect.fnUntraced(function* <A>(place: Failure.Place, call: Call<A>, label: Usage.Label) {
+  const ask = Effect.fnUntraced(function* <A>(place: Failure.Place, query: string, call: Call<A>, label: Usage.Label) {
     const budget = yield* optional(Budget.Budget)
     const usage = yield* optional(Usage.Usage)
     const reservation =
@@ -115,11 +119,14 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
         ? undefined
         : yield* Effect.mapError(budget.reserve(call.atMost), (error) => Budget.toAiError(module, call.method, error))
     let taken: Tokens = { input: 0, output: 0 }
-    const asked = protect(place, attempt(place, call.body, call.atMost)).pipe(
+    const asked = protect(place, attempt(place, query, call)).pipe(
       retry,
       Effect.flatMap((json) =>
         Schema.decodeUnknownEffect(call.schema)(json).pipe(
-          Effect.mapError((error) => Failure.unexpected(place, error.message)),
+          Effect.mapError((error) => {
+            const hidden = (text: string) => Failure.scrub(text, apiKey, true)
+            return Failure.unexpected(place, hidden(JSON.stringify(json)), hidden(error.message))
+          }),
           Effect.map((answer) => ({ json, answer }))
         )
       ),
@@ -133,10 +140,11 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
   })
 
   const post: Post = Effect.fnUntraced(function* <A>(call: Call<A>): Effect.fn.Return<A, AiError.AiError> {
-    const place = { module, method: call.method, url: `${baseUrl}${call.path}`, model }
+    if (base === undefined) return yield* Failure.wrongUrl(module, call.method)
+    const place = { module, method: call.method, url: `${base.url}${call.path}`, model }
     const label = yield* Usage.labelOf(model, call.principle)
     const cache = yield* optional(AnswerCache.AnswerCache)
-    if (cache === undefined) return (yield* ask(place, call, label)).answer
+    if (cache === undefined) return (yield* ask(place, base.query, call, label)).answer
 
     const key = AnswerCache.keyOf(place.url, call.body, call.sample)
     const kept = Schema.decodeUnknownOption(call.schema)(yield* cache.get(key))
@@ -145,7 +153,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       if (usage !== undefined) yield* usage.record(label, { _tag: "Cached" })
       return kept.value
     }
-    const { json, answer } = yield* ask(place, call, label)
+    const { json, answer } = yield* ask(place, base.query, call, label)
     yield* cache.set(key, json)
     return answer
   })

@@ -14,17 +14,53 @@ import { Headers } from "effect/http"
 export interface Place {
   readonly module: string
   readonly method: string
+  /** Without anything secret in it. */
   readonly url: string
   readonly model: string
 }
 
-const make = ({ module, method }: Place, reason: AiError.AiErrorReason): AiError.AiError =>
-  AiError.make({ module, method, reason })
+/**
+ * An `AiError` that says in one sentence which server failed on which model and what to do; those of `effect/ai` know
+ * only the kind of failure.
+ */
+class ServerError extends AiError.AiError {
+  said: { readonly words: string; readonly after: Duration.Duration | undefined } | undefined
 
-/** A text without the key in it. */
-export const scrub = (text: string, key: Redacted.Redacted | undefined): string => {
+  override get message(): string {
+    return this.said?.words ?? super.message
+  }
+
+  /** Overloaded servers give one as well, for which `effect/ai` has no place. */
+  override get retryAfter(): Duration.Duration | undefined {
+    return this.said?.after ?? super.retryAfter
+  }
+}
+
+const hostOf = (url: string): string => (URL.canParse(url) ? new URL(url).host : url)
+
+/** `{host} {what} (model "m"); {todo}` */
+const sentence = ({ url, model }: Place, what: string, todo: string): string =>
+  `${hostOf(url)} ${what} (model "${model}"); ${todo}`
+
+/** An error with its sentence. */
+export const failure = (
+  { module, method }: Pick<Place, "module" | "method">,
+  reason: AiError.AiErrorReason,
+  words: string,
+  after?: Duration.Duration | undefined
+): AiError.AiError => {
+  const error = new ServerError({ module, method, reason })
+  Object.defineProperty(error, "said", { value: { words, after }, enumerable: false })
+  return error
+}
+
+/**
+ * A text without the key in it. Short keys are the placeholders that servers of one's own are given, such as `EMPTY`:
+ * they are taken out of what went wrong, and left in answers, where the word means something else.
+ */
+export const scrub = (text: string, key: Redacted.Redacted | undefined, failed: boolean): string => {
   const secret = key === undefined ? "" : Redacted.value(key).trim()
-  return secret === "" ? text : text.replaceAll(secret, "<redacted>")
+  return secret.length < (failed ? 4 : 16) ? text : text.replaceAll(secret, "<redacted>")
 }
 
 const Said = Schema.Struct({
@@ -68,54 +104,85 @@ export const fromStatus = (
   now: number
 ): AiError.AiError => {
   const { text, code } = said(body)
-  const answer = `${place.url} answered ${status}: ${text}`
+  const answered = `answered ${status}: ${text}`
+  // A spent account answers 429, too, and asking again does not help.
+  if (status === 402 || (status === 429 && code.includes("insufficient_quota"))) {
+    return failure(place, new AiError.QuotaExhaustedError({}), sentence(place, answered, "check the account's billing"))
+  }
+  const after = retryAfter(headers, now)
   if (status === 429) {
-    // A spent account answers 429, too, and asking again does not help.
-    if (code.includes("insufficient_quota")) return make(place, new AiError.QuotaExhaustedError({}))
-    const after = retryAfter(headers, now)
-    return make(place, new AiError.RateLimitError(after === undefined ? {} : { retryAfter: after }))
+    const wait = after === undefined ? "" : `wait ${Duration.format(after)}, `
+    const words = sentence(place, answered, `${wait}lower \`limits\` or use a fallback`)
+    return failure(place, new AiError.RateLimitError(after === undefined ? {} : { retryAfter: after }), words)
   }
   if (status === 401 || status === 403) {
-    const description = `${answer}. Check the key that the layer was given`
+    const words = sentence(place, answered, "check the key that the layer was given")
     const kind = status === 401 ? "InvalidKey" : "InsufficientPermissions"
-    return make(place, new AiError.AuthenticationError({ kind, description }))
+    return failure(place, new AiError.AuthenticationError({ kind, description: words }), words)
   }
   if (status === 404) {
-    const description = `${answer}. Check that the server has a model "${place.model}" and the base URL is right`
-    return make(place, new AiError.InvalidRequestError({ parameter: "model", description }))
+    const words = sentence(place, answered, `check that the server has a model "${place.model}" and its base URL`)
+    return failure(place, new AiError.InvalidRequestError({ parameter: "model", description: words }), words)
   }
   // 408 and 409 are the server's way of asking for the same request again.
   if (status >= 500 || status === 408 || status === 409) {
-    return make(place, new AiError.InternalProviderError({ description: answer }))
+    const words = sentence(place, answered, "try again later or use a fallback")
+    return failure(place, new AiError.InternalProviderError({ description: words }), words, after)
   }
-  return make(place, new AiError.InvalidRequestError({ description: answer }))
+  const words = sentence(place, answered, "change the request as it says; `extra` adds and removes fields")
+  return failure(place, new AiError.InvalidRequestError({ description: words }), words)
 }
 
 /** No answer, or a piece of one. The client's own error is left out: it holds the request with its headers. */
-export const noAnswer = (place: Place, what: string): AiError.AiError =>
-  make(place, new AiError.NetworkError({ reason: "TransportError", method: "POST", url: place.url, description: what }))
+const noAnswer = (place: Place, what: string, todo: string): AiError.AiError => {
+  const words = sentence(place, what, todo)
+  const { url } = place
+  const reason = new AiError.NetworkError({ reason: "TransportError", method: "POST", url, description: words })
+  return failure(place, reason, words)
+}
+
+/** No connection. */
+export const unreachable = (place: Place): AiError.AiError =>
+  noAnswer(place, "cannot be reached or the request cannot be sent", "check the base URL, the network and the key")
+
+/** The connection ended before the answer did. */
+export const torn = (place: Place): AiError.AiError =>
+  noAnswer(place, "ended the connection within its answer", "try again later or use a fallback")
 
 /** No answer in time. */
 export const timedOut = (place: Place, after: Duration.Duration): AiError.AiError =>
-  noAnswer(place, `no answer within ${Duration.format(after)}; raise \`timeout\` if the model needs longer`)
+  noAnswer(place, `gave no answer within ${Duration.format(after)}`, "raise `timeout` if the model needs longer")
 
 /** An answer with status 2xx that is no JSON: a gateway's page, or a torn answer, and worth another try. */
-export const notJson = (place: Place, body: string): AiError.AiError =>
-  make(
-    place,
-    new AiError.InvalidOutputError({
-      description: `${place.url} answered with something that is not JSON: ${JSON.stringify(body.slice(0, 200))}`
-    })
-  )
+export const notJson = (place: Place, body: string): AiError.AiError => {
+  const what = `answered with something that is not JSON: ${JSON.stringify(body.slice(0, 200))}`
+  const words = sentence(place, what, "check the base URL, or try again later")
+  return failure(place, new AiError.InvalidOutputError({ description: words }), words)
+}
 
-/** JSON of another shape: another kind of server. */
-export const unexpected = (place: Place, what: string): AiError.AiError =>
-  make(
+/** JSON of another shape: another kind of server, or what a gateway says with a status of 200. */
+export const unexpected = (place: Place, body: string, what: string): AiError.AiError => {
+  const reason = /"error"\s*:/.test(body.slice(0, 1000)) ? said(body).text : what
+  const words = sentence(
     place,
-    new AiError.InvalidResponseError({
-      description: `${place.url} answered with JSON of another shape; check the base URL: ${what.slice(0, 500)}`
-    })
+    `answered with JSON of another shape: ${reason.replaceAll(/\s+/g, " ").slice(0, 300)}`,
+    "check the base URL and the kind of server"
   )
+  return failure(place, new AiError.InvalidResponseError({ description: words }), words)
+}
+
+/** The circuit breaker is open. */
+export const leftAlone = (place: Place): AiError.AiError => {
+  const words = sentence(place, "failed repeatedly and is left alone for a while", "wait, or use a fallback")
+  // Not retryable: the pause is longer than a retry waits, and a fallback should come now.
+  return failure(place, new AiError.UnknownError({ description: words }), words)
+}
+
+/** A base URL that is none. */
+export const wrongUrl = (module: string, method: string): AiError.AiError => {
+  const description = "the base URL is no http:// or https:// URL without a name and password in it"
+  return unsupported(module, method, description)
+}
 
 /** A request that this provider cannot make. */
 export const unsupported = (module: string, method: string, description: string): AiError.AiError =>

@@ -137,6 +137,7 @@ describe("Budget", () => {
       assert.isAtMost(server.asked.length, 3)
       const failed = exits.flatMap((exit) => (Exit.isFailure(exit) ? [Cause.squash(exit.cause) as never] : []))
       assert.strictEqual(Budget.fromAiError(failed[0]!)?.limit, 200)
+      assert.include((failed[0]! as Error).message, "the budget of 200 (tokens)")
     })
   )
 })
@@ -203,6 +204,23 @@ it.effect("Limits: more requests than a minute has wait for the next", () =>
     assert.isTrue(Exit.isSuccess(exit))
     assert.strictEqual(server.asked.length, 4)
     assert.isAtLeast(seconds, 60)
+  })
+)
+
+it.effect("Limits: more tokens than a minute has wait as well", () =>
+  Effect.gen(function* () {
+    const server = yield* FakeServer.start(answering)
+    const limits = { tokensPerMinute: 300 }
+    const { exit, seconds } = yield* FakeServer.drive(
+      Effect.forEach(prompts(4), (one) => Response.one(one, { maxTokens: 100 }), { concurrency: "unbounded" }).pipe(
+        Effect.provide(models(server.url, { timeout: "10 hours", limits }))
+      ),
+      5
+    )
+    assert.isTrue(Exit.isSuccess(exit))
+    assert.strictEqual(server.asked.length, 4)
+    // Each call may take some 110 tokens: two fit into the first minute.
+    assert.isAtLeast(seconds, 20)
   })
 )
 

@@ -1,3 +1,4 @@
+import { inspect } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Layer, Redacted } from "effect"
 import { AiError, LanguageModel } from "effect/ai"
@@ -21,17 +22,17 @@ const providers = [
   {
     name: "openai-compatible",
     good: FakeServer.json(chat),
-    layer: (baseUrl: string, options: Endpoint.Options) =>
+    layer: (baseUrl: string, options: Endpoint.Options, apiKey = key) =>
       OpenAiLanguageModel.layer.pipe(
-        Layer.provide(OpenAiClient.layer({ baseUrl, model: "fake", apiKey: Redacted.make(key), ...options }))
+        Layer.provide(OpenAiClient.layer({ baseUrl, model: "fake", apiKey: Redacted.make(apiKey), ...options }))
       )
   },
   {
     name: "anthropic",
     good: FakeServer.json(messages),
-    layer: (baseUrl: string, options: Endpoint.Options) =>
+    layer: (baseUrl: string, options: Endpoint.Options, apiKey = key) =>
       AnthropicLanguageModel.layer.pipe(
-        Layer.provide(AnthropicClient.layer({ baseUrl, model: "fake", apiKey: Redacted.make(key), ...options }))
+        Layer.provide(AnthropicClient.layer({ baseUrl, model: "fake", apiKey: Redacted.make(apiKey), ...options }))
       )
   }
 ]
@@ -57,8 +58,14 @@ describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
       )
       const text = Exit.isSuccess(exit) ? exit.value.text : undefined
       const error = Exit.isFailure(exit) ? (Cause.squash(exit.cause) as AiError.AiError) : undefined
-      return { text, error, seconds, asked: server.asked.length }
+      return { text, error, seconds, asked: server.asked.length, url: server.url }
     })
+
+  const generate = (url: string, options: Endpoint.Options, apiKey?: string) =>
+    LanguageModel.generateText({ prompt: "Hi" }).pipe(
+      Effect.provide(layer(url, { timeout: "10 hours", ...options }, apiKey)),
+      Effect.provide(FetchHttpClient.layer)
+    )
 
   it.effect("waits as long as Retry-After says after a 429", () =>
     Effect.gen(function* () {
@@ -67,6 +74,20 @@ describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
       )
       assert.deepStrictEqual([text, asked], ["Hello.", 2])
       assert.isAtLeast(seconds, 7)
+    })
+  )
+
+  it.effect("waits until the date that Retry-After gives, and for an overloaded server as well", () =>
+    Effect.gen(function* () {
+      const { text, seconds, asked } = yield* ask(
+        FakeServer.script(
+          FakeServer.json(refused("slow down"), 429, { "retry-after": "Thu, 01 Jan 1970 00:00:05 GMT" }),
+          FakeServer.json(refused("overloaded"), 503, { "retry-after": "9" }),
+          good
+        )
+      )
+      assert.deepStrictEqual([text, asked], ["Hello.", 3])
+      assert.isAtLeast(seconds, 14)
     })
   )
 
@@ -99,6 +120,19 @@ describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
     })
   )
 
+  it.effect("ends an attempt whose answer stops in the middle", () =>
+    Effect.gen(function* () {
+      const stalling: FakeServer.Answer = (response) => {
+        response.writeHead(200, { "content-type": "application/json" })
+        response.write('{"choices": [')
+      }
+      const { text, asked } = yield* ask(FakeServer.script(stalling, good), { timeout: "20 minutes" }, 10, (seconds) =>
+        seconds >= 1220 ? 2 : 1
+      )
+      assert.deepStrictEqual([text, asked], ["Hello.", 2])
+    })
+  )
+
   it.effect("ends an attempt that brings nothing at all", () =>
     Effect.gen(function* () {
       const { error, asked, seconds } = yield* ask(
@@ -120,17 +154,103 @@ describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
       assert.include(denied.error?.message, "Incorrect API key provided: <redacted>")
       const missing = yield* ask(FakeServer.json(refused("no such model"), 404))
       assert.deepStrictEqual([missing.error?.reason._tag, missing.asked], ["InvalidRequestError", 1])
-      assert.include(missing.error?.message, 'Check that the server has a model "fake"')
+      assert.include(missing.error?.message, 'answered 404: no such model (model "fake"); check that the server has')
       const other = yield* ask(FakeServer.json({ hello: "world" }))
       assert.deepStrictEqual([other.error?.reason._tag, other.asked], ["InvalidResponseError", 1])
+      const gateway = yield* ask(FakeServer.json({ error: { message: "no upstream", code: 502 } }))
+      assert.deepStrictEqual([gateway.error?.reason._tag, gateway.asked], ["InvalidResponseError", 1])
+      assert.include(gateway.error?.message, "no upstream")
+      const spent = yield* ask(FakeServer.json(refused("you owe us", "insufficient_quota"), 429))
+      assert.deepStrictEqual([spent.error?.reason._tag, spent.asked], ["QuotaExhaustedError", 1])
+      assert.include(spent.error?.message, "you owe us")
     })
   )
 
-  it.effect("leaves a server alone that is down", () =>
+  it.effect("says in one sentence which server failed on which model and what to do, and never the key", () =>
+    Effect.gen(function* () {
+      const retry = { times: 0 }
+      const failures: ReadonlyArray<readonly [tag: string, answer: FakeServer.Answer, todo: string]> = [
+        ["RateLimitError", FakeServer.json(refused(`slow, ${key}`), 429, { "retry-after": "90" }), "wait 1m 30s"],
+        ["QuotaExhaustedError", FakeServer.json(refused(`pay, ${key}`), 402), "check the account's billing"],
+        ["AuthenticationError", FakeServer.json(refused(`no ${key}`), 401), "check the key"],
+        ["AuthenticationError", FakeServer.json(refused(`not for ${key}`), 403), "check the key"],
+        ["InvalidRequestError", FakeServer.json(refused(`none, ${key}`), 404), "check that the server has a model"],
+        ["InvalidRequestError", FakeServer.json(refused(`bad field, ${key}`), 400), "change the request"],
+        ["InternalProviderError", FakeServer.json(refused(`oops, ${key}`), 500), "try again later"],
+        ["InternalProviderError", FakeServer.json(refused("overloaded", "overloaded_error"), 529), "try again later"],
+        ["NetworkError", FakeServer.half, "try again later"],
+        ["InvalidOutputError", FakeServer.raw(`<html>${key}`), "check the base URL"],
+        ["InvalidResponseError", FakeServer.json({ key }), "check the base URL"],
+        ["NetworkError", (response) => response.socket?.destroy(), "check the base URL"]
+      ]
+      for (const [tag, answer, todo] of failures) {
+        const { error, url } = yield* ask(answer, { retry })
+        assert.strictEqual(error?.reason._tag, tag)
+        assert.include(error?.message, todo)
+        assert.include(error?.message, new URL(url).host)
+        assert.include(error?.message, '(model "fake")')
+        assert.notInclude(`${error?.message} ${JSON.stringify(error)} ${inspect(error, { depth: 9 })}`, key)
+        assert.notInclude(error?.message, "\n")
+      }
+    })
+  )
+
+  it.effect("refuses a base URL that is none, or that has a password in it, without asking", () =>
+    Effect.gen(function* () {
+      for (const url of ["localhost:8000/v1", "ftp://host/v1", "", "http://user:pass@127.0.0.1:9/v1"]) {
+        const error = yield* generate(url, {}).pipe(Effect.flip)
+        assert.strictEqual(error.reason._tag, "InvalidRequestError")
+        assert.include(error.message, "the base URL is no http:// or https:// URL")
+        assert.notInclude(error.message, "pass@")
+      }
+    })
+  )
+
+  it.effect("keeps a query of the base URL, which may be secret, out of its errors", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(FakeServer.json(refused("oops"), 400))
+      const error = yield* generate(`${server.url}?api-version=1&sig=hush`, {}).pipe(Effect.flip)
+      assert.match(server.asked[0]!.path, /^\/v1\/\w.*\?api-version=1&sig=hush$/)
+      assert.notInclude(inspect(error, { depth: 9 }), "hush")
+    })
+  )
+
+  it.effect("leaves a placeholder for a key in answers, where it is a word like others", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(good)
+      const { text } = yield* generate(server.url, {}, "Hello")
+      assert.strictEqual(text, "Hello.")
+    })
+  )
+
+  it.effect("leaves a server alone that is down, and tries it again after the pause", () =>
     Effect.gen(function* () {
       const { error, asked } = yield* ask(FakeServer.json(refused("oops"), 500), { breaker: { failures: 2 } })
       assert.strictEqual(asked, 2)
       assert.include(error?.message, "left alone for a while")
+
+      const down = FakeServer.json(refused("oops"), 500)
+      const server = yield* FakeServer.start(FakeServer.script(down, down, good))
+      const options: Endpoint.Options = {
+        retry: { times: 0 },
+        timeout: "10 hours",
+        breaker: { failures: 2, pause: "1 minute" }
+      }
+      const one = LanguageModel.generateText({ prompt: "Hi" })
+      const { exit } = yield* FakeServer.drive(
+        Effect.gen(function* () {
+          const tags: Array<string | undefined> = []
+          for (let i = 0; i < 4; i++) tags.push((yield* Effect.flip(one)).reason._tag)
+          yield* Effect.sleep("1 minute")
+          return { tags, text: (yield* one).text }
+        }).pipe(Effect.provide(layer(server.url, options)), Effect.provide(FetchHttpClient.layer)),
+        1
+      )
+      assert.deepStrictEqual(Exit.isSuccess(exit) ? exit.value : undefined, {
+        tags: ["InternalProviderError", "InternalProviderError", "UnknownError", "UnknownError"],
+        text: "Hello."
+      })
+      assert.strictEqual(server.asked.length, 3)
     })
   )
 })
