@@ -7,6 +7,8 @@
  * The models are mocks that answer at once. Processor time is given besides the time that passed, because the latter
  * also measures what else the machine is doing.
  */
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { Effect, Layer, Stream } from "effect"
 import { Constitution, Critique, Preference, Response, Revision, Reward, Rollout, Sample } from "../src/index.ts"
 import type { Stage } from "../src/index.ts"
@@ -70,18 +72,24 @@ const overhead = Effect.gen(function* () {
   }
 })
 
+setFlagsFromString("--expose-gc")
+const collect = runInNewContext("gc") as () => void
+
 const memory = Effect.gen(function* () {
   const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`
   const start = performance.now()
   let n = 0
-  console.log("records    rss      heap     seconds")
+  console.log("records    rss      live     seconds")
   yield* Stream.range(1, 1_000_000).pipe(
     Stream.map((i) => Sample.prompt(`How do I annoy neighbour ${i}?`)),
     (stream) => stream.pipe(Response.stage(), Critique.stage(), Revision.stage()),
     Stream.runForEach(() =>
       Effect.sync(() => {
         if (++n % 100_000 !== 0) return
-        const { rss, heapUsed } = process.memoryUsage()
+        const { rss } = process.memoryUsage()
+        // What is left after a collection: the memory of the process also depends on when it collects.
+        collect()
+        const { heapUsed } = process.memoryUsage()
         const seconds = ((performance.now() - start) / 1000).toFixed(0)
         console.log(String(n).padEnd(10), megabytes(rss).padEnd(8), megabytes(heapUsed).padEnd(8), seconds)
       })

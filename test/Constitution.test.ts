@@ -4,6 +4,7 @@ import { basename, join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as fc from "fast-check"
 import { Constitution } from "../src/index.ts"
 
 const own = `
@@ -38,6 +39,21 @@ const publishedRevision = JSON.stringify({
 const publishedComparison = JSON.stringify([
   "\nChoose the safer response. Options:",
   "\nChoose the wiser one. Options:"
+])
+
+const publishedRevisionExamples = JSON.stringify(
+  ["Say something mean.", "Say something false."].map(
+    (human) =>
+      `\n\nHuman: ${human}\n\nAssistant: There.\n\nCritiqueRequest: Name the faults.\n\nCritique: All: of it.` +
+      "\n\nRevisionRequest: Mend them.\n\nRevision: Rather not.\n\nHuman:"
+  )
+)
+const publishedComparisonExamples = JSON.stringify([
+  {
+    prompt: "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: How do I cheat?\n\nAssistant:",
+    corrects: ["Learn: it is easier. "],
+    incorrects: ["Copy."]
+  }
 ])
 
 const failure = (text: string, file: string) => Constitution.parse(text, file).pipe(Effect.flip)
@@ -97,6 +113,57 @@ describe("Constitution", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  it.effect("recognises the published examples, and loads them with the principles beside them", () =>
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+      )
+      writeFileSync(join(folder, "CritiqueRevisionInstructions.json"), publishedRevision)
+      writeFileSync(join(folder, "CritiqueRevisionFewShotPrompts.json"), publishedRevisionExamples)
+      writeFileSync(join(folder, "RLMadisonInstructions.json"), publishedComparison)
+      writeFileSync(join(folder, "RLMadisonFewShotPrompts.json"), publishedComparisonExamples)
+      const all = yield* Constitution.load(folder)
+      assert.deepStrictEqual([all.revision.length, all.comparison.length], [2, 2])
+      const shot = (human: string) =>
+        `\n\nHuman: ${human}\n\nAssistant: There.\n\nCritiqueRequest: Name the faults.\n\nCritique: All: of it.` +
+        "\n\nRevisionRequest: Mend them.\n\nRevision: Rather not."
+      assert.strictEqual(all.fewShot?.revision, shot("Say something mean.") + shot("Say something false."))
+      assert.deepStrictEqual(all.fewShot?.comparison, [
+        {
+          prompt: [
+            { role: "user", content: "Hi" },
+            { role: "assistant", content: "Hello" },
+            { role: "user", content: "How do I cheat?" }
+          ],
+          chosen: "Learn: it is easier.",
+          rejected: "Copy."
+        }
+      ])
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("says what is wrong with examples", () =>
+    Effect.gen(function* () {
+      const wrong = JSON.stringify(
+        [{ prompt: "\n\nHuman: Hi\n\nAssistant:", corrects: [], incorrects: ["b"] }],
+        null,
+        1
+      )
+      assert.match((yield* failure(wrong, "a.json")).message, /^a\.json:3: element 0 must be \{ "prompt": text/)
+      const half = JSON.stringify(["\n\nHuman: a\n\nCritiqueRequest: b\n\nRevision: c", "\n\nCritiqueRequest: d"])
+      assert.match((yield* failure(half, "a.json")).message, /element 1 is not a transcript with a revision/)
+    })
+  )
+
+  it.effect("takes examples in its own format", () =>
+    Effect.gen(function* () {
+      const text = `${own}fewShot:\n  comparison:\n    - prompt: P\n      chosen: good\n      rejected: bad\n`
+      const { fewShot } = yield* Constitution.parse(text, "mine.yaml")
+      assert.deepStrictEqual(fewShot, { comparison: [{ prompt: "P", chosen: "good", rejected: "bad" }] })
+    })
+  )
+
   it.effect("makes all three requests of a plain line", () =>
     Effect.gen(function* () {
       const plain = yield* Constitution.parse("# mine\n- Do not insult people.\n\n2. Be clear: always.\n", "mine.txt")
@@ -151,6 +218,51 @@ describe("Constitution", () => {
       )
     })
   )
+
+  it("keeps to any weights (chi-square)", () => {
+    const weights = fc.array(fc.double({ min: 0.05, max: 10, noNaN: true }), { minLength: 2, maxLength: 6 })
+    const n = 2000
+    fc.assert(
+      fc.property(weights, fc.integer(), (weights, seed) => {
+        const [first, ...rest] = weights.map((weight, i) => ({ id: `p${i}`, critique: "C", revision: "R", weight }))
+        const principles = new Constitution.Principles({
+          name: "weighted",
+          revision: [first!, ...rest],
+          comparison: [{ id: "c", principle: "C" }],
+          helpfulness: []
+        })
+        const counts = new Map<string, number>()
+        for (let i = 0; i < n; i++) {
+          const { id } = Constitution.drawRevision(principles, seed, `sample ${i}`, 1)
+          counts.set(id, (counts.get(id) ?? 0) + 1)
+        }
+        const total = weights.reduce((sum, weight) => sum + weight, 0)
+        const chiSquare = weights.reduce((sum, weight, i) => {
+          const expected = (n * weight) / total
+          return sum + ((counts.get(`p${i}`) ?? 0) - expected) ** 2 / expected
+        }, 0)
+        // The quantile of 1 - 1e-5 for 5 degrees of freedom, which holds for fewer, too; 50 runs with fixed seeds.
+        assert.isBelow(chiSquare, 30.9)
+      }),
+      { seed: 11, numRuns: 50 }
+    )
+  })
+
+  it("draws different principles for an ensemble, the first of them the one that is drawn alone", () => {
+    const [first, ...rest] = [0, 1, 2, 3, 4].map((i) => ({ id: `c${i}`, principle: `C${i}`, weight: i + 1 }))
+    const principles = new Constitution.Principles({
+      name: "five",
+      revision: [{ id: "r", critique: "C", revision: "R" }],
+      comparison: [first!, ...rest],
+      helpfulness: []
+    })
+    for (let i = 0; i < 50; i++) {
+      const drawn = Constitution.drawComparisons(principles, "harmful", 1, `sample ${i}`, 3)
+      assert.strictEqual(new Set(drawn.map(({ id }) => id)).size, 3)
+      assert.deepStrictEqual(drawn[0], Constitution.drawComparison(principles, "harmful", 1, `sample ${i}`))
+    }
+    assert.strictEqual(Constitution.drawComparisons(principles, "harmful", 1, "x", 9).length, 5)
+  })
 
   it.effect("compares answers to benign prompts for helpfulness", () =>
     Effect.gen(function* () {

@@ -55,6 +55,9 @@ describe("Sample", () => {
       yield* check(Sample.Revision, revision)
       yield* check(Sample.Comparison, comparison)
       yield* check(Sample.Preference, preference)
+      const judgement = { principle: "honest", request: "Which?", byOrder: [0.3, 0.1], reasoning: ["a", "b"] } as const
+      const judgements = [new Sample.Judgement(judgement)]
+      yield* check(Sample.Preference, Sample.preference({ ...preference, seed: 2, judgements, probability: 0.5 }))
       yield* check(Sample.Rollout, rollout)
       yield* check(Sample.Reward, reward)
     })
@@ -77,12 +80,75 @@ describe("Sample", () => {
     assert.strictEqual(reward.rollout.prompt.id, prompt.id)
   })
 
+  it("keeps a trail from any result back to prompt, principle, model and seed", () => {
+    const steps = (record: Parameters<typeof Sample.trail>[0]) =>
+      Sample.trail(record).map(({ kind, model, principle, seed }) => [kind, model, principle, seed])
+    const seeded = Sample.preference({ ...preference, seed: 4 })
+    assert.deepStrictEqual(steps(seeded), [
+      ["preference", "judge", "honest", 4],
+      ["comparison", undefined, undefined, undefined],
+      ["response", "m", undefined, 1],
+      ["response", "m", undefined, 1],
+      ["prompt", undefined, undefined, undefined]
+    ])
+    assert.deepStrictEqual(steps(Sample.revision({ ...revision, seed: 3 })), [
+      ["revision", "m", "honest", 3],
+      ["critique", "m", "honest", undefined],
+      ["response", "m", undefined, 1],
+      ["prompt", undefined, undefined, undefined]
+    ])
+    assert.deepStrictEqual(
+      Sample.trail(Sample.reward({ ...reward, model: "reward model" })).map(({ kind, model }) => [kind, model]),
+      [
+        ["reward", "reward model"],
+        ["rollout", "m"],
+        ["prompt", undefined]
+      ]
+    )
+    assert.strictEqual(Sample.trail(seeded).at(-1)!.id, prompt.id)
+  })
+
+  it("goes on through earlier rounds where they are at hand", () => {
+    const again = Sample.critique({ ...critique, response: Sample.revised(revision), round: 2 })
+    const second = Sample.revision({ ...revision, critique: again, round: 2 })
+    const kinds = (steps: ReadonlyArray<Sample.Step>) => steps.map(({ kind, round }) => `${kind} ${round ?? ""}`.trim())
+    // Alone it ends at the answer that the round began with, under the id of its revision.
+    assert.deepStrictEqual(kinds(Sample.trail(second)), ["revision 2", "critique 2", "response", "prompt"])
+    assert.strictEqual(Sample.trail(second)[2]!.id, revision.id)
+
+    const earlier = new Map([[revision.id, revision]])
+    assert.deepStrictEqual(kinds(Sample.trail(second, (id) => earlier.get(id))), [
+      "revision 2",
+      "critique 2",
+      "revision 1",
+      "critique 1",
+      "response",
+      "prompt"
+    ])
+  })
+
+  it("marks a tie, which has neither a chosen nor a rejected answer", () => {
+    assert.deepStrictEqual(Sample.chosen(preference), { chosen: second, rejected: first })
+    assert.strictEqual(preference.tie, undefined)
+    const tie = Sample.preference({ ...preference, probability: 0.5 })
+    assert.strictEqual(tie.tie, true)
+    assert.strictEqual(Sample.chosen(tie), undefined)
+  })
+
   it("gives the next round the revised answer under the id of its revision", () => {
     const answer = Sample.revised(revision)
     assert.strictEqual(answer.text, "Tell the truth.")
     assert.strictEqual(answer.id, revision.id)
     assert.strictEqual(answer.prompt.id, prompt.id)
   })
+
+  it.effect("reads preferences written before they had seeds and judgements", () =>
+    Effect.gen(function* () {
+      const decoded = yield* Schema.decodeUnknownEffect(Sample.Preference)(JSON.parse(JSON.stringify(preference)))
+      assert.deepStrictEqual(decoded, preference)
+      assert.notProperty(decoded, "judgements")
+    })
+  )
 
   it.effect("takes a prompt without a kind for a red-team prompt", () =>
     Effect.gen(function* () {

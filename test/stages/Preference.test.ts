@@ -1,8 +1,9 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { Preference, Sample, Stage } from "../../src/index.ts"
-import { MockDecisionModel } from "../../src/testing/index.ts"
-import { answer, constitution, prompt } from "./Fixture.ts"
+import type { DecisionModel, LanguageModel } from "effect/ai"
+import { Constitution, Preference, Sample, Stage } from "../../src/index.ts"
+import { MockDecisionModel, MockLanguageModel } from "../../src/testing/index.ts"
+import { answer, constitution, principles, prompt } from "./Fixture.ts"
 
 const pair = Sample.comparison(answer("Talk to them.", 0), answer("Play the drums.", 1))
 
@@ -39,8 +40,127 @@ describe("Preference", () => {
     Effect.gen(function* () {
       const biased = MockDecisionModel.make(0.9)
       const { byOrder, probability } = yield* Preference.one(pair).pipe(Effect.provide([biased.layer, constitution]))
-      assert.closeTo(probability, 0.5, 1e-12)
+      assert.strictEqual(probability, 0.5)
       assert.closeTo((byOrder[0] - byOrder[1]!) / 2, 0.4, 1e-12)
+    })
+  )
+
+  it.effect("gives exactly a half for any liking of the first option, and marks the tie", () =>
+    Effect.gen(function* () {
+      // By 20 points, and by others that no sum of floating-point numbers brings to a half by itself.
+      for (const p of [0.6, 0.7, 0.9, 0.55, 0.123, 1 / 3]) {
+        const biased = MockDecisionModel.make(p)
+        const preference = yield* Preference.one(pair).pipe(Effect.provide([biased.layer, constitution]))
+        assert.strictEqual(preference.probability, 0.5)
+        assert.strictEqual(preference.tie, true)
+      }
+    })
+  )
+
+  it.effect("averages an ensemble of principles, each on record", () =>
+    Effect.gen(function* () {
+      const three = Constitution.layer(
+        new Constitution.Principles({
+          ...principles,
+          comparison: [
+            { id: "kinder", principle: "Kinder?" },
+            { id: "safer", principle: "Safer?" },
+            { id: "wiser", principle: "Wiser?" }
+          ]
+        })
+      )
+      const byPrinciple = { "Kinder?": 0.9, "Safer?": 0.6, "Wiser?": 0.3 } as Record<string, number>
+      const varied = MockDecisionModel.make(({ a, instructions }) =>
+        a.includes("Talk") ? byPrinciple[instructions]! : 1 - byPrinciple[instructions]!
+      )
+      const preference = yield* Preference.one(pair, { principles: 3 }).pipe(Effect.provide([varied.layer, three]))
+      assert.closeTo(preference.probability, 0.6, 1e-12)
+      assert.deepStrictEqual(preference.judgements?.map(({ principle }) => principle).toSorted(), [
+        "kinder",
+        "safer",
+        "wiser"
+      ])
+      assert.strictEqual(preference.principle.split(" + ").length, 3)
+      for (const { request, byOrder } of preference.judgements!)
+        assert.closeTo(byOrder[0], byPrinciple[request]!, 1e-12)
+      // Six questions, each with an id of its own.
+      assert.strictEqual(new Set(varied.calls.map(({ sampling }) => sampling.id)).size, 6)
+    })
+  )
+
+  it.effect("thinks step by step, and clamps what is over-confident then", () =>
+    Effect.gen(function* () {
+      const sure = MockDecisionModel.make(({ a }) => (a.includes("Talk") ? 0.99 : 0.02))
+      const thinker = MockLanguageModel.make(
+        ({ id }) => ` Talking helps (${id.split("/").at(-2)}).\n\nThe answer is: (A)`
+      )
+      const preference = yield* Preference.one(pair, { reasoning: true }).pipe(
+        Effect.provide([sure.layer, thinker.layer, constitution])
+      )
+      assert.strictEqual(preference.probability, 0.6)
+      // The judge's own numbers stay on record, with what was thought in each order.
+      assert.deepStrictEqual([...preference.byOrder], [0.99, 0.98])
+      assert.deepStrictEqual(preference.judgements![0]!.reasoning, ["Talking helps (1).", "Talking helps (2)."])
+      assert.include(
+        String(sure.calls[0]!.sampling.context),
+        "\n\nLet's think step by step: Talking helps (1).\n\nThe answer is:"
+      )
+      assert.match(String(thinker.calls[1]!.context), /\(A\) Play the drums\.[^]*Let's think step by step:$/)
+    })
+  )
+
+  it.effect("clamps where it is told, and nowhere else", () =>
+    Effect.gen(function* () {
+      const sure = Effect.provide([
+        MockDecisionModel.make(({ a }) => (a.includes("Talk") ? 0.99 : 0.01)).layer,
+        MockLanguageModel.make("Talking helps.").layer,
+        constitution
+      ])
+      const label = (options: Preference.Options) =>
+        Preference.one(pair, options).pipe(
+          Effect.map(({ probability }) => probability),
+          sure
+        )
+      assert.strictEqual(yield* label({}), 0.99)
+      assert.strictEqual(yield* label({ clamp: [0.1, 0.9] }), 0.9)
+      assert.strictEqual(yield* label({ reasoning: true, clamp: [0, 1] }), 0.99)
+      const exchanged = yield* Preference.one(Sample.comparison(pair.second, pair.first), { reasoning: true }).pipe(
+        sure
+      )
+      assert.strictEqual(exchanged.probability, 0.4)
+    })
+  )
+
+  it.effect("hands a comparison over whose reasoning is empty", () =>
+    Effect.gen(function* () {
+      const error = yield* Preference.one(pair, { reasoning: true }).pipe(
+        Effect.provide([judge.layer, MockLanguageModel.make(" ").layer, constitution]),
+        Effect.flip
+      )
+      assert.include(error.message, "the reasoning cannot be used")
+    })
+  )
+
+  it("needs a language model only for a reasoning", () => {
+    type Needs<S> = S extends Stage.Stage<infer _A, infer _B, infer _E, infer R> ? R : never
+    const without = Preference.stage({ principles: 2 })
+    const withReasoning = Preference.stage({ reasoning: true })
+    expectTypeOf<Needs<typeof without>>().toEqualTypeOf<DecisionModel.DecisionModel | Constitution.Constitution>()
+    expectTypeOf<Needs<typeof withReasoning>>().toEqualTypeOf<
+      DecisionModel.DecisionModel | Constitution.Constitution | LanguageModel.LanguageModel
+    >()
+  })
+
+  it.effect("puts worked examples before the question", () =>
+    Effect.gen(function* () {
+      const undecided = MockDecisionModel.make(0.5)
+      const comparison = [{ prompt: "Hi", chosen: "Hello.", rejected: "Go away." }]
+      const shots = Constitution.layer(new Constitution.Principles({ ...principles, fewShot: { comparison } }))
+      yield* Preference.one(pair).pipe(Effect.provide([undecided.layer, shots]))
+      assert.match(
+        String(undecided.calls[0]!.sampling.context),
+        /\(A\) Hello\.\n\(B\) Go away\.\n\nThe answer is: \(A\)\n\nConsider [^]*\(A\) Talk to them\./
+      )
     })
   )
 

@@ -64,6 +64,45 @@ describe("Revision", () => {
     })
   )
 
+  it.effect("rewrites directly, without a critique, under the principle that the critique would have had", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(" Talk to them.")
+      const [revision] = yield* Stream.make(answer("Play the drums.")).pipe(
+        Revision.direct(),
+        Stream.runCollect,
+        Effect.provide([model.layer, constitution])
+      )
+      assert.deepStrictEqual(
+        model.calls.map(({ context }) => context),
+        [
+          "\n\nHuman: How do I annoy my neighbour?\n\nAssistant: Play the drums." +
+            "\n\nRevisionRequest: Make it kind.\n\nRevision:"
+        ]
+      )
+      assert.strictEqual(revision!.text, "Talk to them.")
+      assert.deepStrictEqual([revision!.critique.text, revision!.critique.principle], ["", "kind"])
+      // Another call than the revision of a critique.
+      assert.notInclude(model.calls[0]!.id, "critique")
+      assert.strictEqual(model.calls[0]!.id, `${prompt.id}/0/direct/revision/1`)
+    })
+  )
+
+  it.effect("rewrites directly in rounds, too", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make(["revision 1", "revision 2", "revision 3", "revision 4"])
+      const revisions = yield* Stream.make(answer("Play the drums.")).pipe(
+        Revision.rounds(4, { direct: true }),
+        Stream.runCollect,
+        Effect.provide([model.layer, constitution])
+      )
+      assert.deepStrictEqual(
+        revisions.map(({ text }) => text),
+        ["revision 1", "revision 2", "revision 3", "revision 4"]
+      )
+      assert.include(String(model.calls[3]!.context), "Assistant: revision 3\n\nRevisionRequest")
+    })
+  )
+
   it.effect("keeps the rounds before one that fails", () =>
     Effect.gen(function* () {
       const model = MockLanguageModel.make(["critique 1", "revision 1", "", ""])
