@@ -22,7 +22,7 @@ import * as Golden from "./golden.ts"
 const length = 24
 
 /** A family's golden values with its adapter. */
-const load = Effect.fnUntraced(function* (model: Parameters<typeof Golden.folderOf>[0]) {
+const load = Effect.fnUntraced(function* (model: (typeof Golden.models)[number]) {
   const folder = Golden.folderOf(model)
   const golden = yield* Golden.loadFrom(folder)
   const lora = yield* Lora.read(path.join(folder, "adapter"), golden.checkpoint.config)
@@ -42,7 +42,7 @@ const logprob = (logits: Float32Array, token: number): number =>
 /** PEFT's name of an adapter's tensor in the golden file. */
 const peft = (name: string): string => `base_model.model.${name.replace(/lora_([AB])$/, "lora_$1.default.weight")}`
 
-for (const model of ["llama", "qwen2", "qwen3", "gemma3"] as const) {
+for (const model of Golden.models) {
   describe(`${model} against transformers`, () => {
     for (const how of ["alone", "with an adapter, factored", "with an adapter, merged"] as const) {
       it.effect(`has the same logits ${how}`, () =>
@@ -176,11 +176,11 @@ for (const model of ["llama", "qwen2", "qwen3", "gemma3"] as const) {
             seed: 0,
             maxTokens: expected.length - given,
             temperature: 0,
-            stopIds: new Set(checkpoint.eosTokenIds)
+            stopIds: new Set()
           })
-        // The golden text was made with the end forbidden, and at its start the tiny qwen2 would end at once.
+        // The golden text was made with the end forbidden, with which the tiny qwen2 would start.
         const ends = model === "qwen2"
-        if (ends) expect((yield* continued(prompt)).tokenIds).toEqual(checkpoint.eosTokenIds)
+        if (ends) expect(checkpoint.eosTokenIds).toContain((yield* continued(prompt)).tokenIds[0])
         for (const given of ends ? [prompt + 1, prompt + 4] : [prompt, prompt + 3]) {
           expect((yield* continued(given)).tokenIds).toEqual(expected.slice(given))
         }

@@ -1,11 +1,16 @@
-/** The golden values of the tiny models: made with transformers and peft, fp32. */
+/**
+ * The golden values of the tiny models: made with transformers and peft, fp32; those of mistral, phi3, smollm3 and olmo2
+ * by `bench/parity/families.py`.
+ */
 import { Effect } from "effect"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
 
-export const folderOf = (model: "llama" | "qwen2" | "qwen3" | "gemma3"): string =>
+export const models = ["llama", "qwen2", "qwen3", "gemma3", "mistral", "phi3", "smollm3", "olmo2"] as const
+
+export const folderOf = (model: (typeof models)[number]): string =>
   fileURLToPath(new URL(`../fixtures/tiny-${model}`, import.meta.url))
 
 /** That of the tiny llama. */
