@@ -1,0 +1,222 @@
+/**
+ * Download: a file of the hub into the cache: resumed where it broke off, checked against the hub's hash, and never seen
+ * half-written.
+ */
+import { HubApiError, downloadFile } from "@huggingface/hub"
+import { Effect, Redacted } from "effect"
+import { createHash } from "node:crypto"
+import { createReadStream } from "node:fs"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import { setTimeout } from "node:timers/promises"
+import type { Repository } from "./HubCache.ts"
+import * as HubCache from "./HubCache.ts"
+import { HubError, fromCause } from "./HubError.ts"
+
+/** Where a file comes from and what it is. */
+export interface Source {
+  readonly repository: Repository
+  readonly commit: string
+  readonly path: string
+  /** In bytes. */
+  readonly size: number
+  /** SHA-256 of a large file, or git's SHA-1 of a small one; its name among the blobs. */
+  readonly hash: string
+}
+
+/** How the hub is asked. */
+export interface Access {
+  readonly endpoint: string
+  readonly token: Redacted.Redacted | undefined
+}
+
+/** The arguments of the hub's library. */
+export const credentials = (
+  { endpoint, token }: Access,
+  signal: AbortSignal,
+  onRefusal?: (refusal: HubApiError) => void
+) => ({
+  hubUrl: endpoint,
+  fetch: patient(signal, onRefusal),
+  ...(token === undefined ? {} : { accessToken: Redacted.value(token) })
+})
+
+/** How often a request is repeated that the hub refuses for now, and a download that breaks off without a byte. */
+const repeats = 3
+
+/** A fetch that waits when the hub asks it to. */
+const patient =
+  (signal: AbortSignal, onRefusal?: (refusal: HubApiError) => void): typeof fetch =>
+  async (input, init) => {
+    for (let attempt = 0; ; attempt++) {
+      const response = await fetch(input, { ...init, signal })
+      if (attempt === repeats || (response.status !== 429 && response.status < 500)) {
+        if (!response.ok) onRefusal?.(new HubApiError(response.url, response.status))
+        return response
+      }
+      await response.body?.cancel()
+      const asked = Number(response.headers.get("retry-after") ?? Number.NaN)
+      const wait = Number.isFinite(asked) ? Math.min(60_000, asked * 1000) : 500 * 2 ** attempt
+      await setTimeout(wait, undefined, { signal })
+    }
+  }
+
+const sizeOf = (file: string): Promise<number | undefined> =>
+  fs.stat(file).then(
+    (stat) => (stat.isFile() ? stat.size : undefined),
+    () => undefined
+  )
+
+/** The hash of a file on the disk, of the kind of `expected`. */
+const hashOf = async (file: string, size: number, expected: string): Promise<string> => {
+  const hash = expected.length === 64 ? createHash("sha256") : createHash("sha1").update(`blob ${size}\0`)
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk)
+  return hash.digest("hex")
+}
+
+/**
+ * The file's path in the snapshot, fetched if the cache does not have it. `onBytes` is told how many bytes have become
+ * there, those of an earlier start included.
+ */
+export const file = (
+  source: Source,
+  cacheDir: string,
+  access: Access,
+  onBytes: (bytes: number) => void
+): Effect.Effect<string, HubError> => {
+  const name = `${source.repository.name}/${source.path}`
+  return Effect.tryPromise({
+    try: async (signal) => {
+      const folder = HubCache.folder(cacheDir, source.repository)
+      const target = path.join(folder, "snapshots", source.commit, source.path)
+      const blob = path.join(folder, "blobs", source.hash)
+      if ((await sizeOf(target)) !== source.size) {
+        if ((await sizeOf(blob)) === source.size) onBytes(source.size)
+        else await fetchBlob(source, blob, name, access, onBytes, signal)
+        await link(blob, target)
+      } else onBytes(source.size)
+      return target
+    },
+    catch: (cause) => fromCause(name, cause)
+  })
+}
+
+/**
+ * Fetches a file's bytes. Several processes may do so at once: all write the same bytes at the same places of one file,
+ * and what is renamed has been read back and hashed.
+ */
+const fetchBlob = async (
+  source: Source,
+  blob: string,
+  name: string,
+  access: Access,
+  onBytes: (bytes: number) => void,
+  signal: AbortSignal
+): Promise<void> => {
+  await fs.mkdir(path.dirname(blob), { recursive: true })
+  // The name that Python's library resumes from, too.
+  const incomplete = `${blob}.incomplete`
+  const present = async () => {
+    const size = (await sizeOf(incomplete)) ?? 0
+    return size > source.size ? 0 : size
+  }
+  let [told, failures, restarts, resumed] = [0, 0, 0, false]
+  const tell = (have: number) => {
+    onBytes(have - told)
+    told = have
+  }
+  for (;;) {
+    const before = await present()
+    resumed ||= before > 0
+    tell(before)
+    try {
+      await append(source, incomplete, before, access, tell, signal)
+    } catch (cause) {
+      const final = cause instanceof HubError || (cause instanceof HubApiError && cause.statusCode < 500)
+      failures = (await present()) > before ? 0 : failures + 1
+      if (final || signal.aborted || failures > repeats) throw cause
+      await setTimeout(100 * 2 ** failures, undefined, { signal })
+      continue
+    }
+    if ((await hashOf(incomplete, source.size, source.hash)) === source.hash) break
+    await fs.rm(incomplete, { force: true })
+    // What was there from an earlier start may be to blame: once more from the beginning.
+    if (!resumed || restarts++ > 0) {
+      throw new HubError({
+        file: name,
+        reason: "comes with other bytes than the hub's own hash of it; try again later",
+        offline: false
+      })
+    }
+    resumed = false
+  }
+  await fs.rename(incomplete, blob).catch(async (cause) => {
+    // Another process was faster.
+    if ((await sizeOf(blob)) !== source.size) throw cause
+  })
+}
+
+/** Fetches what is missing behind the first `have` bytes. */
+const append = async (
+  source: Source,
+  incomplete: string,
+  have: number,
+  access: Access,
+  tell: (have: number) => void,
+  signal: AbortSignal
+): Promise<void> => {
+  // A stream of the library's ends with words alone.
+  let refusal: HubApiError | undefined
+  const handle = await fs.open(incomplete, have === 0 ? "w" : "r+")
+  try {
+    if (have < source.size) {
+      const { commit, path, repository, size } = source
+      const whole = await downloadFile({
+        repo: { type: repository.type, name: repository.name },
+        path,
+        revision: commit,
+        ...credentials(access, signal, (error) => (refusal = error))
+      })
+      if (whole === null) throw new Error("the repository lists the file but does not give it")
+      if (whole.size !== size) throw new Error(`the hub gives ${whole.size} bytes where it lists ${size}`)
+      for await (const chunk of whole.slice(have).stream() as AsyncIterable<Uint8Array>) {
+        signal.throwIfAborted()
+        if (have + chunk.length > size) {
+          // The end of the file was asked for and its beginning came: nothing of it can be used.
+          await handle.truncate(0)
+          throw new Error("the hub gives more bytes than the file has")
+        }
+        await writeAll(handle, chunk, have)
+        tell((have += chunk.length))
+      }
+      if (have < size) throw new Error(`it broke off after ${have} of ${size} bytes`)
+    }
+    // A rename must not reach the disk before the bytes do.
+    await handle.sync()
+  } catch (cause) {
+    throw refusal ?? cause
+  } finally {
+    await handle.close()
+  }
+}
+
+const writeAll = async (handle: fs.FileHandle, bytes: Uint8Array, position: number): Promise<void> => {
+  for (let done = 0; done < bytes.length;) {
+    done += (await handle.write(bytes, done, bytes.length - done, position + done)).bytesWritten
+  }
+}
+
+/** Puts a blob where its snapshot has it. */
+const link = async (blob: string, target: string): Promise<void> => {
+  await fs.mkdir(path.dirname(target), { recursive: true })
+  await fs.rm(target, { force: true })
+  try {
+    await fs.symlink(path.relative(path.dirname(target), blob), target)
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? cause.code : undefined
+    if (code === "EEXIST") return
+    // Where links are not allowed, the snapshot has the file itself, as with Python's library.
+    if (code !== "EPERM") throw cause
+    await fs.rename(blob, target)
+  }
+}

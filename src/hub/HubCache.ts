@@ -1,0 +1,57 @@
+/**
+ * HubCache: the folder in which everything that was fetched from the Hugging Face hub is kept.
+ *
+ * Its layout is that of Python's huggingface_hub, so what either has fetched is there for the other: a repository's
+ * folder `models--owner--name` has `refs/<branch>` with a commit in it, `blobs/<hash>` with the files, and
+ * `snapshots/<commit>/<path>` with links to them (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
+ */
+import { Redacted } from "effect"
+import { homedir } from "node:os"
+import * as path from "node:path"
+
+/** A repository of the hub. */
+export interface Repository {
+  readonly type: "model" | "dataset"
+  /** `owner/name`, or the `name` alone of the oldest. */
+  readonly name: string
+}
+
+/** What the environment says of the hub, under the names that Python's library knows. */
+export interface Environment {
+  readonly cacheDir: string
+  readonly endpoint: string
+  readonly offline: boolean
+  readonly token: Redacted.Redacted | undefined
+}
+
+/** Reads `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN`. */
+export const environment = (env: Readonly<Record<string, string | undefined>> = process.env): Environment => {
+  const home = env["HF_HOME"] ?? path.join(env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "huggingface")
+  const token = env["HF_TOKEN"]?.trim()
+  return {
+    cacheDir: env["HF_HUB_CACHE"] ?? env["HUGGINGFACE_HUB_CACHE"] ?? path.join(home, "hub"),
+    endpoint: (env["HF_ENDPOINT"] ?? "https://huggingface.co").replace(/\/+$/, ""),
+    offline: /^(1|on|yes|true)$/i.test(env["HF_HUB_OFFLINE"] ?? ""),
+    token: token === undefined || token === "" ? undefined : Redacted.make(token)
+  }
+}
+
+/** The folder of a repository in the cache. */
+export const folder = (cacheDir: string, { name, type }: Repository): string =>
+  path.join(cacheDir, `${type}s--${name.replaceAll("/", "--")}`)
+
+/** Whether a revision is a commit, which never changes, and not a branch or a tag. */
+export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision)
+
+/** Whether a name from outside stays in the folder that it is joined to. */
+export const staysInside = (name: string): boolean => name !== "" && !/(^|[/\\])\.\.?([/\\]|$)|^[/\\]|:|\0/.test(name)
+
+/** Whether a text can be the name of a repository. */
+export const isName = (name: string): boolean =>
+  /^[\w.-]+(\/[\w.-]+)?$/.test(name) && staysInside(name) && !name.includes("--")
+
+/** The model and the commit that a folder in a cache holds, by its path; undefined for any other folder. */
+export const snapshotOf = (dir: string): { readonly name: string; readonly revision: string } | undefined => {
+  const found = /(?:^|[/\\])models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]{40})[/\\]?$/.exec(dir)
+  return found === null ? undefined : { name: found[1]!.replace("--", "/"), revision: found[2]! }
+}
