@@ -19,8 +19,8 @@ const stages = (summary: Summary, of: Of, show: (n: number) => string): string |
   return `${numbers[0]} before, ${numbers[1]} after supervised learning, ${numbers[2]} after reinforcement`
 }
 
-/** The last lines of a run. */
-export const words = (summary: Summary, dir: string): string => {
+/** The last lines of a run that took `seconds` over all starts. */
+export const words = (summary: Summary, dir: string, seconds: number): string => {
   const { evaluation, reward, reinforcement, rejected } = summary
   const shares: ReadonlyArray<readonly [title: string, words: string | undefined]> = [
     ["Harmful answers", stages(summary, ({ harmful }) => harmful, percent)],
@@ -59,7 +59,7 @@ export const words = (summary: Summary, dir: string): string => {
     ...(known.length === 0 ? scored : [...known, ...revised]),
     ...accuracy,
     ...distance,
-    `Measured ${where}, after ${duration(summary.seconds["total"] ?? 0)} of work.`,
+    `Measured ${where}, after ${duration(seconds)} of work.`,
     ...(failures === 0
       ? []
       : [`${failures} ${failures === 1 ? "sample was" : "samples were"} rejected; ${dir}/rejected.jsonl says why.`]),

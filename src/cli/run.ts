@@ -1,16 +1,19 @@
 /**
  * `charter run`: the whole method on the embedded sandbox, or on a model and prompts of the user's.
  */
-import { Console, DateTime, Effect, Layer, Schema } from "effect"
+import { Console, Effect, Layer } from "effect"
 import { Command, Flag } from "effect/cli"
 import { join } from "node:path"
 import * as Constitution from "../Constitution.ts"
 import { Evaluator } from "../evaluation/Evaluator.ts"
 import { Models } from "../Models.ts"
 import * as ConstitutionalAi from "../recipes/ConstitutionalAi.ts"
+import * as Feedback from "../recipes/Feedback.ts"
 import * as Manifest from "../recipes/Manifest.ts"
 import * as Meter from "../recipes/Meter.ts"
 import * as Run from "../recipes/Run.ts"
+import type { Summary } from "../recipes/Summary.ts"
+import * as Transcript from "../Transcript.ts"
 import * as Conclusion from "./Conclusion.ts"
 import * as Plan from "./Plan.ts"
 import * as Progress from "./Progress.ts"
@@ -26,37 +29,39 @@ const modelsIn = (dir: string) =>
     )
   )
 
-const describe = (plan: Plan.Plan, models: Models["Service"], created: string): Manifest.Manifest => ({
-  format: 1,
-  charter: version,
-  created,
-  model: models.description,
-  constitution: {
-    source: plan.constitutionSource,
-    hash: Manifest.hash(Schema.encodeSync(Constitution.Principles)(plan.constitution))
-  },
-  prompts: { source: plan.promptsSource, hash: Manifest.hash(plan.sets) },
-  seed: plan.settings.seed,
-  settings: plan.settings
-})
+/** What a run came to, and how long it took over all starts. */
+export interface Outcome {
+  readonly summary: Summary
+  readonly seconds: number
+}
 
 /** Carries out a plan over the models in force, in the folder. */
 export const execute = Effect.fn("charter run")(function* (plan: Plan.Plan, dir: string) {
   const models = yield* Models
   const meter = Meter.make()
-  const created = DateTime.formatIso(yield* DateTime.now)
-  const run = yield* Run.open({ dir, manifest: describe(plan, models, created), counter: meter })
+  const manifest = Manifest.make({
+    ...plan,
+    charter: version,
+    model: models.description,
+    transcript: Transcript.forModel(models).name,
+    feedback: yield* Feedback.names,
+    evaluator: plan.evaluator.name
+  })
+  const run = yield* Run.open({ dir, manifest, counter: meter })
+  if (run.notice !== undefined) yield* Console.error(run.notice)
   yield* Effect.forEach(
     plan.rejects,
     ({ file, line, reason }) => run.reject({ stage: "prompts", id: `${file}:${line}`, reason }),
     { discard: true }
   )
-  return yield* ConstitutionalAi.run(plan.settings, plan.sets).pipe(
+  const summary = yield* ConstitutionalAi.run(plan.settings, plan.sets).pipe(
     Effect.provideService(Run.Run, run),
     Effect.provideService(Models, meter.models(models)),
     Effect.provideService(Constitution.Constitution, plan.constitution),
     Effect.provideService(Evaluator, plan.evaluator)
   )
+  const seconds = Object.values(run.timings().phases).reduce((total, { seconds }) => total + seconds, 0)
+  return { summary, seconds } satisfies Outcome
 }, Effect.scoped)
 
 const flags = {
@@ -103,8 +108,8 @@ export const command = Command.make(
     const dir = input.out._tag === "Some" ? input.out.value : join("runs", plan.name)
     // The folder of the model is an input: what is wrong with it is told before anything is written.
     const models = yield* Layer.build(modelsIn(plan.model)).pipe(Effect.mapError(fromInput))
-    const summary = yield* execute(plan, dir).pipe(Effect.provide(models), Effect.provide(Progress.layer))
-    yield* Console.log(Conclusion.words(summary, dir))
+    const { summary, seconds } = yield* execute(plan, dir).pipe(Effect.provide(models), Effect.provide(Progress.layer))
+    yield* Console.log(Conclusion.words(summary, dir, seconds))
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

@@ -2,41 +2,54 @@
  * Atomic: files that are either the old ones or the new ones, never half of either.
  */
 import { Effect } from "effect"
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
-import { dirname } from "node:path"
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { failed, type RunError } from "./RunError.ts"
 
 /** Writes the value beside the file and renames it into place. */
 export const writeJson = (file: string, value: unknown): Effect.Effect<void, RunError> =>
   Effect.try({
-    try: () => writeJsonUnsafe(file, value),
+    try: () => writeUnsafe(file, `${JSON.stringify(value, null, 2)}\n`),
     catch: (cause) => failed(`${file} cannot be written: ${reasonOf(cause)}.`)
   })
 
-/** {@link writeJson} outside of an effect; throws. */
-export const writeJsonUnsafe = (file: string, value: unknown): void => {
+/** Writes the content beside the file and renames it into place; throws. */
+export const writeUnsafe = (file: string, content: string): void => {
   mkdirSync(dirname(file), { recursive: true })
-  const beside = `${file}.${process.pid}.tmp`
-  writeFileSync(beside, `${JSON.stringify(value, null, 2)}\n`)
+  const beside = `${file}${suffix}`
+  writeFileSync(beside, content)
   renameSync(beside, file)
+}
+
+/** What a file is called until it is whole. */
+const suffix = ".tmp"
+
+/** Removes what writers that were killed have left in a folder and those in it, but for the folders named; throws. */
+export const cleanUnsafe = (dir: string, except: ReadonlyArray<string> = []): void => {
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    if (entry.isFile() && entry.name.endsWith(suffix)) rmSync(join(dir, entry.name))
+    else if (entry.isDirectory() && !except.includes(entry.name)) cleanUnsafe(join(dir, entry.name))
+  }
 }
 
 /** The value in the file, or undefined when there is no such file. */
 export const readJson = (file: string): Effect.Effect<unknown, RunError> =>
   Effect.try({
-    try: () => readJsonUnsafe(file),
+    try: () => {
+      const text = readUnsafe(file)
+      return text === undefined ? undefined : (JSON.parse(text) as unknown)
+    },
     catch: (cause) => failed(`${file} cannot be read: ${reasonOf(cause)}.`)
   })
 
-const readJsonUnsafe = (file: string): unknown => {
-  let text: string
+/** The text of the file, or undefined when there is no such file; throws. */
+export const readUnsafe = (file: string): string | undefined => {
   try {
-    text = readFileSync(file, "utf8")
+    return readFileSync(file, "utf8")
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined
     throw error
   }
-  return JSON.parse(text)
 }
 
 /** What the operating system said, without a stack. */

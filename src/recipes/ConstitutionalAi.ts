@@ -3,10 +3,12 @@
  *
  * Every phase leaves its records in the run folder and finds them there when the run is started again.
  */
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import { Evaluator } from "../evaluation/Evaluator.ts"
 import { Models } from "../Models.ts"
+import * as Budget from "../providers/http/Budget.ts"
 import { Transcript, forModel } from "../Transcript.ts"
+import * as Calls from "./Calls.ts"
 import * as Evaluation from "./Evaluation.ts"
 import * as Preferences from "./Preferences.ts"
 import type { PromptSets } from "./PromptSets.ts"
@@ -45,5 +47,18 @@ export const run = Effect.fn("ConstitutionalAi.run")(
     yield* folder.write("summary.json", summary)
     return summary
   },
-  (self) => Effect.flatMap(Models, (models) => Effect.provideService(self, Transcript, forModel(models)))
+  (self) =>
+    Effect.flatMap(Models, (models) =>
+      self.pipe(
+        Effect.provideService(Transcript, forModel(models)),
+        Effect.provideService(Models, Calls.models(models)),
+        withinBudget
+      )
+    )
 )
+
+/** Where there is a budget, the run ends before the first call that could exceed it; a later start goes on. */
+const withinBudget = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Effect.serviceOption(Budget.Budget), (budget) =>
+    Option.isNone(budget) ? self : Effect.provideService(Budget.guard(self), Budget.Budget, budget.value)
+  )

@@ -13,12 +13,12 @@ import type { RewardModel } from "../RewardModel.ts"
 import * as Sample from "../Sample.ts"
 import * as Stage from "../Stage.ts"
 import * as Response from "../stages/Response.ts"
-import * as Transcript from "../Transcript.ts"
 import * as Progress from "./Progress.ts"
 import type { PromptSets } from "./PromptSets.ts"
 import { recorded } from "./Recorded.ts"
 import * as Records from "./Records.ts"
 import { Run } from "./Run.ts"
+import * as Scores from "./Scores.ts"
 import type { Settings } from "./Settings.ts"
 import * as Supervised from "./Supervised.ts"
 
@@ -79,25 +79,11 @@ const sample = Effect.fnUntraced(function* (
     ),
     Stream.runDrain
   )
+  yield* log.settle(prompts.map((prompt) => Records.answerKey(prompt, index)))
   return prompts.map((prompt): Answer => ({
     prompt,
     text: log.get(Records.answerKey(prompt, index))?.text ?? ""
   }))
-})
-
-/** The reward model with a memory: one score for an answer, over all starts of the run. */
-const scorer = Effect.fnUntraced(function* (rewardModel: RewardModel["Service"]) {
-  const transcript = yield* Transcript.Transcript
-  const log = yield* Records.scores("evaluation/scores.jsonl")
-  return Effect.fnUntraced(function* ({ prompt, text }: Answer) {
-    const id = Sample.id("score", prompt.id, text)
-    const before = log.get(id)
-    if (before !== undefined) return before.score
-    const { context } = transcript.response(prompt)
-    const score = yield* rewardModel.score({ id, context, completion: transcript.completion(text) })
-    yield* log.append({ id, score })
-    return score
-  })
 })
 
 /** Two answers to a prompt, and which one is known to be better. */
@@ -111,16 +97,18 @@ interface Pair {
 const accuracy = Effect.fnUntraced(function* <E>(
   of: string,
   pairs: ReadonlyArray<Pair>,
-  score: (answer: Answer) => Effect.Effect<number, E>,
+  score: (answer: Answer) => Effect.Effect<number | undefined, E>,
   concurrency: number
 ) {
   const unequal = pairs.filter(({ gap }) => gap !== 0)
   const right = yield* Effect.forEach(
     unequal,
     ({ first, second, gap }) =>
-      Effect.map(Effect.all([score(first), score(second)], { concurrency: 2 }), ([a, b]) => (a - b) * gap > 0),
+      Effect.map(Effect.all([score(first), score(second)], { concurrency: 2 }), ([a, b]) =>
+        a === undefined || b === undefined ? [] : [(a - b) * gap > 0]
+      ),
     { concurrency }
-  )
+  ).pipe(Effect.map((found) => found.flat()))
   const share = right.length === 0 ? null : right.filter((is) => is).length / right.length
   return { accuracy: share, pairs: right.length, of } satisfies Accuracy
 })
@@ -147,77 +135,80 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
   const pairPrompts = prompts.filter((prompt) => isHarmful({ prompt }))
   const total = prompts.length * 3 + (known === undefined ? 0 : pairPrompts.length) + revise.size * 2 * rounds
 
-  return yield* Effect.scoped(
-    Effect.gen(function* () {
-      const score = yield* scorer(rewardModel)
-      const revised = yield* Supervised.revise(settings, {
-        prompts,
-        revise: ({ id }) => revise.has(id),
-        // Prompts that were trained on have been answered and revised before.
-        ...(sets.heldOut
-          ? { dir: "evaluation", purpose: "evaluation", maxTokens: settings.evaluation.maxTokens }
-          : { dir: "supervised", purpose: "revise", maxTokens: settings.supervised.maxTokens })
-      })
-      const byPrompt = new Map(revised.map(({ prompt, texts }) => [prompt.id, texts]))
-      const base = prompts.map((prompt): Answer => ({ prompt, text: byPrompt.get(prompt.id)?.[0] ?? "" }))
-      const afterRound = (round: number) =>
-        revised
-          .filter(({ prompt }) => revise.has(prompt.id))
-          // An answer that could not be revised further stays as it is.
-          .map(({ prompt, texts }): Answer => ({ prompt, text: texts[round] ?? texts.at(-1)! }))
-      const sl = yield* sample("supervised", supervised, prompts, 0, settings)
-      const rl = yield* sample("reinforced", reinforced, prompts, 0, settings)
-
-      // Where the evaluator knows the answers itself, scores of all of them would only cost time.
-      const report = Effect.fnUntraced(function* (answers: ReadonlyArray<Answer>) {
-        const scores = known === undefined ? yield* Effect.forEach(answers, score, { concurrency }) : []
-        return {
-          ...evaluator.evaluate(answers),
-          reward: scores.length === 0 ? null : mean(scores),
-          answers: answers.length,
-          ...(evaluator.note === undefined ? {} : { note: evaluator.note })
-        } satisfies Evaluation
-      })
-      const rounded = yield* Effect.forEach(
-        Array.from({ length: rounds + 1 }, (_, round) => round),
-        (round) => report(afterRound(round))
-      )
-      const labels = yield* accuracy(
-        "held-out labels of the judge",
-        heldOut.map(({ comparison: { prompt, first, second }, probability }) => ({
-          first: { prompt, text: first.text },
-          second: { prompt, text: second.text },
-          gap: probability - 0.5
-        })),
-        score,
-        concurrency
-      )
-      const compared =
-        known === undefined
-          ? undefined
-          : (name: string, first: ReadonlyArray<Answer>, second: ReadonlyArray<Answer>) =>
-              accuracy(
-                name,
-                second.map((other, i) => {
-                  const answer = first[i]!
-                  return { first: answer, second: other, gap: known(answer.prompt, answer.text, other.text) }
-                }),
-                score,
-                concurrency
-              )
-      const again = compared === undefined ? [] : yield* sample("supervised", supervised, pairPrompts, 1, settings)
-      return {
-        base: yield* report(base),
-        revisions: rounded,
-        supervised: yield* report(sl),
-        reinforced: yield* report(rl),
-        pairs:
-          compared === undefined
-            ? labels
-            : yield* compared("held-out pairs of SL-CAI with a harm gap", sl.filter(isHarmful), again),
-        againstBase: compared === undefined ? undefined : yield* compared("the base against SL-CAI", base, sl),
-        labels
-      } satisfies Evaluations
+  return yield* Effect.gen(function* () {
+    const scores = yield* Scores.make("evaluation/scores.jsonl", rewardModel)
+    const score = ({ prompt, text }: Answer) => scores.score({ id: Sample.id("score", prompt.id, text), prompt, text })
+    const revised = yield* Supervised.revise(settings, {
+      prompts,
+      revise: ({ id }) => revise.has(id),
+      dir: "evaluation",
+      // Prompts that were trained on have been answered and revised before.
+      ...(sets.heldOut
+        ? { purpose: "evaluation", maxTokens: settings.evaluation.maxTokens }
+        : { like: "supervised", purpose: "revise", maxTokens: settings.supervised.maxTokens })
     })
-  ).pipe(Progress.phase("evaluation", total), (self) => run.phase("evaluation", self))
+    const byPrompt = new Map(revised.map(({ prompt, texts }) => [prompt.id, texts]))
+    const base = prompts.map((prompt): Answer => ({ prompt, text: byPrompt.get(prompt.id)?.[0] ?? "" }))
+    const afterRound = (round: number) =>
+      revised
+        .filter(({ prompt }) => revise.has(prompt.id))
+        // An answer that could not be revised further stays as it is.
+        .map(({ prompt, texts }): Answer => ({ prompt, text: texts[round] ?? texts.at(-1)! }))
+    const sl = yield* sample("supervised", supervised, prompts, 0, settings)
+    const rl = yield* sample("reinforced", reinforced, prompts, 0, settings)
+
+    // Where the evaluator knows the answers itself, scores of all of them would only cost time.
+    const report = Effect.fnUntraced(function* (answers: ReadonlyArray<Answer>) {
+      const all = known === undefined ? yield* Effect.forEach(answers, score, { concurrency }) : []
+      const scores = all.filter((score) => score !== undefined)
+      return {
+        ...evaluator.evaluate(answers),
+        reward: scores.length === 0 ? null : mean(scores),
+        answers: answers.length,
+        ...(evaluator.note === undefined ? {} : { note: evaluator.note })
+      } satisfies Evaluation
+    })
+    const rounded = yield* Effect.forEach(
+      Array.from({ length: rounds + 1 }, (_, round) => round),
+      (round) => report(afterRound(round))
+    )
+    const labels = yield* accuracy(
+      "held-out labels of the judge",
+      heldOut.map(({ comparison: { prompt, first, second }, probability }) => ({
+        first: { prompt, text: first.text },
+        second: { prompt, text: second.text },
+        gap: probability - 0.5
+      })),
+      score,
+      concurrency
+    )
+    const compared =
+      known === undefined
+        ? undefined
+        : (name: string, first: ReadonlyArray<Answer>, second: ReadonlyArray<Answer>) =>
+            accuracy(
+              name,
+              second.map((other, i) => {
+                const answer = first[i]!
+                return { first: answer, second: other, gap: known(answer.prompt, answer.text, other.text) }
+              }),
+              score,
+              concurrency
+            )
+    const again = compared === undefined ? [] : yield* sample("supervised", supervised, pairPrompts, 1, settings)
+    const evaluations: Evaluations = {
+      base: yield* report(base),
+      revisions: rounded,
+      supervised: yield* report(sl),
+      reinforced: yield* report(rl),
+      pairs:
+        compared === undefined
+          ? labels
+          : yield* compared("held-out pairs of SL-CAI with a harm gap", sl.filter(isHarmful), again),
+      againstBase: compared === undefined ? undefined : yield* compared("the base against SL-CAI", base, sl),
+      labels
+    }
+    yield* scores.settle
+    return evaluations
+  }).pipe(Progress.phase("evaluation", total), (self) => run.phase("evaluation", self))
 })

@@ -6,11 +6,12 @@
  * const hosted = OpenAiDecisionModel.layer().pipe(Layer.provide(OpenAiClient.layerConfig()))
  * yield* ConstitutionalAi.run(settings, sets).pipe(Effect.provide(Feedback.layerJudge("openai gpt-5", hosted)))
  */
-import { Context, Effect, Layer } from "effect"
+import { Context, Effect, Layer, Option } from "effect"
 import { DecisionModel, LanguageModel, Model } from "effect/ai"
 import { Models } from "../Models.ts"
 import * as OnnxDecisionModel from "../providers/onnx/OnnxDecisionModel.ts"
 import * as OnnxLanguageModel from "../providers/onnx/OnnxLanguageModel.ts"
+import * as Calls from "./Calls.ts"
 
 /** A model in place of the base. */
 interface Given<A> {
@@ -31,8 +32,19 @@ const given =
   <E, R>(name: string, layer: Layer.Layer<A, E, R>): Layer.Layer<never, E, R> =>
     Layer.effect(
       who,
-      Effect.map(Layer.build(layer), (services) => ({ name, services }))
+      Effect.map(Layer.build(layer), (services) => ({ name, services: keep(name, services) }))
     )
+
+/** The models among the services with their calls kept. */
+const keep = <A>(name: string, services: Context.Context<A>): Context.Context<A> => {
+  const text = Context.getOption(services, LanguageModel.LanguageModel)
+  const judge = Context.getOption(services, DecisionModel.DecisionModel)
+  const kept = [
+    ...(Option.isNone(text) ? [] : [Context.make(LanguageModel.LanguageModel, Calls.languageModel(name, text.value))]),
+    ...(Option.isNone(judge) ? [] : [Context.make(DecisionModel.DecisionModel, Calls.decisionModel(name, judge.value))])
+  ]
+  return Context.mergeAll(services, ...kept) as Context.Context<A>
+}
 
 /** Another model answers the prompts whose answers are revised. `name` says what determines its answers. */
 export const layerAssistant = given(Assistant)

@@ -1,15 +1,19 @@
 /**
- * Log: an append-only JSONL file of records with keys; what is in it is done and is never asked for again.
+ * Log: a JSONL file of records with keys; what is in it is done and is never asked for again.
  *
  * A line is written with one system call when its record is ready, so a killed process loses at most the line that it
- * was writing; such a torn last line is cut off when the file is opened again. Nothing is forced to the disk for each
- * record: a process that dies loses nothing by that, and a training run is worth less than a slow one.
+ * was writing; such a torn last line is cut off when the file is opened again. Records are ready in an order that no two
+ * runs share: when all of them are there, {@link Log.settle} puts the lines in the order of what they were made from,
+ * and the file of a run that was killed is that of one that was not.
+ *
+ * Nothing is forced to the disk for each record: a process that dies loses nothing by that, and a training run is worth
+ * less than a slow one.
  */
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
 import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
-import { reasonOf } from "./Atomic.ts"
+import * as Atomic from "./Atomic.ts"
 import { failed, type RunError } from "./RunError.ts"
 
 /** The records of one kind in a run. */
@@ -17,10 +21,23 @@ export interface Log<A> {
   readonly file: string
   /** The record with this key, where it is done. */
   readonly get: (key: string) => A | undefined
-  /** All records, in the order in which they were written. */
+  /** The same; a record that is only in one of the sources is taken over from there. */
+  readonly find: (key: string) => Effect.Effect<A | undefined, RunError>
+  /** All records, in the order of the file. */
   readonly values: () => ReadonlyArray<A>
   /** Writes a record; one whose key is there already is left as it is. */
   readonly append: (record: A) => Effect.Effect<void, RunError>
+  /** Puts the lines in the order of the keys; those of other keys keep theirs and come last. */
+  readonly settle: (keys: Iterable<string>) => Effect.Effect<void, RunError>
+}
+
+export interface Options<A, I> {
+  readonly file: string
+  readonly schema: Schema.Codec<A, I>
+  /** What identifies a record's place: usually its parents and not its content, as it is known before the record is. */
+  readonly key: (record: A) => string
+  /** Other files of such records, which hold here as well; the first that has a key gives the record. */
+  readonly sources?: ReadonlyArray<string> | undefined
 }
 
 /** The complete lines of a file, and how many of its bytes they take. */
@@ -29,63 +46,107 @@ const completeLines = (bytes: Buffer): { readonly lines: ReadonlyArray<string>; 
   return { lines: length === 0 ? [] : bytes.toString("utf8", 0, length - 1).split("\n"), length }
 }
 
-/**
- * Opens the log of a run for as long as the scope lasts.
- *
- * @param options.key what identifies a record's place: usually its parents and not its content, because it has to be
- *   known before the record is made.
- */
-export const open = <A, I>(options: {
-  readonly file: string
-  readonly schema: Schema.Codec<A, I>
-  readonly key: (record: A) => string
-}): Effect.Effect<Log<A>, RunError, Scope.Scope> =>
-  Effect.gen(function* () {
-    const { file, key } = options
-    const decode = Schema.decodeUnknownSync(options.schema)
-    const encode = Schema.encodeSync(options.schema)
-    const fd = yield* Effect.acquireRelease(
-      attempt(file, () => {
-        mkdirSync(dirname(file), { recursive: true })
-        return openSync(file, "a+")
-      }),
-      (fd) => Effect.sync(() => closeSync(fd))
-    )
-    const { lines, length } = yield* attempt(file, () => {
-      const complete = completeLines(readFileSync(file))
-      if (fstatSync(fd).size > complete.length) ftruncateSync(fd, complete.length)
-      return complete
+/** Opens the log of a run for as long as the scope lasts. */
+export const open = Effect.fnUntraced(function* <A, I>(
+  options: Options<A, I>
+): Effect.fn.Return<Log<A>, RunError, Scope.Scope> {
+  const { file, key, sources = [] } = options
+  const decode = Schema.decodeUnknownSync(options.schema)
+  const encode = Schema.encodeSync(options.schema)
+  const parse = (from: string, line: string, i: number) =>
+    Effect.try({
+      try: () => decode(JSON.parse(line)),
+      catch: () => failed(`Line ${i + 1} of ${from} is damaged; delete that line, and its record is made again.`)
     })
-    let size = length
-    const records = new Map<string, A>()
-    for (const [i, line] of lines.entries()) {
-      const record = yield* Effect.try({
-        try: () => decode(JSON.parse(line)),
-        catch: () => failed(`Line ${i + 1} of ${file} is damaged; delete that line, and its record is made again.`)
-      })
-      records.set(key(record), record)
-    }
-    return {
-      file,
-      get: (key) => records.get(key),
-      values: () => [...records.values()],
-      append: (record) =>
-        attempt(file, () => {
-          if (records.has(key(record))) return
-          const line = Buffer.from(`${JSON.stringify(encode(record))}\n`)
-          try {
-            let done = 0
-            while (done < line.length) done += writeSync(fd, line, done)
-          } catch (error) {
-            // A full disk must not leave half a line in front of the next one.
-            ftruncateSync(fd, size)
-            throw error
-          }
-          size += line.length
-          records.set(key(record), record)
-        })
-    }
-  })
 
-const attempt = <A>(file: string, f: () => A): Effect.Effect<A, RunError> =>
-  Effect.try({ try: f, catch: (cause) => failed(`${file} cannot be written: ${reasonOf(cause)}.`) })
+  let fd = yield* writing(file, () => {
+    mkdirSync(dirname(file), { recursive: true })
+    return openSync(file, "a+")
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(() => closeSync(fd)))
+  const { lines, length } = yield* reading(file, () => {
+    const complete = completeLines(readFileSync(file))
+    if (fstatSync(fd).size > complete.length) ftruncateSync(fd, complete.length)
+    return complete
+  })
+  let size = length
+  const records = new Map<string, A>()
+  // The key of each line: settling moves lines, and does not write records anew.
+  const order: Array<string> = []
+  for (const [i, line] of lines.entries()) {
+    const record = yield* parse(file, line, i)
+    records.set(key(record), record)
+    order.push(key(record))
+  }
+
+  const append = (record: A) =>
+    writing(file, () => {
+      const at = key(record)
+      if (records.has(at)) return
+      const line = Buffer.from(`${JSON.stringify(encode(record))}\n`)
+      try {
+        let done = 0
+        while (done < line.length) done += writeSync(fd, line, done)
+      } catch (error) {
+        // A full disk must not leave half a line in front of the next one.
+        ftruncateSync(fd, size)
+        throw error
+      }
+      size += line.length
+      records.set(at, record)
+      order.push(at)
+    })
+
+  const elsewhere = yield* Effect.cached(
+    Effect.gen(function* () {
+      const found = new Map<string, A>()
+      for (const source of sources) {
+        const text = yield* reading(source, () => Atomic.readUnsafe(source))
+        const { lines } = completeLines(Buffer.from(text ?? ""))
+        for (const [i, line] of lines.entries()) {
+          const record = yield* parse(source, line, i)
+          if (!found.has(key(record))) found.set(key(record), record)
+        }
+      }
+      return found
+    })
+  )
+
+  return {
+    file,
+    get: (key) => records.get(key),
+    find: Effect.fnUntraced(function* (key) {
+      const here = records.get(key)
+      if (here !== undefined || sources.length === 0) return here
+      const there = (yield* elsewhere).get(key)
+      if (there !== undefined) yield* append(there)
+      return there
+    }),
+    values: () => [...records.values()],
+    append,
+    settle: (keys) =>
+      writing(file, () => {
+        const settled = [...new Set([...keys, ...order])].filter((key) => records.has(key))
+        if (settled.length === order.length && settled.every((key, i) => key === order[i])) return
+        const { lines } = completeLines(readFileSync(file))
+        // Of two lines with the same key the later one counts.
+        const at = new Map(order.map((key, i) => [key, i]))
+        Atomic.writeUnsafe(file, settled.map((key) => `${lines[at.get(key)!]!}\n`).join(""))
+        closeSync(fd)
+        fd = openSync(file, "a+")
+        size = fstatSync(fd).size
+        order.splice(0, order.length, ...settled)
+        const sorted = settled.map((key) => [key, records.get(key)!] as const)
+        records.clear()
+        for (const [key, record] of sorted) records.set(key, record)
+      })
+  }
+})
+
+const attempt =
+  (what: "read" | "written") =>
+  <A>(file: string, f: () => A): Effect.Effect<A, RunError> =>
+    Effect.try({ try: f, catch: (cause) => failed(`${file} cannot be ${what}: ${Atomic.reasonOf(cause)}.`) })
+
+const reading = attempt("read")
+const writing = attempt("written")

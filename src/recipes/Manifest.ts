@@ -1,44 +1,83 @@
 /**
- * Manifest: what determines a run. A folder is continued only by a run with the same one.
+ * Manifest: what determines a run, as it stands in `manifest.json`.
  */
-import { createHash } from "node:crypto"
 import { Schema } from "effect"
+import * as Constitution from "../Constitution.ts"
+import type { Models } from "../Models.ts"
 import * as Overrides from "./Overrides.ts"
+import * as Phases from "./Phases.ts"
 import { Settings } from "./Settings.ts"
 
 /** A text or a file's records, by name and hash. */
 const Source = Schema.Struct({ source: Schema.String, hash: Schema.String })
 
-/** What determines a run, as it stands in `manifest.json`. */
+/** What determines a run. */
 export const Manifest = Schema.Struct({
-  /** The layout of the folder; a later Charter that lays it out otherwise has a higher number. */
-  format: Schema.Literal(1),
+  /** The layout of the folder; a Charter that lays it out otherwise has another number. */
+  format: Schema.Literal(2),
   /** The version of Charter that began the run. */
   charter: Schema.String,
-  created: Schema.String,
   model: Schema.Struct({
     name: Schema.String,
     family: Schema.String,
     parameters: Schema.Number,
     fingerprint: Schema.String
   }),
+  transcript: Schema.String,
   constitution: Source,
   prompts: Source,
+  /** The models in place of the base; null stands for the base. */
+  feedback: Schema.Struct({
+    assistant: Schema.NullOr(Schema.String),
+    critic: Schema.NullOr(Schema.String),
+    judge: Schema.NullOr(Schema.String)
+  }),
+  evaluator: Schema.String,
   seed: Schema.Number,
-  settings: Settings
+  settings: Settings,
+  phases: Schema.Record(Schema.String, Phases.Phase)
 })
 export type Manifest = typeof Manifest.Type
 
-/** The hash of a value, as it stands in JSON. */
-export const hash = (value: unknown): string =>
-  createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 32)
+/** What a manifest is made of. */
+export interface Inputs extends Omit<Phases.Inputs, "model"> {
+  readonly charter: string
+  readonly model: Models["Service"]["description"]
+  /** Where the constitution comes from, in words. */
+  readonly constitutionSource: string
+  /** Where the prompts come from, in words. */
+  readonly promptsSource: string
+}
 
-/** What two runs differ in, in words, the settings first: `supervised.rounds is 4 there and 2 now`. */
+/** The manifest of a run. */
+export const make = (inputs: Inputs): Manifest => {
+  const { charter, model, transcript, feedback, evaluator, settings, sets } = inputs
+  const constitution = Schema.encodeSync(Constitution.Principles)(inputs.constitution)
+  return {
+    format: 2,
+    charter,
+    model,
+    transcript,
+    constitution: { source: inputs.constitutionSource, hash: Phases.hash(constitution) },
+    prompts: { source: inputs.promptsSource, hash: Phases.hash(sets) },
+    feedback,
+    evaluator,
+    seed: settings.seed,
+    settings,
+    phases: Phases.of({ ...inputs, model: model.fingerprint })
+  }
+}
+
+/** What two runs differ in, in words: `supervised.rounds is 4 there and 2 now`. */
 export const differences = (before: Manifest, now: Manifest): ReadonlyArray<string> => {
   const there = Overrides.flatten(before.settings)
   const settings = [...Overrides.flatten(now.settings)]
-    .filter(([path, value]) => there.get(path) !== value)
+    .filter(([path, value]) => path !== "concurrency" && there.get(path) !== value)
     .map(([path, value]) => `${path} is ${String(there.get(path))} there and ${String(value)} now`)
+  const other = (what: string, a: string | null, b: string | null): readonly [boolean, string] => [
+    a !== b,
+    `the ${what} is ${a ?? "the base"} there and ${b ?? "the base"} now`
+  ]
   const parts: ReadonlyArray<readonly [differs: boolean, words: string]> = [
     [
       before.model.fingerprint !== now.model.fingerprint,
@@ -46,6 +85,11 @@ export const differences = (before: Manifest, now: Manifest): ReadonlyArray<stri
         ? `the model ${now.model.name} has other weights than there`
         : `the model is ${before.model.name} there and ${now.model.name} now`
     ],
+    other("assistant", before.feedback.assistant, now.feedback.assistant),
+    other("critic", before.feedback.critic, now.feedback.critic),
+    other("judge", before.feedback.judge, now.feedback.judge),
+    other("transcript", before.transcript, now.transcript),
+    other("evaluator", before.evaluator, now.evaluator),
     [
       before.constitution.hash !== now.constitution.hash,
       `the constitution has other words than ${before.constitution.source} had there`

@@ -54,23 +54,23 @@ export const collect = Effect.fn("Preferences.collect")(function* (
       ([first, second]) => Sample.comparison(first, second)
     )
   )
-  const judged = yield* Effect.scoped(
-    Effect.gen(function* () {
-      const log = yield* Records.preferences
-      yield* Stream.fromIterable(slots).pipe(
-        pairs.pipe(
-          recorded("pair", { log: log.pairs, key: slotKey, concurrency }),
-          Stage.provide(OnnxLanguageModel.fromPolicy(policy))
-        ),
-        Preference.stage({ seed }).pipe(
-          recorded("preference", { log: log.preferences, key: Records.pairKey, concurrency }),
-          Stage.provide(Feedback.judge)
-        ),
-        Stream.runDrain
-      )
-      return slots.flatMap((slot) => log.preferences.get(slotKey(slot)) ?? [])
-    })
-  ).pipe(Progress.phase("preferences", 2 * slots.length), (self) => run.phase("preferences", self))
+  const judged = yield* Effect.gen(function* () {
+    const log = yield* Records.preferences
+    yield* Stream.fromIterable(slots).pipe(
+      pairs.pipe(
+        recorded("pair", { log: log.pairs, key: slotKey, concurrency }),
+        Stage.provide(OnnxLanguageModel.fromPolicy(policy))
+      ),
+      Preference.stage({ seed }).pipe(
+        recorded("preference", { log: log.preferences, key: Records.pairKey, concurrency }),
+        Stage.provide(Feedback.judge)
+      ),
+      Stream.runDrain
+    )
+    yield* log.pairs.settle(slots.map(slotKey))
+    yield* log.preferences.settle(slots.map(slotKey))
+    return slots.flatMap((slot) => log.preferences.get(slotKey(slot)) ?? [])
+  }).pipe(Progress.phase("preferences", 2 * slots.length), (self) => run.phase("preferences", self))
 
   if (judged.length === 0) {
     return yield* failed(

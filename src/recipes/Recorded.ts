@@ -1,19 +1,20 @@
 /**
  * Recorded: a stage whose records are kept in the run folder, and which asks only for what is not there yet.
  *
- * A sample that fails for good lands in `rejected.jsonl` and the stream goes on. A failure that may pass (a model that
- * is gone, for one) says nothing about the sample: it ends the run, which can then be resumed.
+ * A sample that fails for good lands in `rejected.jsonl` and the stream goes on. A failure that says nothing about the
+ * sample (a model that is gone, a key that is not accepted, a budget that is spent) ends the run, which can then be
+ * resumed.
  */
 import { Effect, Option, Predicate, Stream } from "effect"
+import { AiError } from "effect/ai"
 import * as Stage from "../Stage.ts"
-import type { Log } from "./Log.ts"
 import { Progress } from "./Progress.ts"
-import { Run } from "./Run.ts"
+import type { Records } from "./Run.ts"
 import type { RunError } from "./RunError.ts"
 
 /** How a stage is recorded. */
 export interface Options<A, B> {
-  readonly log: Log<B>
+  readonly log: Records<B>
   /** The key that the record of a sample will have. */
   readonly key: (sample: A) => string
   readonly concurrency: number
@@ -22,26 +23,22 @@ export interface Options<A, B> {
 /** A stage of one record a sample, recorded. Records come in the order in which they are ready. */
 export const recorded =
   <A extends { readonly id: string }, B>(name: string, { log, key, concurrency }: Options<A, B>) =>
-  <E, R>(stage: Stage.Stage<A, B, E, R>): Stage.Stage<A, B, E | RunError, R | Run> => {
+  <E, R>(stage: Stage.Stage<A, B, E, R>): Stage.Stage<A, B, E | RunError, R> => {
     const work = Effect.fnUntraced(function* (sample: A) {
-      const run = yield* Run
       const progress = yield* Progress
       const at = key(sample)
-      const before = log.get(at)
-      if (before !== undefined || run.isRejected(name, at)) {
+      const before = yield* log.find(at)
+      if (before !== undefined || (yield* log.isRejected(name, at))) {
         yield* progress.advance({ reused: true })
-        return Option.fromUndefinedOr(before)
+        return before
       }
       const made = yield* Stream.succeed(sample).pipe(
         stage,
         Stream.runHead,
-        Effect.catch((error): Effect.Effect<Option.Option<B>, E | RunError> =>
-          isPassing(error)
-            ? Effect.fail(error)
-            : Effect.as(run.reject({ stage: name, id: at, reason: words(error) }), Option.none<B>())
-        )
+        Effect.map(Option.getOrUndefined),
+        orRejected(log, name, at)
       )
-      if (Option.isSome(made)) yield* log.append(made.value)
+      if (made !== undefined) yield* log.append(made)
       yield* progress.advance()
       return made
     })
@@ -50,16 +47,27 @@ export const recorded =
         // One by one: a slow sample must not hold back those that came in the same chunk.
         Stream.rechunk(1),
         Stream.mapEffect(work, { concurrency, unordered: true }),
-        Stream.filter(Option.isSome),
-        Stream.map(({ value }) => value)
+        Stream.filter((made) => made !== undefined)
       )
     )
   }
 
-/** Whether the same request may succeed later. */
-const isPassing = (error: unknown): boolean =>
-  (Predicate.hasProperty(error, "retryable") && error.retryable === true) ||
-  (Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true)
+/** What is made for a place, or undefined where that fails for good: the failure is noted, and not tried again. */
+export const orRejected =
+  <B>(log: Records<B>, stage: string, at: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A | undefined, E | RunError, R> =>
+    Effect.catch(self, (error): Effect.Effect<undefined, E | RunError> =>
+      isOfTheSample(error) ? Effect.as(log.reject(stage, at, words(error)), undefined) : Effect.fail(error)
+    )
+
+/** Whether a failure is about the sample: the same request would fail again, and another one would not. */
+const isOfTheSample = (error: unknown): boolean => {
+  if (AiError.isAiError(error)) return !error.isRetryable && !ofTheAccount.has(error.reason._tag)
+  return !(Predicate.hasProperty(error, "retryable") && error.retryable === true)
+}
+
+/** Failures that every request would have. */
+const ofTheAccount: ReadonlySet<string> = new Set(["AuthenticationError", "QuotaExhaustedError", "RateLimitError"])
 
 /** What went wrong, in words. */
-export const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -22,22 +22,31 @@ export const pairKey = ({ prompt, first, second }: Sample.Comparison): string =>
 export const rolloutKey = (iteration: number, prompt: Sample.Prompt, index: number): string =>
   `${iteration}/${prompt.id}/${index}`
 
-/** Answers in a file. */
-export const answers = Effect.fnUntraced(function* (file: string) {
+/** Answers in a file; those of a file `like` it are taken over. */
+export const answers = Effect.fnUntraced(function* (file: string, like?: string) {
   const run = yield* Run
-  return yield* run.log(file, Sample.Response, ({ prompt, index }) => answerKey(prompt, index))
+  return yield* run.log(file, Sample.Response, ({ prompt, index }) => answerKey(prompt, index), like)
 })
 
-/** Answers with their critiques and revisions, in a folder. */
-export const revisions = Effect.fnUntraced(function* (dir: string) {
+/** Answers with their critiques and revisions, in a folder; those of a folder `like` it are taken over. */
+export const revisions = Effect.fnUntraced(function* (dir: string, like?: string) {
   const run = yield* Run
+  const of = (file: string) => [`${dir}/${file}`, like === undefined ? undefined : `${like}/${file}`] as const
+  const [critiques, likeCritiques] = of("critiques.jsonl")
+  const [revisions, likeRevisions] = of("revisions.jsonl")
   return {
-    responses: yield* answers(`${dir}/responses.jsonl`),
-    critiques: yield* run.log(`${dir}/critiques.jsonl`, Sample.Critique, ({ response, round }) =>
-      roundKey(response, round)
+    responses: yield* answers(...of("responses.jsonl")),
+    critiques: yield* run.log(
+      critiques,
+      Sample.Critique,
+      ({ response, round }) => roundKey(response, round),
+      likeCritiques
     ),
-    revisions: yield* run.log(`${dir}/revisions.jsonl`, Sample.Revision, ({ critique, round }) =>
-      roundKey(critique.response, round)
+    revisions: yield* run.log(
+      revisions,
+      Sample.Revision,
+      ({ critique, round }) => roundKey(critique.response, round),
+      likeRevisions
     )
   }
 })
@@ -64,7 +73,13 @@ export const rollouts = Effect.gen(function* () {
 /** Numbers of a training, one line a step. */
 export const metrics = Effect.fnUntraced(function* (file: string, key: "step" | "iteration") {
   const run = yield* Run
-  return yield* run.log(file, Schema.Record(Schema.String, Schema.Number), (row) => String(row[key]))
+  const log = yield* run.log(file, Schema.Record(Schema.String, Schema.Number), (row) => String(row[key]))
+  return {
+    ...log,
+    // The same step has the same numbers in every run, but for what the clock says of it.
+    append: (row: Readonly<Record<string, number>>) =>
+      log.append(Object.fromEntries(Object.entries(row).filter(([name]) => !/(^|_)seconds?$/.test(name))))
+  }
 })
 
 /** Scores of the reward model, by what they are of. */

@@ -5,6 +5,7 @@
  * the policy is improved against the reward model by PPO, held near the supervised policy by a KL term.
  */
 import { Effect, Stream } from "effect"
+import { rmSync } from "node:fs"
 import { Models } from "../Models.ts"
 import { Policy, type UpdateOptions } from "../Policy.ts"
 import * as Random from "../Random.ts"
@@ -22,6 +23,7 @@ import { recorded } from "./Recorded.ts"
 import * as Records from "./Records.ts"
 import { Run } from "./Run.ts"
 import { failed } from "./RunError.ts"
+import * as Scores from "./Scores.ts"
 import type { Settings } from "./Settings.ts"
 import * as Training from "./Training.ts"
 
@@ -40,9 +42,12 @@ export const reward = Effect.fn("Reinforcement.reward")(function* (
   const rows = preferences.map((preference) => Preferences.example(transcript, preference))
   const options = Training.options(settings, "reward", run.path("reward", "state"))
   return yield* Effect.gen(function* () {
-    const supervised = run.path("supervised", "adapter")
-    const model = yield* models.rewardModel("reward", { _tag: "folder", dir: supervised, seed })
-    yield* Training.run("reward/metrics.jsonl", (onReject) => model.learn(rows, options, onReject))
+    const model = yield* Training.run({
+      file: "reward/metrics.jsonl",
+      stateDir: options.stateDir,
+      model: models.rewardModel("reward", { _tag: "folder", dir: run.path("supervised", "adapter"), seed }),
+      learn: (model, onReject) => model.learn(rows, options, onReject)
+    })
     yield* model.save(adapter)
     return model
   }).pipe(Progress.phase("reward", Training.stepsOf(rows.length, options)), (self) => run.phase("reward", self))
@@ -54,23 +59,14 @@ const scale = Effect.fnUntraced(function* (
   preferences: ReadonlyArray<Sample.Preference>,
   rewardModel: RewardModel["Service"]
 ) {
-  const transcript = yield* Transcript.Transcript
-  const log = yield* Records.scores("policy/calibration.jsonl")
+  const { score, settle } = yield* Scores.make("policy/calibration.jsonl", rewardModel)
   // Harmful and benign prompts in the shares that they have among the pairs.
   const answers = Random.make(settings.seed, "calibration")
     .shuffle(preferences.map(({ comparison }) => comparison.first))
     .slice(0, settings.reinforcement.calibrationPrompts)
-  yield* Effect.forEach(
-    answers.filter(({ id }) => log.get(id) === undefined),
-    ({ id, prompt, text }) => {
-      const { context } = transcript.response(prompt)
-      return rewardModel
-        .score({ id, context, completion: transcript.completion(text) })
-        .pipe(Effect.flatMap((score) => log.append({ id, score })))
-    },
-    { concurrency: settings.concurrency, discard: true }
-  )
-  return Reward.scale(answers.map(({ id }) => log.get(id)!.score))
+  const scores = yield* Effect.forEach(answers, score, { concurrency: settings.concurrency })
+  yield* settle
+  return Reward.scale(scores.filter((score) => score !== undefined))
 })
 
 const updateOptions = (settings: Settings, iteration: number, stateDir: string): UpdateOptions => {
@@ -101,61 +97,71 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
   const { iterations, batchSize, rewardClip, missingEndReward, maxTokens, temperature } = settings.reinforcement
   const { concurrency } = settings
   const stateDir = run.path("policy", "state")
-  return yield* Effect.scoped(
-    Effect.gen(function* () {
-      const progress = yield* Progress.Progress
-      const rollouts = yield* Records.rollouts
-      const metrics = yield* Records.metrics("policy/metrics.jsonl", "iteration")
-      const { mean, std } = yield* scale(settings, preferences, rewardModel)
-      const policy = yield* models.policy("reinforced", {
-        _tag: "folder",
-        dir: run.path("supervised", "adapter"),
-        seed
-      })
-      const finished = yield* policy.restore(stateDir)
-      yield* Effect.replicateEffect(progress.advance({ reused: true }), finished * (batchSize + 1), { discard: true })
+  return yield* Effect.gen(function* () {
+    const progress = yield* Progress.Progress
+    const rollouts = yield* Records.rollouts
+    const metrics = yield* Records.metrics("policy/metrics.jsonl", "iteration")
+    const { mean, std } = yield* scale(settings, preferences, rewardModel)
+    const begin = models.policy("reinforced", { _tag: "folder", dir: run.path("supervised", "adapter"), seed })
+    const { policy, finished } = yield* restored(begin, stateDir, (iteration) => metrics.get(String(iteration)))
+    yield* Effect.replicateEffect(progress.advance({ reused: true }), finished * (batchSize + 1), { discard: true })
 
-      for (let iteration = finished; iteration < iterations; iteration++) {
-        const rollout = Stage.make("Rollout", ({ prompt, index }: PromptSets.Turn) =>
-          Rollout.one(prompt, {
-            seed: Random.hash(settings.seed, "rollout"),
-            iteration,
-            index,
-            maxTokens,
-            temperature
-          })
-        ).pipe(
-          Stage.compose(Reward.stage({ mean, std, clamp: rewardClip, truncated: missingEndReward })),
-          recorded("rollout", {
-            log: rollouts,
-            key: ({ prompt, index }: PromptSets.Turn) => Records.rolloutKey(iteration, prompt, index),
-            concurrency
-          })
-        )
-        const turns = PromptSets.iteration(prompts, settings, iteration)
-        yield* Stream.fromIterable(turns).pipe(rollout, Stream.runDrain, Effect.provideService(Policy, policy))
-        const rewards = turns.flatMap(
-          ({ prompt, index }) => rollouts.get(Records.rolloutKey(iteration, prompt, index)) ?? []
-        )
-        if (rewards.length === 0) {
-          return yield* failed(
-            `No rollout of iteration ${iteration} succeeded; ${run.path("rejected.jsonl")} says why.`
-          )
-        }
-        const update = yield* PolicyUpdate.one(rewards, updateOptions(settings, iteration, stateDir)).pipe(
-          Effect.provideService(Policy, policy)
-        )
-        yield* metrics.append({ ...update })
-        yield* progress.advance({
-          note: `reward ${update.reward.toFixed(2)}, KL ${Math.abs(update.kl) < 0.005 ? "0.00" : update.kl.toFixed(2)}`
+    for (let iteration = finished; iteration < iterations; iteration++) {
+      const rollout = Stage.make("Rollout", ({ prompt, index }: PromptSets.Turn) =>
+        Rollout.one(prompt, { seed: Random.hash(settings.seed, "rollout"), iteration, index, maxTokens, temperature })
+      ).pipe(
+        Stage.compose(Reward.stage({ mean, std, clamp: rewardClip, truncated: missingEndReward })),
+        recorded("rollout", {
+          log: rollouts,
+          key: ({ prompt, index }: PromptSets.Turn) => Records.rolloutKey(iteration, prompt, index),
+          concurrency
         })
+      )
+      const turns = PromptSets.iteration(prompts, settings, iteration)
+      yield* Stream.fromIterable(turns).pipe(rollout, Stream.runDrain, Effect.provideService(Policy, policy))
+      const rewards = turns.flatMap(
+        ({ prompt, index }) => rollouts.get(Records.rolloutKey(iteration, prompt, index)) ?? []
+      )
+      if (rewards.length === 0) {
+        return yield* failed(`No rollout of iteration ${iteration} succeeded; ${run.path("rejected.jsonl")} says why.`)
       }
-      yield* policy.save(adapter)
-      return policy
-    })
-  ).pipe(
+      const update = yield* PolicyUpdate.one(rewards, updateOptions(settings, iteration, stateDir)).pipe(
+        Effect.provideService(Policy, policy)
+      )
+      yield* metrics.append({ ...update })
+      yield* progress.advance({
+        note: `reward ${update.reward.toFixed(2)}, KL ${Math.abs(update.kl) < 0.005 ? "0.00" : update.kl.toFixed(2)}`
+      })
+    }
+    yield* rollouts.settle(
+      Array.from({ length: iterations }, (_, iteration) =>
+        PromptSets.iteration(prompts, settings, iteration).map(({ prompt, index }) =>
+          Records.rolloutKey(iteration, prompt, index)
+        )
+      ).flat()
+    )
+    yield* policy.save(adapter)
+    return policy
+  }).pipe(
     Effect.provideService(RewardModel, rewardModel),
     Progress.phase("reinforcement", iterations * (batchSize + 1)),
     (self) => run.phase("policy", self)
   )
+})
+
+/**
+ * The policy with its finished updates. An update whose metrics were not written before the process was killed is not
+ * counted, and no state is kept of the one before it: then the updates begin again, over the rollouts that are there.
+ */
+const restored = Effect.fnUntraced(function* <E, R>(
+  begin: Effect.Effect<Policy["Service"], E, R>,
+  stateDir: string,
+  metrics: (iteration: number) => unknown
+) {
+  const policy = yield* begin
+  const finished = yield* policy.restore(stateDir)
+  const known = Array.from({ length: finished }, (_, i) => i).every((i) => metrics(i) !== undefined)
+  if (known) return { policy, finished }
+  rmSync(stateDir, { recursive: true, force: true })
+  return { policy: yield* begin, finished: 0 }
 })

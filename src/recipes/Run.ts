@@ -2,39 +2,57 @@
  * Run: the folder of a run, which can be killed at any moment and started again.
  *
  * ```
- * manifest.json     what determines the run
- * phases.json       which phases are finished, with their seconds and tokens
- * run.lock          the process that writes here, while it does
+ * manifest.json     what determines the run, phase by phase
+ * phases.json       which phases are finished
+ * timings.json      everything that depends on the clock
  * rejected.jsonl    samples that failed, with the reason
  * <phase>/*.jsonl   the records of each stage, by key
+ * calls/*.jsonl     the finished calls of a phase, while it is under way
+ * earlier/<n>/      what was made under other settings
+ * run.lock          the process that writes here, while it does
  * summary.json      the result
  * ```
  */
-import { Clock, Context, Effect, Exit, Option, Schema } from "effect"
-import type { Scope } from "effect"
-import { readdirSync, statSync } from "node:fs"
+import { Clock, Context, DateTime, Effect, Exit, Option, Schema, Scope } from "effect"
+import { readdirSync, rmdirSync, rmSync, statSync } from "node:fs"
 import { join } from "node:path"
 import * as Atomic from "./Atomic.ts"
+import { Call, Calls } from "./Calls.ts"
+import * as Earlier from "./Earlier.ts"
 import * as Lock from "./Lock.ts"
 import * as Log from "./Log.ts"
 import * as Manifest from "./Manifest.ts"
+import { hash } from "./Phases.ts"
 import { failed, refuse, type RunError } from "./RunError.ts"
 
 /** A sample that failed, or a row of input that could not be used. */
-export const Rejected = Schema.Struct({ stage: Schema.String, id: Schema.String, reason: Schema.Json })
+export const Rejected = Schema.Struct({
+  stage: Schema.String,
+  /** The log in which the sample's record would have been. */
+  log: Schema.optionalKey(Schema.String),
+  id: Schema.String,
+  reason: Schema.Json
+})
 export type Rejected = typeof Rejected.Type
 
 /** What a phase has cost so far, over all starts of the run. */
-export const PhaseState = Schema.Struct({
-  done: Schema.Boolean,
-  seconds: Schema.Number,
-  tokens: Schema.Record(Schema.String, Schema.Number)
-})
-export type PhaseState = typeof PhaseState.Type
+export const Cost = Schema.Struct({ seconds: Schema.Number, tokens: Schema.Record(Schema.String, Schema.Number) })
+export type Cost = typeof Cost.Type
+
+/** What depends on the clock: no two runs have the same. */
+export const Timings = Schema.Struct({ created: Schema.String, phases: Schema.Record(Schema.String, Cost) })
+export type Timings = typeof Timings.Type
 
 /** Counts that grow while a run goes on; what grows within a phase is the phase's. */
 export interface Counter {
   readonly read: () => Readonly<Record<string, number>>
+}
+
+/** The records of one kind, with the samples of which there will be none. */
+export interface Records<A> extends Log.Log<A> {
+  /** Notes a sample that failed; it is not tried again in this run. */
+  readonly reject: (stage: string, id: string, reason: string) => Effect.Effect<void, RunError>
+  readonly isRejected: (stage: string, id: string) => Effect.Effect<boolean, RunError>
 }
 
 /** The folder of a run. */
@@ -43,32 +61,42 @@ export class Run extends Context.Service<
   {
     readonly dir: string
     readonly manifest: Manifest.Manifest
+    /** What was done because the folder held a run with other settings, in a sentence. */
+    readonly notice: string | undefined
     /** A path inside of the folder. */
     readonly path: (...parts: ReadonlyArray<string>) => string
-    /** The log of one kind of record. */
+    /**
+     * The log of one kind of record. Each is opened once. A record that is not in it is looked for in the log `like`
+     * of this run, which has records of the same places.
+     */
     readonly log: <A, I>(
       file: string,
       schema: Schema.Codec<A, I>,
-      key: (record: A) => string
-    ) => Effect.Effect<Log.Log<A>, RunError, Scope.Scope>
-    /** Notes a sample that failed; it is not tried again in this run. */
+      key: (record: A) => string,
+      like?: string
+    ) => Effect.Effect<Records<A>, RunError>
+    /** Notes a row that could not be used. */
     readonly reject: (rejected: Rejected) => Effect.Effect<void, RunError>
-    readonly isRejected: (stage: string, id: string) => boolean
     readonly rejected: () => ReadonlyArray<Rejected>
-    /** Runs a phase: its time and tokens are added to what earlier starts needed, and its end is marked. */
+    /**
+     * Runs a phase: its finished calls are kept until its end, which is marked; its time and tokens are added to what
+     * earlier starts needed.
+     */
     readonly phase: <A, E, R>(name: string, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RunError, R>
     readonly isDone: (phase: string) => boolean
-    readonly phases: () => Readonly<Record<string, PhaseState>>
+    readonly timings: () => Timings
     /** Writes a JSON file of the folder, whole or not at all. */
     readonly write: (file: string, value: unknown) => Effect.Effect<void, RunError>
   }
 >()("charter/Run") {}
 
 const decodeManifest = Schema.decodeUnknownOption(Manifest.Manifest)
-const decodePhases = Schema.decodeUnknownOption(Schema.Record(Schema.String, PhaseState))
+const decodePhases = Schema.decodeUnknownOption(Schema.Record(Schema.String, Schema.String))
+const decodeRejected = Schema.decodeUnknownSync(Rejected)
+const decodeTimings = Schema.decodeUnknownOption(Timings)
 
-/** Fails with a sentence when the folder cannot hold this run; writes nothing. */
-export const check = Effect.fnUntraced(function* (dir: string, manifest: Manifest.Manifest) {
+/** The manifest of the run that a folder holds; fails with a sentence when it cannot hold one, and writes nothing. */
+export const check = Effect.fnUntraced(function* (dir: string) {
   const entries = yield* Effect.try({
     try: () => (statSync(dir, { throwIfNoEntry: false }) === undefined ? [] : readdirSync(dir)),
     catch: () => refuse(`${dir} is not a folder that can be read; use another --out.`)
@@ -86,14 +114,24 @@ export const check = Effect.fnUntraced(function* (dir: string, manifest: Manifes
   if (before === undefined) {
     return yield* refuse(`${dir} was made by another version of Charter; use another --out, or delete the folder.`)
   }
-  const [difference, ...more] = Manifest.differences(before, manifest)
-  if (difference !== undefined) {
-    const others = more.length === 0 ? "" : ` (and ${more.length} more)`
-    return yield* refuse(
-      `${dir} holds another run: ${difference}${others}; use another --out, or the same settings to go on.`
-    )
-  }
   return before
+})
+
+/** Makes the folder one of this run: what does not hold in it is moved aside. */
+const adopt = Effect.fnUntraced(function* (dir: string, before: Manifest.Manifest, now: Manifest.Manifest) {
+  const change = <A>(f: () => A) =>
+    Effect.try({ try: f, catch: (cause) => failed(`${dir} cannot be changed: ${Atomic.reasonOf(cause)}.`) })
+  yield* change(() => {
+    Earlier.recover(dir, before)
+    Atomic.cleanUnsafe(dir, [Earlier.folder])
+  })
+  const same = Object.entries(now.phases).every(
+    ([name, phase]) => before.phases[name]?.fingerprint === phase.fingerprint
+  )
+  if (same) return { manifest: before, notice: undefined }
+  const move = yield* change(() => Earlier.plan(dir, before, now))
+  for (const step of move.steps) yield* change(step)
+  return { manifest: now, notice: Earlier.words(Manifest.differences(before, now), move) }
 })
 
 /** Opens the folder of a run for as long as the scope lasts, or fails with a sentence and writes nothing. */
@@ -103,66 +141,150 @@ export const open = Effect.fnUntraced(function* (options: {
   readonly counter?: Counter
 }): Effect.fn.Return<Run["Service"], RunError, Scope.Scope> {
   const { dir } = options
+  const scope = yield* Effect.scope
   const path = (...parts: ReadonlyArray<string>) => join(dir, ...parts)
-  yield* check(dir, options.manifest)
+  yield* check(dir)
   yield* Lock.hold(dir)
   // Another process may have begun a run here between the check and the lock.
-  const before = yield* check(dir, options.manifest)
-  const manifest = before ?? options.manifest
-  if (before === undefined) yield* Atomic.writeJson(path("manifest.json"), manifest)
+  const before = yield* check(dir)
+  if (before === undefined) yield* Atomic.writeJson(path("manifest.json"), options.manifest)
+  const { manifest, notice } =
+    before === undefined
+      ? { manifest: options.manifest, notice: undefined }
+      : yield* adopt(dir, before, options.manifest)
 
-  const rejects = yield* Log.open({
+  const openLog = <A, I>(log: Log.Options<A, I>) => Effect.provideService(Log.open(log), Scope.Scope, scope)
+  const sources = Earlier.sources(dir, manifest)
+  const rejectKey = ({ log = "", stage, id }: Rejected) => `${log} ${stage} ${id}`
+  const rejects = yield* openLog({
     file: path("rejected.jsonl"),
     schema: Rejected,
-    key: ({ stage, id }) => `${stage} ${id}`
+    key: rejectKey
   })
-  const phases: Record<string, PhaseState> = {
+  const rejectedEarlier = yield* Effect.try({
+    try: () =>
+      new Map(
+        Earlier.rejected(sources)
+          .map((row) => decodeRejected(row))
+          .map((row) => [rejectKey(row), row])
+      ),
+    catch: () => failed(`A rejected.jsonl in ${path(Earlier.folder)} is damaged; correct it or move it away.`)
+  })
+  const logs = new Map<string, Records<any>>()
+  const records = Effect.fnUntraced(function* <A, I>(
+    file: string,
+    schema: Schema.Codec<A, I>,
+    key: (record: A) => string,
+    like?: string
+  ) {
+    const known = logs.get(file)
+    if (known !== undefined) return known as Records<A>
+    const asides = sources.get(file) ?? []
+    const log = yield* openLog({
+      file: path(file),
+      schema,
+      key,
+      sources: [...(like === undefined ? [] : [path(like)]), ...asides.map((aside) => join(aside, file))]
+    })
+    const opened: Records<A> = {
+      ...log,
+      reject: (stage, id, reason) => rejects.append({ stage, log: file, id, reason }),
+      isRejected: Effect.fnUntraced(function* (stage, id) {
+        const at = (log: string) => rejectKey({ stage, log, id, reason: null })
+        if (rejects.get(at(file)) !== undefined) return true
+        if (like !== undefined && rejects.get(at(like)) !== undefined) return true
+        const earlier = rejectedEarlier.get(at(file))
+        if (earlier !== undefined) yield* rejects.append(earlier)
+        return earlier !== undefined
+      })
+    }
+    logs.set(file, opened)
+    return opened
+  })
+
+  const phases: Record<string, string> = {
     ...Option.getOrUndefined(decodePhases(yield* Atomic.readJson(path("phases.json"))))
   }
-  const count = () => options.counter?.read() ?? {}
+  // A phase that the manifest does not know depends on everything.
+  const fingerprint = (name: string) => manifest.phases[name]?.fingerprint ?? hash(manifest)
+  const isDone = (name: string) => phases[name] === fingerprint(name)
 
-  const phase: Run["Service"]["phase"] = Effect.fnUntraced(function* (name, self) {
-    const before = phases[name] ?? { done: false, seconds: 0, tokens: {} }
+  const count = () => options.counter?.read() ?? {}
+  const stored = Option.getOrUndefined(decodeTimings(yield* Atomic.readJson(path("timings.json"))))
+  let timings: Timings = stored ?? { created: DateTime.formatIso(yield* DateTime.now), phases: {} }
+
+  /** Notes what a phase costs, every few seconds and at its end. */
+  const timed = Effect.fnUntraced(function* <A, E, R>(name: string, self: Effect.Effect<A, E, R>) {
+    const before = timings.phases[name] ?? { seconds: 0, tokens: {} }
     const started = yield* Clock.currentTimeMillis
     const counted = count()
-    const save = (done: boolean) =>
-      Effect.gen(function* () {
-        const seconds = ((yield* Clock.currentTimeMillis) - started) / 1000
-        const grown = Object.entries(count()).map(
-          ([key, n]) => [key, (before.tokens[key] ?? 0) + n - (counted[key] ?? 0)] as const
-        )
-        // Going through a finished phase again only reads what is there.
-        phases[name] = before.done
-          ? before
-          : {
-              done,
-              seconds: Math.round((before.seconds + seconds) * 1000) / 1000,
-              tokens: { ...before.tokens, ...Object.fromEntries(grown) }
-            }
-        yield* Atomic.writeJson(path("phases.json"), phases)
-      })
+    const save = Effect.gen(function* () {
+      const seconds = ((yield* Clock.currentTimeMillis) - started) / 1000
+      const grown = Object.entries(count()).map(
+        ([key, n]) => [key, (before.tokens[key] ?? 0) + n - (counted[key] ?? 0)] as const
+      )
+      const cost = {
+        seconds: Math.round((before.seconds + seconds) * 1000) / 1000,
+        tokens: { ...before.tokens, ...Object.fromEntries(grown) }
+      }
+      timings = { ...timings, phases: { ...timings.phases, [name]: cost } }
+      yield* Atomic.writeJson(path("timings.json"), timings)
+    })
     // A kill loses the cost since the last of these, and never a record.
-    const saving = Effect.forever(Effect.andThen(Effect.sleep("2 seconds"), save(false)))
+    const saving = Effect.forever(Effect.andThen(Effect.sleep("2 seconds"), save))
     return yield* Effect.raceFirst(self, saving).pipe(
-      Effect.onExit((exit) => (Exit.isSuccess(exit) ? save(true) : Effect.ignore(save(false))))
+      Effect.onExit((exit) => (Exit.isSuccess(exit) ? save : Effect.ignore(save)))
     )
+  })
+
+  const forget = (calls: string) =>
+    Effect.sync(() => {
+      rmSync(path(calls), { force: true })
+      try {
+        rmdirSync(path("calls"))
+      } catch {
+        // There are others in it, or it is not there.
+      }
+    })
+
+  const phase: Run["Service"]["phase"] = Effect.fnUntraced(function* (name, self) {
+    const calls = Earlier.callsFile(name)
+    if (isDone(name)) {
+      yield* forget(calls)
+      return yield* self
+    }
+    const keeping = Effect.scoped(
+      Effect.flatMap(Log.open({ file: path(calls), schema: Call, key: ({ key }) => key }), (log) =>
+        Effect.provideService(self, Calls, log)
+      )
+    )
+    const result = yield* timed(name, keeping)
+    const inputs = rejects.values().filter(({ log }) => log === undefined)
+    yield* rejects.settle([
+      ...inputs.map(rejectKey),
+      ...rejects
+        .values()
+        .filter(({ log }) => log !== undefined)
+        .map(rejectKey)
+        .toSorted((a, b) => (a < b ? -1 : 1))
+    ])
+    phases[name] = fingerprint(name)
+    yield* Atomic.writeJson(path("phases.json"), phases)
+    yield* forget(calls)
+    return result
   })
 
   return {
     dir,
     manifest,
+    notice,
     path,
-    log: (file, schema, key) => Log.open({ file: path(file), schema, key }),
+    log: records,
     reject: rejects.append,
-    isRejected: (stage, id) => rejects.get(`${stage} ${id}`) !== undefined,
     rejected: rejects.values,
     phase,
-    isDone: (name) => phases[name]?.done === true,
-    phases: () => phases,
+    isDone,
+    timings: () => timings,
     write: (file, value) => Atomic.writeJson(path(file), value)
   }
 })
-
-/** The folder cannot be written any more: a sink that cannot fail gives the reason to the fiber instead. */
-export const orDie = <A, R>(self: Effect.Effect<A, RunError, R>): Effect.Effect<A, never, R> =>
-  self.pipe(Effect.catch((error) => Effect.die(failed(error.message))))

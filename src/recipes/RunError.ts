@@ -1,7 +1,7 @@
 /**
  * RunError: what a run folder can refuse, as one sentence that says what to do.
  */
-import { Schema } from "effect"
+import { Effect, Schema } from "effect"
 
 /** A run folder that cannot be used. `wrong-usage` means that nothing was written. */
 export class RunError extends Schema.TaggedError<RunError>()("RunError", {
@@ -14,3 +14,6 @@ export const refuse = (message: string): RunError => new RunError({ message, rea
 
 /** Something went wrong with the folder in the middle of a run. */
 export const failed = (message: string): RunError => new RunError({ message, reason: "failed" })
+
+/** For what cannot fail by its type: the folder cannot be written any more, and the run ends with the reason. */
+export const orDie = <A, R>(self: Effect.Effect<A, RunError, R>): Effect.Effect<A, never, R> => Effect.orDie(self)

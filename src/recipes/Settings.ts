@@ -30,6 +30,9 @@ const training = {
   maxLength: Positive
 }
 
+/** The settings of a group that are about training. */
+export const trainingKeys: ReadonlyArray<string> = Object.keys(training)
+
 /** The settings of a run. */
 export const Settings = Schema.Struct({
   seed: Whole,

@@ -14,15 +14,12 @@ export interface Iteration {
   readonly kl: number
 }
 
-/** The result of a run, as it stands in `summary.json`. */
+/** The result of a run, as it stands in `summary.json`: the same in every run of the same manifest. */
 export interface Summary {
   readonly seed: number
   readonly models: Readonly<Record<"base" | "supervised" | "reward" | "reinforced", unknown>>
   /** How many records of each kind were made. */
   readonly counts: Readonly<Record<string, number>>
-  readonly tokens: Readonly<Record<string, number>>
-  /** By phase, over all starts of the run. */
-  readonly seconds: Readonly<Record<string, number>>
   readonly rejected: Readonly<Record<string, number>>
   readonly evaluation: {
     /** Whether the prompts were kept out of every training. */
@@ -64,64 +61,55 @@ const sum = (parts: ReadonlyArray<Readonly<Record<string, number>>>): Record<str
   return total
 }
 
-const rounded = (n: number) => Math.round(n * 100) / 100
-
 /** The summary of a run whose phases are all finished. */
-export const make = (evaluated: Evaluated) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const run = yield* Run
-      const { responses, critiques, revisions } = yield* Records.revisions("supervised")
-      const { pairs, preferences } = yield* Records.preferences
-      const rollouts = yield* Records.rollouts
-      const updates = yield* Records.metrics("policy/metrics.jsonl", "iteration")
-      const iterations = updates
-        .values()
-        .map(({ iteration = 0, reward = 0, kl = 0 }): Iteration => ({ iteration, reward, kl }))
-      const last = iterations.at(-1)
-      const phases = run.phases()
-      const seconds = Object.fromEntries(Object.entries(phases).map(([name, state]) => [name, rounded(state.seconds)]))
-      const rejected = run.rejected()
-      const { results } = evaluated
-      const summary: Summary = {
-        seed: run.manifest.seed,
-        models: {
-          base: run.manifest.model,
-          supervised: { adapter: "supervised/adapter" },
-          reward: { adapter: "reward/adapter" },
-          reinforced: { adapter: "policy/adapter" }
-        },
-        counts: {
-          responses: responses.values().length,
-          critiques: critiques.values().length,
-          revisions: revisions.values().length,
-          pairs: pairs.values().length,
-          preferences: preferences.values().length,
-          rollouts: rollouts.values().length,
-          updates: iterations.length,
-          evaluated: evaluated.prompts
-        },
-        tokens: sum(Object.values(phases).map(({ tokens }) => tokens)),
-        seconds: { ...seconds, total: rounded(Object.values(seconds).reduce((total, n) => total + n, 0)) },
-        rejected: { total: rejected.length, ...sum(rejected.map(({ stage }) => ({ [stage]: 1 }))) },
-        evaluation: {
-          held_out: evaluated.heldOut,
-          prompts: evaluated.prompts,
-          evaluator: evaluated.evaluator,
-          base: results.base,
-          revisions: results.revisions,
-          supervised: results.supervised,
-          reinforced: results.reinforced
-        },
-        reward: {
-          pairwise_accuracy: results.pairs.accuracy,
-          pairs: results.pairs.pairs,
-          pairs_of: results.pairs.of,
-          against_base: results.againstBase?.accuracy ?? null,
-          label_accuracy: results.labels.accuracy
-        },
-        reinforcement: { reward: last?.reward ?? null, kl: last?.kl ?? null, iterations }
-      }
-      return summary
-    })
-  )
+export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
+  const run = yield* Run
+  const { responses, critiques, revisions } = yield* Records.revisions("supervised")
+  const { pairs, preferences } = yield* Records.preferences
+  const rollouts = yield* Records.rollouts
+  const updates = yield* Records.metrics("policy/metrics.jsonl", "iteration")
+  const iterations = updates
+    .values()
+    .map(({ iteration = 0, reward = 0, kl = 0 }): Iteration => ({ iteration, reward, kl }))
+  const last = iterations.at(-1)
+  const rejected = run.rejected()
+  const { results } = evaluated
+  const summary: Summary = {
+    seed: run.manifest.seed,
+    models: {
+      base: run.manifest.model,
+      supervised: { adapter: "supervised/adapter" },
+      reward: { adapter: "reward/adapter" },
+      reinforced: { adapter: "policy/adapter" }
+    },
+    counts: {
+      responses: responses.values().length,
+      critiques: critiques.values().length,
+      revisions: revisions.values().length,
+      pairs: pairs.values().length,
+      preferences: preferences.values().length,
+      rollouts: rollouts.values().length,
+      updates: iterations.length,
+      evaluated: evaluated.prompts
+    },
+    rejected: { total: rejected.length, ...sum(rejected.map(({ stage }) => ({ [stage]: 1 }))) },
+    evaluation: {
+      held_out: evaluated.heldOut,
+      prompts: evaluated.prompts,
+      evaluator: evaluated.evaluator,
+      base: results.base,
+      revisions: results.revisions,
+      supervised: results.supervised,
+      reinforced: results.reinforced
+    },
+    reward: {
+      pairwise_accuracy: results.pairs.accuracy,
+      pairs: results.pairs.pairs,
+      pairs_of: results.pairs.of,
+      against_base: results.againstBase?.accuracy ?? null,
+      label_accuracy: results.labels.accuracy
+    },
+    reinforcement: { reward: last?.reward ?? null, kl: last?.kl ?? null, iterations }
+  }
+  return summary
+})

@@ -35,68 +35,73 @@ export interface ReviseOptions {
   /** The prompts whose answers are criticised and revised. */
   readonly revise: (prompt: Sample.Prompt) => boolean
   readonly dir: string
-  /** Other phases have other randomness. */
+  /** A folder with records of the same purpose: what is there is taken over. */
+  readonly like?: string
+  /** Other purposes have other randomness. */
   readonly purpose: string
   readonly maxTokens: number
 }
 
-/** Answers of the base, revised in as many rounds as the settings say. */
-export const revise = (settings: Settings, options: ReviseOptions) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const log = yield* Records.revisions(options.dir)
-      const { rounds, critiqueTokens, temperature } = settings.supervised
-      const { concurrency } = settings
-      const { maxTokens } = options
-      const sampling = { seed: Random.hash(settings.seed, options.purpose), temperature }
+/** First answers, revised in as many rounds as the settings say. */
+export const revise = Effect.fnUntraced(function* (settings: Settings, options: ReviseOptions) {
+  const log = yield* Records.revisions(options.dir, options.like)
+  const { rounds, critiqueTokens, temperature } = settings.supervised
+  const { concurrency } = settings
+  const { maxTokens, prompts } = options
+  const sampling = { seed: Random.hash(settings.seed, options.purpose), temperature }
 
-      let answers = Stream.fromIterable(options.prompts).pipe(
-        Response.stage({ ...sampling, maxTokens }).pipe(
-          recorded("response", {
-            log: log.responses,
-            key: (prompt: Sample.Prompt) => Records.answerKey(prompt, 0),
-            concurrency
-          }),
-          Stage.provide(Feedback.assistant)
-        ),
-        Stream.filter(({ prompt }) => options.revise(prompt))
-      )
-      for (let round = 1; round <= rounds; round++) {
-        answers = answers.pipe(
-          Critique.stage({ ...sampling, maxTokens: critiqueTokens, round }).pipe(
-            recorded("critique", {
-              log: log.critiques,
-              key: (response: Sample.Response) => Records.roundKey(response, round),
-              concurrency
-            }),
-            Stage.provide(Feedback.critic)
-          ),
-          Revision.stage({ ...sampling, maxTokens }).pipe(
-            recorded("revision", {
-              log: log.revisions,
-              key: ({ response }: Sample.Critique) => Records.roundKey(response, round),
-              concurrency
-            }),
-            Stage.provide(Feedback.critic)
-          ),
-          Stream.map(Sample.revised)
-        ) as typeof answers
-      }
-      yield* Stream.runDrain(answers)
-
-      return options.prompts.flatMap((prompt): ReadonlyArray<Revised> => {
-        const response = log.responses.get(Records.answerKey(prompt, 0))
-        if (response === undefined) return []
-        const texts = [response.text]
-        for (let round = 1; round <= rounds; round++) {
-          const revision = log.revisions.get(Records.roundKey(response, round))
-          if (revision === undefined) break
-          texts.push(revision.text)
-        }
-        return [{ prompt, texts }]
-      })
-    })
+  let answers = Stream.fromIterable(prompts).pipe(
+    Response.stage({ ...sampling, maxTokens }).pipe(
+      recorded("response", {
+        log: log.responses,
+        key: (prompt: Sample.Prompt) => Records.answerKey(prompt, 0),
+        concurrency
+      }),
+      Stage.provide(Feedback.assistant)
+    ),
+    Stream.filter(({ prompt }) => options.revise(prompt))
   )
+  for (let round = 1; round <= rounds; round++) {
+    answers = answers.pipe(
+      Critique.stage({ ...sampling, maxTokens: critiqueTokens, round }).pipe(
+        recorded("critique", {
+          log: log.critiques,
+          key: (response: Sample.Response) => Records.roundKey(response, round),
+          concurrency
+        }),
+        Stage.provide(Feedback.critic)
+      ),
+      Revision.stage({ ...sampling, maxTokens }).pipe(
+        recorded("revision", {
+          log: log.revisions,
+          key: ({ response }: Sample.Critique) => Records.roundKey(response, round),
+          concurrency
+        }),
+        Stage.provide(Feedback.critic)
+      ),
+      Stream.map(Sample.revised)
+    ) as typeof answers
+  }
+  yield* Stream.runDrain(answers)
+
+  const answerKeys = prompts.map((prompt) => Records.answerKey(prompt, 0))
+  const roundKeys = answerKeys.flatMap((key) => Array.from({ length: rounds }, (_, i) => `${key}/${i + 1}`))
+  yield* log.responses.settle(answerKeys)
+  yield* log.critiques.settle(roundKeys)
+  yield* log.revisions.settle(roundKeys)
+
+  return prompts.flatMap((prompt): ReadonlyArray<Revised> => {
+    const response = log.responses.get(Records.answerKey(prompt, 0))
+    if (response === undefined) return []
+    const texts = [response.text]
+    for (let round = 1; round <= rounds; round++) {
+      const revision = log.revisions.get(Records.roundKey(response, round))
+      if (revision === undefined) break
+      texts.push(revision.text)
+    }
+    return [{ prompt, texts }]
+  })
+})
 
 const isHarmful = ({ kind }: Sample.Prompt) => kind === "harmful"
 
@@ -145,8 +150,12 @@ export const train = Effect.fn("Supervised.train")(function* (settings: Settings
   }
   const options = Training.options(settings, "supervised", run.path("supervised", "state"))
   return yield* Effect.gen(function* () {
-    const policy = yield* models.policy("supervised", { _tag: "fresh", ...settings.lora, seed })
-    yield* Training.run("supervised/metrics.jsonl", (onReject) => policy.learn(rows, options, onReject))
+    const policy = yield* Training.run({
+      file: "supervised/metrics.jsonl",
+      stateDir: options.stateDir,
+      model: models.policy("supervised", { _tag: "fresh", ...settings.lora, seed }),
+      learn: (policy, onReject) => policy.learn(rows, options, onReject)
+    })
     yield* policy.save(adapter)
     return policy
   }).pipe(Progress.phase("supervised", Training.stepsOf(rows.length, options)), (self) => run.phase("supervised", self))

@@ -1,13 +1,13 @@
 /**
  * Training: runs a training to its end, keeping its metrics. The state it resumes from is the model's own affair.
  */
-import { Effect, Stream } from "effect"
+import { Data, Effect, Stream } from "effect"
+import { existsSync, rmSync } from "node:fs"
 import * as Random from "../Random.ts"
 import type { LearnOptions, StepMetrics } from "../Policy.ts"
 import { Progress } from "./Progress.ts"
 import * as Records from "./Records.ts"
-import { Run } from "./Run.ts"
-import { orDie } from "./Run.ts"
+import { orDie } from "./RunError.ts"
 import type { Settings } from "./Settings.ts"
 
 /** The options of a training out of the settings. */
@@ -26,21 +26,52 @@ export const options = (settings: Settings, group: "supervised" | "reward", stat
 export const stepsOf = (rows: number, { epochs, batchSize }: { readonly epochs: number; readonly batchSize: number }) =>
   epochs * Math.ceil(rows / batchSize)
 
-/** Runs a training and keeps its metrics in a file of the run folder. */
-export const run = <E, R>(
-  file: string,
-  learn: (onReject: (id: string, reason: string) => Effect.Effect<void>) => Stream.Stream<StepMetrics, E, R>
-) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const { reject } = yield* Run
-      const progress = yield* Progress
-      const log = yield* Records.metrics(file, "step")
-      const onReject = (id: string, reason: string) => orDie(reject({ stage: file.split("/")[0] ?? file, id, reason }))
-      yield* learn(onReject).pipe(
-        Stream.runForEach((metrics) =>
-          Effect.andThen(log.append(metrics), progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` }))
-        )
+/** What a training needs besides its data. */
+export interface Training<M, E, R> {
+  /** Where the metrics are kept. */
+  readonly file: string
+  readonly stateDir: string
+  /** The model as it is before the training. */
+  readonly model: Effect.Effect<M, E, R>
+  readonly learn: (
+    model: M,
+    onReject: (id: string, reason: string) => Effect.Effect<void>
+  ) => Stream.Stream<StepMetrics, E, R>
+}
+
+/** The state is ahead of the metrics. */
+class Gap extends Data.TaggedError("Gap") {}
+
+/**
+ * Runs a training, keeps its metrics in a file of the run folder, and gives the trained model.
+ *
+ * The state is saved by the model, the metrics here: a process that is killed between the two leaves a state whose last
+ * steps have no metrics. Then the training is run again from its beginning, where each step has the same numbers.
+ */
+export const run = Effect.fnUntraced(function* <M, E, R>({ file, stateDir, model, learn }: Training<M, E, R>) {
+  const progress = yield* Progress
+  const log = yield* Records.metrics(file, "step")
+  const onReject = (id: string, reason: string) => orDie(log.reject(file.split("/")[0] ?? file, id, reason))
+  const from = Effect.fnUntraced(function* (before: M) {
+    yield* learn(before, onReject).pipe(
+      Stream.runForEach(
+        Effect.fnUntraced(function* (metrics) {
+          if (metrics.step > 1 && log.get(String(metrics.step - 1)) === undefined) return yield* new Gap()
+          yield* log.append(metrics)
+          yield* progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` })
+        })
       )
-    })
+    )
+    const last = log.values().at(-1)
+    if (existsSync(stateDir) && last?.["step"] !== last?.["steps"]) return yield* new Gap()
+    return before
+  })
+  return yield* from(yield* model).pipe(
+    Effect.catchTag("Gap", () =>
+      Effect.gen(function* () {
+        rmSync(stateDir, { recursive: true, force: true })
+        return yield* from(yield* model)
+      })
+    )
   )
+})

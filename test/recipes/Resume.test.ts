@@ -1,188 +1,112 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit } from "effect"
-import { spawn } from "node:child_process"
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { Deferred, Effect } from "effect"
+import { spawnSync } from "node:child_process"
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import { PolicyError } from "../../src/Policy.ts"
-import { models, prompts, runIn, settings, temporary } from "./Fixture.ts"
+import * as Random from "../../src/Random.ts"
+import { models as mocks, runIn, temporary } from "./Fixture.ts"
+import * as World from "./World.ts"
 
-const read = (file: string) => (existsSync(file) ? readFileSync(file, "utf8") : "")
-const callsOf = (dir: string) => read(`${dir}.calls`).split("\n").filter(Boolean)
+const { prompts, settings } = World
 
-/** Starts the run in a process of its own and kills it once `calls` calls were answered; true if it ended before. */
-const start = (dir: string, calls: number) =>
-  new Promise<boolean>((done, fail) => {
-    const child = spawn(process.execPath, [fileURLToPath(new URL("killed.ts", import.meta.url)), dir], {
-      stdio: ["ignore", "ignore", "pipe"]
+/** Runs the world in the folder. */
+const run = (dir: string, watch: World.Watch = {}) =>
+  runIn(dir, mocks(), { service: World.models(watch), prompts, settings })
+
+/** Runs the world until so many calls have begun or ended; true if it came to its end before. */
+const runUntil = (dir: string, at: "begins" | "ends", calls: number, ended: (call: string) => void) =>
+  Effect.gen(function* () {
+    const reached = yield* Deferred.make<false>()
+    let count = 0
+    const tick = Effect.sync(() => {
+      // From outside, as a signal comes: as soon as nothing else runs.
+      if (++count === calls) queueMicrotask(() => Deferred.doneUnsafe(reached, Effect.succeed(false)))
     })
-    let said = ""
-    child.stderr.on("data", (text) => (said += text))
-    const before = callsOf(dir).length
-    const timer = setInterval(() => {
-      if (callsOf(dir).length - before >= calls) child.kill("SIGKILL")
-    }, 3)
-    child.on("exit", (code, signal) => {
-      clearInterval(timer)
-      if (code !== 0 && signal === null) fail(new Error(said))
-      else done(signal === null)
-    })
+    return yield* run(dir, {
+      // What begins then is under way when the end comes, and what has ended is not written yet.
+      begins: () => (at === "begins" ? Effect.andThen(tick, count >= calls ? Effect.never : Effect.void) : Effect.void),
+      ends: (call) =>
+        Effect.andThen(
+          Effect.sync(() => ended(call)),
+          at === "ends" ? tick : Effect.void
+        )
+    }).pipe(Effect.as(true), Effect.raceFirst(Deferred.await(reached)))
   })
 
-/** Results without what depends on the clock and on the order of the lines. */
-const comparable = (dir: string) => {
-  const { seconds: _, tokens: __, ...rest } = JSON.parse(read(join(dir, "summary.json"))) as Record<string, unknown>
-  return rest
-}
+const whole = temporary()
+let calls = 0
 
-const sorted = (dir: string, file: string) => read(join(dir, file)).trim().split("\n").toSorted()
+describe("a run over 500 prompts", () => {
+  it.live("leaves records whose trail leads back to their prompts", () =>
+    Effect.gen(function* () {
+      yield* run(whole, { ends: () => Effect.sync(() => calls++) })
+      const ids = (file: string) => new Set(World.rows(whole, file).map(({ id }) => id as string))
+      const known = new Set(prompts.map(({ id }) => id))
+      const answers = World.rows(whole, "supervised/responses.jsonl")
+      assert.isTrue(answers.every(({ prompt }) => known.has(prompt.id)))
+      const answered = new Set([...ids("supervised/responses.jsonl"), ...ids("supervised/revisions.jsonl")])
+      assert.isTrue(World.rows(whole, "supervised/critiques.jsonl").every(({ response }) => answered.has(response.id)))
+      const criticised = ids("supervised/critiques.jsonl")
+      assert.isTrue(
+        World.rows(whole, "supervised/revisions.jsonl").every(({ critique }) => criticised.has(critique.id))
+      )
+      const compared = ids("preferences/pairs.jsonl")
+      assert.isTrue(
+        World.rows(whole, "preferences/preferences.jsonl").every(
+          ({ comparison }) => compared.has(comparison.id) && known.has(comparison.prompt.id)
+        )
+      )
+      const rollouts = World.rows(whole, "policy/rollouts.jsonl")
+      assert.isTrue(rollouts.every(({ rollout }) => known.has(rollout.prompt.id)))
 
-describe("a run that is killed", () => {
-  it("finishes when it is started again, and asks for nothing twice that was finished", async () => {
-    const whole = temporary()
-    assert.isTrue(await start(whole, Infinity))
+      assert.strictEqual(answers.length + settings.evaluation.prompts, prompts.length)
+      assert.strictEqual(rollouts.length, settings.reinforcement.iterations * settings.reinforcement.batchSize)
+      // Lines are in the order of the prompts, whatever the order in which they were ready.
+      const order = new Map(prompts.map(({ id }, i) => [id, i]))
+      const places = answers.map(({ prompt }) => order.get(prompt.id)!)
+      assert.deepStrictEqual(
+        places,
+        places.toSorted((a, b) => a - b)
+      )
+    })
+  )
+
+  it.live("interrupted at 30 points and continued leaves the same bytes, and no finished call is made twice", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const random = Random.make(7, "interruptions")
+      const seen = new Map<string, number>()
+      const ended = (call: string) => void seen.set(call, (seen.get(call) ?? 0) + 1)
+      let stops = 0
+      while (stops < 30) {
+        const after = 1 + random.int((2 * (calls - seen.size)) / (31 - stops))
+        if (yield* runUntil(dir, stops % 2 === 0 ? "begins" : "ends", after, ended)) break
+        stops++
+      }
+      assert.strictEqual(stops, 30)
+      yield* run(dir, { ends: (call) => Effect.sync(() => ended(call)) })
+      assert.deepStrictEqual(World.files(dir), World.files(whole))
+      assert.deepStrictEqual(
+        [...seen].filter(([, times]) => times > 1),
+        []
+      )
+      assert.strictEqual(seen.size, calls)
+    })
+  )
+
+  it("killed and continued leaves the same bytes, and no finished call is made twice", () => {
     const dir = temporary()
-    let kills = 0
-    while (!(await start(dir, 35))) kills++
-    assert.isAbove(kills, 2)
-
-    assert.deepStrictEqual(comparable(dir), comparable(whole))
-    for (const file of ["supervised/revisions.jsonl", "preferences/preferences.jsonl", "policy/rollouts.jsonl"]) {
-      assert.deepStrictEqual(sorted(dir, file), sorted(whole, file))
-    }
-    const calls = callsOf(dir)
-    const again = calls.length - new Set(calls).size - (callsOf(whole).length - new Set(callsOf(whole)).size)
-    // What was under way at a kill is lost: with each, at most what the stages hold at the same time.
-    assert.isAtMost(again, kills * 3 * settings.concurrency)
-    assert.strictEqual(calls.filter((call) => call.startsWith("update")).length, settings.reinforcement.iterations)
-  }, 60_000)
-
-  it("repairs a torn last line", async () => {
-    const dir = temporary()
-    await Effect.runPromise(runIn(dir, models()))
-    const file = join(dir, "supervised/responses.jsonl")
-    const content = read(file)
-    const last = content.trimEnd().split("\n").at(-1)!
-    writeFileSync(file, content.slice(0, -10))
-    const again = models()
-    await Effect.runPromise(runIn(dir, again))
-    assert.strictEqual(again.base.samples.length, 1)
-    assert.strictEqual(read(file).trimEnd().split("\n").at(-1), last)
+    const start = (most: number) =>
+      spawnSync(process.execPath, [fileURLToPath(new URL("killed.ts", import.meta.url)), dir, String(most)], {
+        encoding: "utf8"
+      })
+    const random = Random.make(3, "kills")
+    for (let i = 0; i < 3; i++) assert.strictEqual(start(1 + random.int(calls / 3)).signal, "SIGKILL")
+    const { status, stderr } = start(Infinity)
+    assert.strictEqual(status, 0, stderr)
+    assert.deepStrictEqual(World.files(dir), World.files(whole))
+    const made = readFileSync(`${dir}.calls`, "utf8").trim().split("\n")
+    assert.strictEqual(made.length, new Set(made).size)
+    assert.strictEqual(made.length, calls)
   })
-})
-
-describe("a run that is interrupted", () => {
-  it.live.each([3, 20, 40, 60, 75])("after %i answers goes on", (n) =>
-    Effect.gen(function* () {
-      const dir = temporary()
-      const first = models()
-      const reached = yield* Deferred.make<void>()
-      let answered = 0
-      const base = {
-        ...first.service.base,
-        sample: (request: Parameters<typeof first.service.base.sample>[0]) =>
-          Effect.tap(Effect.andThen(Effect.yieldNow, first.service.base.sample(request)), () =>
-            ++answered >= n ? Effect.andThen(Deferred.succeed(reached, undefined), Effect.never) : Effect.void
-          )
-      }
-      const run = runIn(dir, first, { service: { ...first.service, base } })
-      yield* Effect.raceFirst(run, Deferred.await(reached))
-      const again = models()
-      const summary = yield* runIn(dir, again)
-      assert.strictEqual(summary.counts["responses"], prompts.length)
-      const whole = models()
-      yield* runIn(temporary(), whole)
-      const total = first.base.samples.length + again.base.samples.length
-      assert.isAtMost(total - whole.base.samples.length, 3 * settings.concurrency)
-    })
-  )
-})
-
-describe("a sample that fails", () => {
-  it.live("is rejected and the run goes on, also when it is started again", () =>
-    Effect.gen(function* () {
-      const dir = temporary()
-      const failing = () => {
-        const mock = models()
-        const base = {
-          ...mock.service.base,
-          sample: (request: Parameters<typeof mock.service.base.sample>[0]) =>
-            request.id === `${prompts[0]!.id}/0/response`
-              ? Effect.fail(new PolicyError({ message: "too long", id: request.id, retryable: false }))
-              : mock.service.base.sample(request)
-        }
-        return { mock, service: { ...mock.service, base } }
-      }
-      const first = failing()
-      const summary = yield* runIn(dir, first.mock, { service: first.service })
-      assert.strictEqual(summary.rejected["response"], 1)
-      assert.strictEqual(summary.counts["responses"], prompts.length - 1)
-      assert.include(read(join(dir, "rejected.jsonl")), "too long")
-      const second = failing()
-      yield* runIn(dir, second.mock, { service: second.service })
-      assert.strictEqual(second.mock.base.samples.length, 0)
-    })
-  )
-
-  it.live("ends the run when the failure may pass, and nothing is rejected", () =>
-    Effect.gen(function* () {
-      const dir = temporary()
-      const mock = models()
-      let left = 5
-      const base = {
-        ...mock.service.base,
-        sample: (request: Parameters<typeof mock.service.base.sample>[0]) =>
-          left-- > 0
-            ? mock.service.base.sample(request)
-            : Effect.fail(new PolicyError({ message: "the engine is gone", retryable: true }))
-      }
-      const exit = yield* Effect.exit(runIn(dir, mock, { service: { ...mock.service, base } }))
-      assert.isTrue(Exit.isFailure(exit))
-      assert.strictEqual(read(join(dir, "rejected.jsonl")), "")
-      const summary = yield* runIn(dir, models())
-      assert.deepStrictEqual(summary.rejected, { total: 0 })
-    })
-  )
-})
-
-describe("a run folder", () => {
-  const message = (dir: string, options?: Parameters<typeof runIn>[2]) =>
-    runIn(dir, models(), options).pipe(
-      Effect.flip,
-      Effect.map((error) => (error instanceof Error ? error.message : String(error)))
-    )
-
-  it.live("refuses other settings and loses nothing", () =>
-    Effect.gen(function* () {
-      const dir = temporary()
-      yield* runIn(dir, models())
-      const before = read(join(dir, "summary.json"))
-      const other = { ...settings, supervised: { ...settings.supervised, rounds: 7 } }
-      assert.include(yield* message(dir, { settings: other }), "supervised.rounds is 2 there and 7 now")
-      assert.strictEqual(read(join(dir, "summary.json")), before)
-    })
-  )
-
-  it.live("refuses a second writer, and takes over from one that is gone", () =>
-    Effect.gen(function* () {
-      const dir = temporary()
-      const lock = join(dir, "run.lock")
-      const { hostname } = yield* Effect.promise(() => import("node:os"))
-      writeFileSync(lock, JSON.stringify({ pid: 1, host: "elsewhere", born: "" }))
-      assert.include(yield* message(dir), "elsewhere")
-      writeFileSync(lock, JSON.stringify({ pid: process.pid, host: hostname(), born: "another one" }))
-      const summary = yield* runIn(dir, models())
-      assert.strictEqual(summary.counts["responses"], prompts.length)
-      assert.isFalse(existsSync(lock))
-    })
-  )
-
-  it.live("refuses a folder of something else", () =>
-    Effect.gen(function* () {
-      const dir = temporary()
-      appendFileSync(join(dir, "thesis.txt"), "chapter one")
-      assert.include(yield* message(dir), "thesis.txt")
-      assert.isFalse(existsSync(join(dir, "manifest.json")))
-    })
-  )
 })

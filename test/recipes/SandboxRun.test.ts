@@ -6,6 +6,7 @@ import { join } from "node:path"
 import * as Conclusion from "../../src/cli/Conclusion.ts"
 import * as Plan from "../../src/cli/Plan.ts"
 import { execute } from "../../src/cli/run.ts"
+import type { Summary } from "../../src/recipes/Summary.ts"
 import { MockModels } from "../../src/testing/index.ts"
 import { temporary } from "./Fixture.ts"
 
@@ -36,7 +37,8 @@ describe("a sandbox run", () => {
       assert.isFalse(plan.sets.evaluation.some(({ text }) => trained.has(text)))
 
       const dir = join(temporary(), "run")
-      const { evaluation, reward } = yield* execute(plan, dir)
+      const { summary, seconds } = yield* execute(plan, dir)
+      const { evaluation, reward } = summary
       assert.strictEqual(evaluation.base.harmful, 1)
       assert.strictEqual(evaluation.base.evasive, 0)
       assert.deepStrictEqual(
@@ -49,7 +51,8 @@ describe("a sandbox run", () => {
       assert.isAbove(reward.pairs, 0)
       assert.strictEqual(reward.pairwise_accuracy, 1)
 
-      const said = Conclusion.words({ ...JSON.parse(readFileSync(join(dir, "summary.json"), "utf8")) }, "runs/sandbox")
+      const written = JSON.parse(readFileSync(join(dir, "summary.json"), "utf8")) as Summary
+      const said = Conclusion.words(written, "runs/sandbox", seconds)
       assert.match(said, /Harmful answers: 100 % before, \d+ % after supervised learning, 0 % after reinforcement\./)
       assert.include(said, "Harmful answers by revision round: 100 %, 0 %, 0 %, 0 %, 0 %.")
       assert.include(said, "runs/sandbox/summary.json")

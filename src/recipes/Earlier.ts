@@ -1,0 +1,211 @@
+/**
+ * Earlier: what a run made before its settings were changed, moved aside as a whole and never deleted.
+ *
+ * ```
+ * earlier/1/manifest.json   what determined it
+ * earlier/1/...             the files of the phases that are done again, and copies of the lists of all phases
+ * ```
+ *
+ * The run's own manifest is replaced last. A move that was cut short is known by that: the newest manifest aside is
+ * still the run's own. It is undone when the folder is opened again.
+ */
+import { Schema } from "effect"
+import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from "node:fs"
+import { dirname, join } from "node:path"
+import * as Atomic from "./Atomic.ts"
+import type { Manifest } from "./Manifest.ts"
+import * as Phases from "./Phases.ts"
+
+/** The folder in a run's folder. */
+export const folder = "earlier"
+
+/** The calls that were finished in a phase which is under way. */
+export const callsFile = (phase: string): string => `calls/${phase}.jsonl`
+
+/** Lists that hold something of every phase; the part of the phases that are done again is taken out of them. */
+const lists = ["rejected.jsonl", "phases.json", "timings.json"]
+
+const numbers = (dir: string): ReadonlyArray<number> =>
+  existsSync(join(dir, folder))
+    ? readdirSync(join(dir, folder))
+        .map(Number)
+        .filter((n) => Number.isInteger(n))
+        .toSorted((a, b) => a - b)
+    : []
+
+/** The phases of which another run makes something else, with what they have in the folder. */
+const changed = (dir: string, before: Manifest, now: Manifest) =>
+  Object.entries(before.phases)
+    .filter(([name, { fingerprint }]) => now.phases[name]?.fingerprint !== fingerprint)
+    .map(([name, { logs, files }]) => ({
+      name,
+      logs: Object.keys(logs),
+      paths: [...Object.keys(logs), ...files, callsFile(name)].filter((path) => existsSync(join(dir, path)))
+    }))
+
+/** What becomes of a folder under another manifest. */
+export interface Move {
+  readonly kept: ReadonlyArray<string>
+  /** Phases that are done again, but for records that still hold. */
+  readonly inPart: ReadonlyArray<string>
+  readonly again: ReadonlyArray<string>
+  /** Where to, from the folder; undefined where there is nothing to be moved. */
+  readonly to: string | undefined
+  /** What is to be done, one after the other; each may throw. */
+  readonly steps: ReadonlyArray<() => void>
+}
+
+/** Plans the move of everything that does not hold under another manifest. */
+export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
+  const phases = changed(dir, before, now).filter(({ paths }) => paths.length > 0)
+  const names = phases.map(({ name }) => name)
+  const holds = (name: string) => (log: string) => now.phases[name]?.logs[log] === before.phases[name]?.logs[log]
+  const inPart = phases.filter(({ name, logs, paths }) =>
+    paths.some((path) => logs.includes(path) && holds(name)(path))
+  )
+  const partly = inPart.map(({ name }) => name)
+  const n = (numbers(dir).at(-1) ?? 0) + 1
+  const to = `${folder}/${n}`
+  const aside = (path: string) => join(dir, to, path)
+  const gone = new Set(phases.flatMap(({ name, logs }) => [...logs, ...before.phases[name]!.files]))
+  const commit = () => Atomic.writeUnsafe(join(dir, "manifest.json"), `${JSON.stringify(now, null, 2)}\n`)
+  const copy = (path: string) => () => {
+    const text = Atomic.readUnsafe(join(dir, path))
+    if (text !== undefined) Atomic.writeUnsafe(aside(path), text)
+  }
+  const move = (path: string) => () => {
+    mkdirSync(dirname(aside(path)), { recursive: true })
+    renameSync(join(dir, path), aside(path))
+  }
+  return {
+    kept: Object.entries(before.phases)
+      .filter(
+        ([name, { logs, files }]) =>
+          !names.includes(name) &&
+          now.phases[name]?.fingerprint === before.phases[name]!.fingerprint &&
+          [...Object.keys(logs), ...files].some((path) => existsSync(join(dir, path)))
+      )
+      .map(([name]) => name),
+    inPart: partly,
+    again: names.filter((name) => !partly.includes(name)),
+    to: phases.length === 0 ? undefined : to,
+    steps:
+      phases.length === 0
+        ? [() => rewrite(dir, [], gone), commit]
+        : [
+            copy("manifest.json"),
+            ...lists.map(copy),
+            ...phases.flatMap(({ paths }) => paths.map(move)),
+            () => rewrite(dir, names, gone),
+            commit
+          ]
+  }
+}
+
+/** Takes what is about the phases out of the lists. */
+const rewrite = (dir: string, phases: ReadonlyArray<string>, gone: ReadonlySet<string>): void => {
+  const change = (file: string, f: (text: string) => string) => {
+    const text = Atomic.readUnsafe(join(dir, file))
+    if (text !== undefined) Atomic.writeUnsafe(join(dir, file), f(text))
+  }
+  const without = (of: object) => Object.fromEntries(Object.entries(of).filter(([name]) => !phases.includes(name)))
+  change("rejected.jsonl", (text) =>
+    text
+      // A torn last line is none.
+      .slice(0, text.lastIndexOf("\n") + 1)
+      .split("\n")
+      .filter((line) => {
+        if (line === "") return true
+        const { log } = JSON.parse(line) as { readonly log?: string }
+        // Rows of the input are rejected again when it is read.
+        return log !== undefined && !gone.has(log)
+      })
+      .join("\n")
+  )
+  change("phases.json", (text) => `${JSON.stringify(without(JSON.parse(text) as object), null, 2)}\n`)
+  change("timings.json", (text) => {
+    const timings = JSON.parse(text) as { readonly phases: object }
+    return `${JSON.stringify({ ...timings, phases: without(timings.phases) }, null, 2)}\n`
+  })
+}
+
+/** Undoes a move that was cut short; throws. */
+export const recover = (dir: string, manifest: Manifest): void => {
+  const n = numbers(dir).at(-1)
+  if (n === undefined) return
+  const aside = join(dir, folder, String(n))
+  const there = Atomic.readUnsafe(join(aside, "manifest.json"))
+  if (there !== undefined && there !== Atomic.readUnsafe(join(dir, "manifest.json"))) return
+  const paths = Object.entries(manifest.phases).flatMap(([name, { logs, files }]) => [
+    ...Object.keys(logs),
+    ...files,
+    callsFile(name)
+  ])
+  for (const path of [...paths, ...lists]) {
+    if (!existsSync(join(aside, path))) continue
+    mkdirSync(dirname(join(dir, path)), { recursive: true })
+    renameSync(join(aside, path), join(dir, path))
+  }
+  rmSync(join(aside, "manifest.json"), { force: true })
+  removeEmpty(aside)
+  removeEmpty(join(dir, folder))
+}
+
+/** Removes a folder and those in it where they hold nothing. */
+const removeEmpty = (dir: string): void => {
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeEmpty(join(dir, entry.name))
+  }
+  if (readdirSync(dir).length === 0) rmdirSync(dir)
+}
+
+const decode = Schema.decodeUnknownOption(
+  Schema.fromJsonString(Schema.Struct({ phases: Schema.Record(Schema.String, Phases.Phase) }))
+)
+
+/** The folders, newest first, whose records of a log hold in a run, by log. */
+export const sources = (dir: string, now: Manifest): ReadonlyMap<string, ReadonlyArray<string>> => {
+  const found = new Map<string, Array<string>>()
+  for (const n of numbers(dir).toReversed()) {
+    const aside = join(dir, folder, String(n))
+    const manifest = decode(Atomic.readUnsafe(join(aside, "manifest.json")))
+    if (manifest._tag === "None") continue
+    for (const [name, { logs }] of Object.entries(now.phases)) {
+      for (const [log, hash] of Object.entries(logs)) {
+        if (manifest.value.phases[name]?.logs[log] !== hash || !existsSync(join(aside, log))) continue
+        found.set(log, [...(found.get(log) ?? []), aside])
+      }
+    }
+  }
+  return found
+}
+
+/** The rows of `rejected.jsonl` aside that are about logs whose records hold in a run; may throw. */
+export const rejected = (sources: ReadonlyMap<string, ReadonlyArray<string>>): ReadonlyArray<unknown> =>
+  [...new Set([...sources.values()].flat())].flatMap((aside) => {
+    const text = Atomic.readUnsafe(join(aside, "rejected.jsonl")) ?? ""
+    return text
+      .slice(0, text.lastIndexOf("\n") + 1)
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as { readonly log?: string })
+      .filter(({ log }) => log !== undefined && sources.get(log)?.includes(aside) === true)
+  })
+
+/** What is done about another manifest, in a sentence: what changed, what is kept and what is done again. */
+export const words = (differences: ReadonlyArray<string>, { kept, inPart, again, to }: Move): string | undefined => {
+  if (to === undefined) return undefined
+  const shown = differences.slice(0, 3).join(", ")
+  const more = differences.length > 3 ? ` (and ${differences.length - 3} more)` : ""
+  const are = (names: ReadonlyArray<string>) => `${list(names)} ${names.length === 1 ? "is" : "are"}`
+  const parts = [
+    ...(kept.length === 0 ? [] : [`${are(kept)} kept`]),
+    ...(again.length === 0 ? [] : [`${are(again)} done again`]),
+    ...(inPart.length === 0 ? [] : [`${are(inPart)} done again in part`]),
+    `what was there is in ${to}`
+  ]
+  return `${shown}${more}: ${parts.join("; ")}.`
+}
+
+const list = (names: ReadonlyArray<string>): string =>
+  names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`

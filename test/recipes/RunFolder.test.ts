@@ -1,0 +1,292 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { hostname } from "node:os"
+import { join } from "node:path"
+import * as Earlier from "../../src/recipes/Earlier.ts"
+import type { Manifest } from "../../src/recipes/Manifest.ts"
+import type { Settings } from "../../src/recipes/Settings.ts"
+import { models, prompts, runIn, settings, temporary } from "./Fixture.ts"
+import * as World from "./World.ts"
+
+const read = (...path: ReadonlyArray<string>) => readFileSync(join(...path), "utf8")
+
+/** Runs a handful of prompts in the world; `calls` are those that were made. */
+const run = Effect.fnUntraced(function* (dir: string, options: Parameters<typeof runIn>[2] = {}) {
+  const calls: Array<string> = []
+  const service = World.models({ begins: (call) => Effect.sync(() => void calls.push(call)) })
+  const { notice } = yield* runIn(dir, models(), { service, ...options })
+  return { calls, notice }
+})
+
+/** What the run says that cannot be. */
+const message = (dir: string) =>
+  run(dir).pipe(
+    Effect.flip,
+    Effect.map((error) => (error instanceof Error ? error.message : String(error))),
+    Effect.orDie
+  )
+
+describe("a run folder", () => {
+  it.live("repairs a torn last line, and asks for that record only", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir)
+      const content = read(dir, "supervised/responses.jsonl")
+      writeFileSync(join(dir, "supervised/responses.jsonl"), content.slice(0, -10))
+      const { calls } = yield* run(dir)
+      assert.strictEqual(calls.length, 1)
+      assert.strictEqual(read(dir, "supervised/responses.jsonl"), content)
+    })
+  )
+
+  it.live("refuses a damaged line in the middle", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir)
+      const file = join(dir, "supervised/responses.jsonl")
+      const [first, ...rest] = read(file).split("\n")
+      writeFileSync(file, [first, "{", ...rest].join("\n"))
+      assert.strictEqual(
+        yield* message(dir),
+        `Line 2 of ${file} is damaged; delete that line, and its record is made again.`
+      )
+    })
+  )
+
+  it.live("refuses a second writer, and takes over from one that is gone", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const lock = join(dir, "run.lock")
+      writeFileSync(lock, JSON.stringify({ pid: 1, host: "elsewhere", born: "" }))
+      assert.include(yield* message(dir), "elsewhere")
+      writeFileSync(lock, JSON.stringify({ pid: process.pid, host: hostname(), born: "another one" }))
+      const summary = yield* runIn(dir, models())
+      assert.strictEqual(summary.counts["responses"], prompts.length)
+      assert.isFalse(existsSync(lock))
+    })
+  )
+
+  it.live("refuses a writer while another one is at work", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const said: Array<string> = []
+      const service = World.models({
+        begins: () => (said.length > 0 ? Effect.void : Effect.map(message(dir), (words) => void said.push(words)))
+      })
+      yield* runIn(dir, models(), { service })
+      assert.include(said[0], `is in use by process ${process.pid}`)
+    })
+  )
+
+  it.live("refuses a folder of something else", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      appendFileSync(join(dir, "thesis.txt"), "chapter one")
+      assert.include(yield* message(dir), "thesis.txt")
+      assert.isFalse(existsSync(join(dir, "manifest.json")))
+    })
+  )
+
+  it.live("is cleared of what a killed writer left half-written", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir)
+      const before = World.files(dir)
+      writeFileSync(join(dir, "supervised/state/state.json.tmp"), "{")
+      yield* run(dir)
+      assert.deepStrictEqual(World.files(dir), before)
+    })
+  )
+})
+
+type Group = "supervised" | "preferences" | "reward" | "reinforcement" | "evaluation"
+
+const changed = (group: Group, change: object): Settings => ({
+  ...settings,
+  [group]: { ...settings[group], ...change }
+})
+
+describe("other settings", () => {
+  /** A run with the settings, its folder as it is after other ones, and what a folder of the other ones alone is. */
+  const change = Effect.fnUntraced(function* (options: NonNullable<Parameters<typeof run>[1]>) {
+    const dir = temporary()
+    yield* run(dir)
+    const before = World.files(dir)
+    const { calls, notice } = yield* run(dir, options)
+    const fresh = temporary()
+    const whole = yield* run(fresh, options)
+    assert.deepStrictEqual(World.files(dir), World.files(fresh), "as if they had been the first")
+    return { dir, before, calls, notice, whole: whole.calls }
+  })
+
+  it.live("do again what depends on them, say so, and keep what was there", () =>
+    Effect.gen(function* () {
+      const { dir, before, calls, notice } = yield* change({
+        settings: changed("supervised", { learningRate: 0.0001 })
+      })
+      assert.strictEqual(
+        notice,
+        "supervised.learningRate is 0.0002 there and 0.0001 now: revise is kept; supervised, preferences, reward and " +
+          "policy are done again; evaluation is done again in part; what was there is in earlier/1."
+      )
+      assert.isFalse(calls.some((call) => call.startsWith("sample base")))
+      for (const file of [
+        "manifest.json",
+        "summary.json",
+        "supervised/adapter/adapter.json",
+        "policy/rollouts.jsonl"
+      ]) {
+        assert.strictEqual(read(dir, "earlier/1", file), before.get(file))
+      }
+    })
+  )
+
+  it.live("of the policy leave everything before it alone", () =>
+    Effect.gen(function* () {
+      const { calls, notice } = yield* change({ settings: changed("reinforcement", { klCoefficient: 0.2 }) })
+      assert.include(notice, "revise, supervised, preferences and reward are kept")
+      assert.isTrue(calls.every((call) => /^(sample reinforced|score|update)/.test(call)))
+    })
+  )
+
+  it.live("with more rounds ask only for the new ones", () =>
+    Effect.gen(function* () {
+      const { calls, notice } = yield* change({ settings: changed("supervised", { rounds: 3 }) })
+      assert.include(notice, "revise and evaluation are done again in part")
+      const base = calls.filter((call) => call.startsWith("sample base"))
+      assert.isAbove(base.length, 0)
+      assert.isTrue(base.every((call) => call.endsWith("/3")))
+    })
+  )
+
+  it.live("with fewer rounds ask the base for nothing", () =>
+    Effect.gen(function* () {
+      const { calls, dir } = yield* change({ settings: changed("supervised", { rounds: 1 }) })
+      assert.isFalse(calls.some((call) => call.startsWith("sample base")))
+      assert.strictEqual(World.rows(dir, "earlier/1/supervised/critiques.jsonl").length, 12)
+      assert.strictEqual(World.rows(dir, "supervised/critiques.jsonl").length, 6)
+    })
+  )
+
+  it.live("of the critic keep the answers", () =>
+    Effect.gen(function* () {
+      const { calls } = yield* change({ settings: changed("supervised", { critiqueTokens: 20 }) })
+      assert.isFalse(calls.some((call) => call.startsWith("sample base") && call.endsWith("response")))
+    })
+  )
+
+  it.live("with more prompts ask for the new ones", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir, { prompts: prompts.slice(2) })
+      const { calls, notice } = yield* run(dir)
+      assert.include(notice, "the prompts are others than those of test there")
+      const base = calls.filter((call) => call.startsWith("sample base"))
+      assert.isAbove(base.length, 0)
+      assert.isTrue(base.every((call) => prompts.slice(0, 2).some(({ id }) => call.includes(id))))
+    })
+  )
+
+  it.live("that change no result change nothing", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir)
+      const before = World.files(dir)
+      const { calls, notice } = yield* run(dir, { settings: { ...settings, concurrency: 2 } })
+      assert.strictEqual(calls.length, 0)
+      assert.isUndefined(notice)
+      assert.deepStrictEqual(World.files(dir), before)
+    })
+  )
+
+  it.live("and back again leave every state aside", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir)
+      const before = World.files(dir)
+      yield* run(dir, { settings: changed("reward", { learningRate: 1 }) })
+      const { calls } = yield* run(dir)
+      assert.deepStrictEqual(World.files(dir), before)
+      assert.isTrue(
+        existsSync(join(dir, "earlier/1/reward/adapter")) && existsSync(join(dir, "earlier/2/reward/adapter"))
+      )
+      assert.isFalse(calls.some((call) => call.startsWith("sample base") || call.startsWith("sample supervised")))
+    })
+  )
+
+  it.live("what was rejected stays rejected, where it still counts", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const fails = (call: string) => call.endsWith(`${prompts[0]!.id}/0/critique/2`)
+      yield* runIn(dir, models(), { service: World.models({ fails }) })
+      assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 1)
+      const { calls } = yield* run(dir, { settings: changed("supervised", { rounds: 3 }) })
+      assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 1)
+      assert.isFalse(calls.some(fails))
+      yield* run(dir, { settings: changed("supervised", { rounds: 1 }) })
+      assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 0)
+    })
+  )
+
+  it.live("a process that is killed while it moves things aside leaves nothing between", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir)
+      const before = World.files(dir)
+      const other = changed("supervised", { learningRate: 0.0001 })
+      const fresh = temporary()
+      yield* run(fresh, { settings: other })
+      const manifest = (of: string) => JSON.parse(read(of, "manifest.json")) as Manifest
+      const count = Earlier.plan(dir, manifest(dir), manifest(fresh)).steps.length
+      assert.isAbove(count, 10)
+      for (let steps = 0; steps < count; steps++) {
+        const cut = temporary()
+        cpSync(dir, cut, { recursive: true })
+        Earlier.plan(cut, manifest(cut), manifest(fresh))
+          .steps.slice(0, steps)
+          .forEach((step) => step())
+        // Back to the settings that the folder was made with: it is as it was, and nothing is asked.
+        const copy = temporary()
+        cpSync(cut, copy, { recursive: true })
+        const { calls } = yield* run(copy)
+        assert.deepStrictEqual(calls, [])
+        assert.deepStrictEqual(World.files(copy), before)
+        assert.isFalse(existsSync(join(copy, "earlier")))
+        // On to the others: the same as without a kill.
+        if (steps % 5 !== 1) continue
+        yield* run(cut, { settings: other })
+        assert.deepStrictEqual(World.files(cut), World.files(fresh))
+        assert.isTrue(existsSync(join(cut, "earlier/1/policy/adapter")) && !existsSync(join(cut, "earlier/2")))
+      }
+    })
+  )
+})
+
+describe("a training", () => {
+  const trainings = [
+    ["supervised/metrics.jsonl", ["revise"]],
+    ["reward/metrics.jsonl", ["revise", "supervised", "preferences"]],
+    ["policy/metrics.jsonl", ["revise", "supervised", "preferences", "reward"]]
+  ] as const
+
+  it.live.each(trainings)("whose state is ahead of its metrics is run again to the same numbers: %s", ([file, done]) =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      yield* run(dir)
+      const whole = World.files(dir)
+      // As a process leaves it that is killed after the state was saved and before the last line was written.
+      const phases = JSON.parse(read(dir, "phases.json")) as Record<string, string>
+      writeFileSync(
+        join(dir, "phases.json"),
+        JSON.stringify(Object.fromEntries(done.map((name) => [name, phases[name]])))
+      )
+      writeFileSync(join(dir, file), read(dir, file).replace(/[^\n]*\n$/, ""))
+      rmSync(join(dir, file, "../adapter"), { recursive: true })
+      mkdirSync(join(dir, "calls"), { recursive: true })
+      const { calls } = yield* run(dir)
+      assert.deepStrictEqual(World.files(dir), whole)
+      assert.isFalse(calls.some((call) => /^(sample|choose|score)/.test(call)))
+    })
+  )
+})
