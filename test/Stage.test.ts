@@ -1,11 +1,12 @@
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
-import { Context, Effect, Layer, Schema, Stream } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { Stage } from "../src/index.ts"
 
-interface Item {
-  readonly id: string
-  readonly n: number
-}
+const Item = Schema.Struct({ id: Schema.String, n: Schema.Number })
+type Item = typeof Item.Type
 
 const items = (...ns: ReadonlyArray<number>) => Stream.fromIterable(ns.map((n): Item => ({ id: `item ${n}`, n })))
 
@@ -145,11 +146,50 @@ describe("Stage", () => {
     })
   )
 
+  it.effect("pulls nothing faster than it is used", () =>
+    Effect.gen(function* () {
+      let pulled = 0
+      const source = Stream.fromEffectRepeat(
+        Effect.sync((): Item => {
+          const n = ++pulled
+          return { id: `item ${n}`, n }
+        })
+      )
+      const through = (options: Stage.Options) =>
+        Stage.make("first", (item: Item) => Effect.succeed(item), options).pipe(
+          Stage.compose(Stage.make("second", (item: Item) => Effect.succeed(item), options))
+        )
+      yield* source.pipe(through({ concurrency: 1 }), Stream.take(3), Stream.runDrain)
+      assert.isAtMost(pulled, 4)
+
+      pulled = 0
+      const most = yield* source.pipe(
+        through({ concurrency: 4 }),
+        Stream.take(50),
+        // How far the source is ahead of a slow reader.
+        Stream.mapEffect(({ n }) => Effect.as(Effect.yieldNow, pulled - n)),
+        Stream.runFold(() => 0, Math.max)
+      )
+      // What two stages work on at a time, and one in each place between them; without a bound it would be all.
+      assert.isAtMost(most, 20)
+    })
+  )
+
   it.effect("lets each result be seen on its way", () =>
     Effect.gen(function* () {
       const seen: Array<number> = []
       yield* numbers(items(2, 4).pipe(halve.pipe(Stage.tap(({ n }) => Effect.sync(() => seen.push(n))))))
       assert.deepStrictEqual(seen, [1, 2])
+    })
+  )
+
+  it.effect("names the span of each sample, without looking for where it was called", () =>
+    Effect.gen(function* () {
+      const named = yield* Effect.currentSpan.pipe(
+        Effect.map(({ name }) => name),
+        Stage.span("Mine.one")
+      )
+      assert.strictEqual(named, "Mine.one")
     })
   )
 
@@ -160,4 +200,113 @@ describe("Stage", () => {
     // @ts-expect-error a number has no id to be rejected under
     Stage.make("numbers", (n: number) => Effect.succeed(n))
   })
+})
+
+describe("Stage.checkpoint", () => {
+  /** A file in a folder of its own. */
+  const file = Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
+      (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+    ),
+    (folder) => join(folder, "deeper", "halves.jsonl")
+  )
+
+  /** A stage that halves and counts how often it is asked. */
+  const counted = () => {
+    const asked: Array<number> = []
+    const stage = Stage.make("halve", (item: Item) =>
+      Effect.suspend(() => {
+        asked.push(item.n)
+        return item.n % 2 === 0 ? Effect.succeed<Item>({ id: item.id, n: item.n / 2 }) : Effect.fail(new Odd(item))
+      })
+    )
+    return { asked, stage }
+  }
+
+  it.effect("asks only for what is not in the file, and gives everything in the order of the samples", () =>
+    Effect.gen(function* () {
+      const { asked, stage } = counted()
+      const kept = stage.pipe(Stage.checkpoint({ file: yield* file, schema: Item }))
+      expectTypeOf(kept).toEqualTypeOf<Stage.Stage<Item, Item, Odd | Stage.CheckpointError>>()
+      assert.deepStrictEqual(yield* numbers(items(2, 6).pipe(kept)), [1, 3])
+      assert.deepStrictEqual(yield* numbers(items(2, 4, 6, 8).pipe(kept)), [1, 2, 3, 4])
+      assert.deepStrictEqual(asked, [2, 6, 4, 8])
+    })
+  )
+
+  it.effect("replays nothing that is not asked for", () =>
+    Effect.gen(function* () {
+      const kept = counted().stage.pipe(Stage.checkpoint({ file: yield* file, schema: Item }))
+      yield* numbers(items(2, 4, 6).pipe(kept))
+      assert.deepStrictEqual(yield* numbers(items(4).pipe(kept)), [2])
+    })
+  )
+
+  it.effect("tries a rejected sample again on the next start", () =>
+    Effect.gen(function* () {
+      const { asked, stage } = counted()
+      const { rejected, to } = sink()
+      const kept = stage.pipe(Stage.checkpoint({ file: yield* file, schema: Item }), Stage.rejectTo(to))
+      assert.deepStrictEqual(yield* numbers(items(2, 3, 4).pipe(kept)), [1, 2])
+      assert.deepStrictEqual(yield* numbers(items(2, 3, 4).pipe(kept)), [1, 2])
+      assert.deepStrictEqual(asked, [2, 3, 4, 3])
+      assert.strictEqual(rejected.length, 2)
+    })
+  )
+
+  it.effect("cuts off a torn last line and makes it again", () =>
+    Effect.gen(function* () {
+      const path = yield* file
+      const { asked, stage } = counted()
+      const kept = stage.pipe(Stage.checkpoint({ file: path, schema: Item }))
+      yield* numbers(items(2, 4).pipe(kept))
+      const whole = readFileSync(path, "utf8")
+      writeFileSync(path, whole.slice(0, -9))
+      assert.deepStrictEqual(yield* numbers(items(2, 4).pipe(kept)), [1, 2])
+      assert.deepStrictEqual(asked, [2, 4, 4])
+      assert.strictEqual(readFileSync(path, "utf8"), whole)
+    })
+  )
+
+  it.effect("names a damaged line in the middle and what to do", () =>
+    Effect.gen(function* () {
+      const path = yield* file
+      const kept = counted().stage.pipe(Stage.checkpoint({ file: path, schema: Item }))
+      yield* numbers(items(2).pipe(kept))
+      appendFileSync(path, '{"key": "item 4"\n')
+      const error = yield* numbers(items(2).pipe(kept)).pipe(Effect.flip)
+      assert.instanceOf(error, Stage.CheckpointError)
+      assert.include(String(error), `${path}:2: is damaged; delete this line`)
+    })
+  )
+
+  it.effect("finds samples by a key of one's own", () =>
+    Effect.gen(function* () {
+      const path = yield* file
+      const { asked, stage } = counted()
+      const under = (settings: string) =>
+        stage.pipe(Stage.checkpoint({ file: path, schema: Item, key: (item: Item) => `${settings}/${item.id}` }))
+      yield* numbers(items(2).pipe(under("a")))
+      yield* numbers(items(2).pipe(under("b")))
+      yield* numbers(items(2).pipe(under("b")))
+      assert.deepStrictEqual(asked, [2, 2])
+    })
+  )
+
+  it.effect("loses at most what was under way when the stream is interrupted", () =>
+    Effect.gen(function* () {
+      const path = yield* file
+      const reached = yield* Deferred.make<void>()
+      const stuck = Stage.make("stuck", (item: Item) =>
+        item.n === 3 ? Effect.andThen(Deferred.succeed(reached, undefined), Effect.never) : Effect.succeed(item)
+      )
+      const fiber = yield* Effect.forkChild(
+        numbers(items(1, 2, 3, 4).pipe(stuck.pipe(Stage.checkpoint({ file: path, schema: Item, concurrency: 1 }))))
+      )
+      yield* Deferred.await(reached)
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(readFileSync(path, "utf8").split("\n").length - 1, 2)
+    })
+  )
 })
