@@ -24,7 +24,7 @@ export interface Question {
 /** The probability of each option, with what the model wrote and how it was read. */
 export interface Verdict {
   readonly probabilities: ReadonlyArray<number>
-  readonly method: "logprobs" | "echo" | "votes"
+  readonly method: "logprobs" | "echo" | "prompt_logprobs" | "votes"
   readonly texts: ReadonlyArray<string>
   readonly model: string
   readonly tokens: Tokens.Tokens

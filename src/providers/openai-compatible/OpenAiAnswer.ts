@@ -25,7 +25,17 @@ const TokenLogprobs = Schema.Struct({
   top_logprobs: maybe(Schema.Array(Schema.NullOr(Schema.Record(Schema.String, Schema.Finite))))
 })
 
+/** What vLLM gives for each token that it read: the token itself and the likeliest one, by their ids. */
+const PromptLogprobs = maybe(
+  Schema.Array(
+    Schema.NullOr(
+      Schema.Record(Schema.String, Schema.Struct({ logprob: Schema.Finite, decoded_token: maybe(Schema.String) }))
+    )
+  )
+)
+
 const choiceFields = {
+  prompt_logprobs: PromptLogprobs,
   finish_reason: maybe(Schema.String),
   logprobs: maybe(Schema.Union([TokenLogprobs, ContentLogprobs]))
 }
@@ -33,6 +43,7 @@ const choiceFields = {
 const answer = <S extends Schema.Struct.Fields>(fields: S) =>
   Schema.Struct({
     model: maybe(Schema.String),
+    prompt_logprobs: PromptLogprobs,
     choices: Schema.NonEmptyArray(Schema.Struct({ ...choiceFields, ...fields })),
     usage: maybe(Usage)
   })
@@ -51,6 +62,8 @@ export interface Position {
 export interface Answer extends Written {
   /** Undefined where the server gives no log-probabilities. */
   readonly positions: ReadonlyArray<Position> | undefined
+  /** Those of what the server read, where it was asked for them and gives them. */
+  readonly promptPositions: ReadonlyArray<Position> | undefined
 }
 
 type Logprobs = (typeof Completion.Type)["choices"][0]["logprobs"]
@@ -71,6 +84,14 @@ const positions = (logprobs: Logprobs): ReadonlyArray<Position> | undefined => {
   })
 }
 
+/** Of the token itself and the likeliest one, the one that is not likelier is the token itself. */
+const promptPositions = (logprobs: typeof PromptLogprobs.Type): ReadonlyArray<Position> | undefined =>
+  logprobs?.map((at) => {
+    const [first, ...more] = Object.values(at ?? {})
+    const own = more.reduce((least, next) => (next.logprob < least!.logprob ? next : least), first)
+    return { token: own?.decoded_token ?? "", logprob: own?.logprob, top: [] }
+  })
+
 const finish = (reason: string | null | undefined): Response.FinishReason => {
   if (reason === "length") return "length"
   return reason === "content_filter" ? "content-filter" : "stop"
@@ -84,6 +105,7 @@ export const read = (answer: typeof Completion.Type | typeof Chat.Type, model: s
     model: answer.model ?? model,
     finish: finish(choice.finish_reason),
     tokens: { input: answer.usage?.prompt_tokens ?? 0, output: answer.usage?.completion_tokens ?? 0 },
-    positions: positions(choice.logprobs)
+    positions: positions(choice.logprobs),
+    promptPositions: promptPositions(choice.prompt_logprobs ?? answer.prompt_logprobs)
   }
 }

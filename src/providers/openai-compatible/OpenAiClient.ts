@@ -34,6 +34,8 @@ export interface Request {
   readonly logprobs?: number | undefined
   /** The context itself comes back before what is generated: literal texts only. */
   readonly echo?: boolean | undefined
+  /** The log-probabilities of the context come back: vLLM. */
+  readonly promptLogprobs?: boolean | undefined
   /** Which sample it is; undefined where the same request has the same answer. */
   readonly sample: string | undefined
   readonly principle?: string | undefined
@@ -101,7 +103,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       max_tokens: request.maxTokens,
       temperature: request.temperature,
       seed: request.seed,
-      ...(stop.length === 0 ? {} : { stop })
+      ...(stop.length === 0 ? {} : { stop }),
+      ...(request.promptLogprobs === true ? { prompt_logprobs: 1 } : {})
     }
     const read = (answer: Parameters<typeof OpenAiAnswer.read>[0]) => {
       const found = OpenAiAnswer.read(answer, model)

@@ -5,7 +5,8 @@
  * that says so, never another kind of label.
  *
  * - `logprobs` (the default): the probabilities of the options where the model begins to choose.
- * - `echo`: the log-probabilities of the whole options after a literal context, as a local model gives them.
+ * - `echo`, `prompt_logprobs`: the log-probabilities of the whole options after the context, as a local model gives them,
+ *   see {@link OpenAiScore}.
  * - `{ votes: k }`: the shares of k samples, for servers without log-probabilities.
  */
 import { Effect, Layer } from "effect"
@@ -16,10 +17,11 @@ import * as Draw from "../http/Draw.ts"
 import { unsupported, unusable } from "../http/Failure.ts"
 import * as Judge from "../http/Judge.ts"
 import * as Tokens from "../http/Tokens.ts"
-import type { Answer, Position } from "./OpenAiAnswer.ts"
+import type { Position } from "./OpenAiAnswer.ts"
 import { OpenAiClient } from "./OpenAiClient.ts"
+import * as OpenAiScore from "./OpenAiScore.ts"
 
-export type Method = "logprobs" | "echo" | { readonly votes: number }
+export type Method = "logprobs" | OpenAiScore.By | { readonly votes: number }
 
 export interface Options {
   readonly method?: Method | undefined
@@ -45,21 +47,6 @@ export const probabilities = (choice: Choice.Choice, { top }: Position): Readonl
   }
   const total = mass.reduce((sum, x) => sum + x, 0)
   return total === 0 ? undefined : mass.map((x) => x / total)
-}
-
-/** The summed log-probability (nats) of the option at the end of an echoed prompt. */
-const echoed = (option: string, { positions, tokens }: Answer): number | undefined => {
-  let text = ""
-  let sum = 0
-  // What was generated after the prompt is left out.
-  for (const { token, logprob } of positions!.slice(0, positions!.length - (tokens.output || 1)).reverse()) {
-    if (text.length >= option.length) break
-    if (logprob === undefined) return undefined
-    text = token + text
-    sum += logprob
-  }
-  // The token before the option may have the option's first space in it.
-  return text.trimStart().endsWith(option.trimStart()) && text.length >= option.trimStart().length ? sum : undefined
 }
 
 /** The service over a client. */
@@ -102,43 +89,21 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return { probabilities: found, method: "logprobs", texts: [text], model, tokens } satisfies Judge.Verdict
   })
 
-  const byEcho = Effect.fnUntraced(function* ({ context, choice, principle }: Judge.Question) {
-    if (typeof context !== "string") {
-      return yield* unsupported(module, "decide", "`echo` needs a literal transcript: use Transcript.humanAssistant")
-    }
-    const answers = yield* Effect.forEach(
+  const byScore = Effect.fnUntraced(function* ({ context, choice, principle }: Judge.Question, by: OpenAiScore.By) {
+    const scores = yield* Effect.forEach(
       choice.options,
-      (option) =>
-        client.ask({
-          method: "decide",
-          context: `${context}${option}`,
-          maxTokens: 1,
-          temperature: 0,
-          seed: 0,
-          stop: [],
-          logprobs: 1,
-          echo: true,
-          sample: undefined,
-          principle
-        }),
+      (completion) => OpenAiScore.of({ context, completion, by, principle }),
       { concurrency: "unbounded" }
-    )
-    const logprobs = answers.map((answer, i) =>
-      answer.positions === undefined ? undefined : echoed(choice.options[i]!, answer)
-    )
-    if (!logprobs.every((logprob) => logprob !== undefined)) {
-      const description = `the server does not echo log-probabilities of the prompt: ${others}`
-      return yield* unsupported(module, "decide", description)
-    }
-    const max = Math.max(...logprobs)
-    const mass = logprobs.map((logprob) => Math.exp(logprob - max))
+    ).pipe(Effect.provideService(OpenAiClient, client))
+    const max = Math.max(...scores.map(({ logprob }) => logprob))
+    const mass = scores.map(({ logprob }) => Math.exp(logprob - max))
     const total = mass.reduce((sum, x) => sum + x, 0)
     return {
       probabilities: mass.map((x) => x / total),
-      method: "echo",
+      method: by,
       texts: [],
-      model: answers[0]!.model,
-      tokens: answers.map(({ tokens }) => tokens).reduce(Tokens.add, Tokens.zero)
+      model: scores[0]!.model,
+      tokens: scores.map(({ usage }) => usage).reduce(Tokens.add, Tokens.zero)
     } satisfies Judge.Verdict
   })
 
@@ -160,7 +125,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   return yield* Judge.make(module, (question) => {
     if (method === "logprobs") return byLogprobs(question)
-    return method === "echo" ? byEcho(question) : byVotes(question, method.votes)
+    return typeof method === "string" ? byScore(question, method) : byVotes(question, method.votes)
   })
 })
 

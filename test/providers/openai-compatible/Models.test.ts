@@ -7,7 +7,8 @@ import { Preference, Response, Sample, Sampling, Transcript } from "../../../src
 import {
   OpenAiClient,
   OpenAiDecisionModel,
-  OpenAiLanguageModel
+  OpenAiLanguageModel,
+  OpenAiScore
 } from "../../../src/providers/openai-compatible/index.ts"
 import * as FakeServer from "../http/FakeServer.ts"
 import { constitution, prompt } from "../../stages/Fixture.ts"
@@ -152,6 +153,67 @@ describe("OpenAiDecisionModel", () => {
       assert.isTrue(server.asked.every(({ body }) => body.echo === true))
       const refused = yield* Effect.flip(decide(server.url, turns, "echo"))
       assert.include(refused.message, "Transcript.humanAssistant")
+    })
+  )
+
+  it.effect("scores whole options by vLLM's prompt_logprobs, of literal texts and of turns", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start((response, asked, n) => {
+        const turn = asked.body.messages?.at(-1)
+        const isA = (asked.body.prompt ?? turn.content).endsWith("(A)")
+        // The token itself and the likeliest one; both where they differ.
+        const prompt_logprobs = [
+          null,
+          { 25: { logprob: -3, rank: 7, decoded_token: ":" }, 11: { logprob: -0.2, rank: 1, decoded_token: "," } },
+          { 320: { logprob: -0.5, rank: 1, decoded_token: " (" } },
+          isA
+            ? { 32: { logprob: -1, rank: 2, decoded_token: "A" }, 3: { logprob: -0.7, rank: 1, decoded_token: "C" } }
+            : { 33: { logprob: -2, rank: 3, decoded_token: "B" }, 3: { logprob: -0.7, rank: 1, decoded_token: "C" } },
+          { 8: { logprob: -0.25, rank: 1, decoded_token: ")" } }
+        ]
+        const literal = asked.body.messages === undefined
+        const body = literal ? completion("\n") : { ...chat("\n"), prompt_logprobs }
+        if (literal) Object.assign(body.choices[0]!, { prompt_logprobs })
+        FakeServer.json(body)(response, asked, n)
+      })
+      const given = yield* decide(server.url, literal, "prompt_logprobs")
+      const continued = yield* decide(server.url, turns, "prompt_logprobs", { prefix: "continue" })
+      for (const { answers, metadata } of [given, continued]) {
+        assert.closeTo(answers.choice.probabilities.A, Math.exp(-1) / (Math.exp(-1) + Math.exp(-2)), 1e-12)
+        assert.strictEqual((metadata["charter"] as any).choice.method, "prompt_logprobs")
+      }
+      const [{ body } = assert.fail(), , { body: chatBody } = assert.fail()] = server.asked
+      assert.deepStrictEqual([body.prompt_logprobs, body.max_tokens, body.logprobs], [1, 1, undefined])
+      assert.deepStrictEqual(chatBody.messages.at(-1), { role: "assistant", content: "The answer is: (A)" })
+      assert.isTrue(chatBody.continue_final_message)
+      const refused = yield* Effect.flip(decide(server.url, turns, "prompt_logprobs"))
+      assert.include(refused.message, 'give the client `prefix: "continue"`')
+    })
+  )
+
+  it.effect("gives the log-probabilities of a given text, and says when a server does not", () =>
+    Effect.gen(function* () {
+      const tokens = ["The", " capital", " is", " Par", "is", "."]
+      const token_logprobs = [null, -3, -0.5, -1.25, -0.25, -1]
+      const server = yield* FakeServer.start(
+        FakeServer.script(
+          FakeServer.json({ ...completion("", { tokens, token_logprobs }), usage: { completion_tokens: 1 } }),
+          // llama.cpp: the token that it wrote, and none of what it read.
+          FakeServer.json({ ...completion("", { tokens: [" Paris"], token_logprobs: [-1] }), usage: undefined }),
+          FakeServer.json(completion("."))
+        )
+      )
+      const score = OpenAiScore.of({ context: "The capital is", completion: " Paris" })
+      const client = OpenAiClient.layer({ baseUrl: server.url, model: "fake" }).pipe(
+        Layer.provide(FetchHttpClient.layer)
+      )
+      const { tokens: scored, token_logprobs: each, logprob } = yield* Effect.provide(score, client)
+      assert.deepStrictEqual([scored, each, logprob], [[" Par", "is"], [-1.25, -0.25], -1.5])
+      for (const _ of [1, 2]) {
+        const error = yield* Effect.flip(Effect.provide(score, client))
+        assert.strictEqual(error.reason._tag, "InvalidRequestError")
+        assert.include(error.message, '"fake" gives no log-probabilities of what it reads by `echo`')
+      }
     })
   )
 
