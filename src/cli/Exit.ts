@@ -8,10 +8,16 @@ import { RunError } from "../recipes/RunError.ts"
 import { CommandError, RowsRejected } from "./CommandError.ts"
 import { UsageError } from "./UsageError.ts"
 
+/** The exit code of an interrupted program. */
+export const interruptedCode = 130
+
+/** What an interrupted program says. */
+export const interrupted = (again: string): string => `Interrupted; to go on: ${again}`
+
 /** The exit code of an outcome. */
 export const code = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isSuccess(exit)) return 0
-  if (Cause.hasInterruptsOnly(exit.cause)) return 130
+  if (Cause.hasInterruptsOnly(exit.cause)) return interruptedCode
   const error = Cause.squash(exit.cause)
   if (error instanceof UsageError) return 2
   if (error instanceof RowsRejected) return 3
@@ -26,7 +32,7 @@ export const code = (exit: Exit.Exit<unknown, unknown>): number => {
  */
 export const words = (exit: Exit.Exit<unknown, unknown>, again: string): string | undefined => {
   if (Exit.isSuccess(exit)) return undefined
-  if (Cause.hasInterruptsOnly(exit.cause)) return `Interrupted; to go on: ${again}`
+  if (Cause.hasInterruptsOnly(exit.cause)) return interrupted(again)
   const error = Cause.squash(exit.cause)
   if (CliError.isCliError(error)) return undefined
   const expected = typeof error === "object" && error !== null && "_tag" in error && error instanceof Error

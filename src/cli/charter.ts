@@ -7,6 +7,7 @@ import { Console, Effect, Logger } from "effect"
 import { CliOutput, Command } from "effect/cli"
 import * as Exit from "./Exit.ts"
 import * as Generate from "./generate.ts"
+import * as Interruption from "./Interruption.ts"
 import * as Inspect from "./inspect.ts"
 import * as Run from "./run.ts"
 import * as Score from "./score.ts"
@@ -34,29 +35,9 @@ const again = (): string => {
   return ["charter", ...process.argv.slice(2).map(quote)].join(" ")
 }
 
-/**
- * How long an interrupted run may take to end. A worker in the middle of native code does not hear that it should end;
- * after 5 s it would be terminated, which ends the process with an abort.
- */
-const patience = 4000
-
-/** Ends the process as a signal does: nothing waits, nothing is cleaned up. Shells report this as 130, too. */
-const endAtOnce = () => {
-  process.stderr.write(`\nInterrupted; to go on: ${again()}\n`)
-  process.removeAllListeners("SIGINT")
-  process.kill(process.pid, "SIGINT")
-}
-
 /** Runs the command line of this process. */
 export const main = (): void => {
-  let signals = 0
-  const onSignal = () => {
-    // The run folder is closed within milliseconds; what takes time is the engine, and it holds nothing to be kept.
-    if (signals++ > 0) endAtOnce()
-    else setTimeout(endAtOnce, patience).unref()
-  }
-  process.on("SIGINT", onSignal)
-  process.on("SIGTERM", onSignal)
+  Interruption.listen(() => Exit.interrupted(again()))
   Command.run(charter, { version }).pipe(
     Effect.provide(CliOutput.layerPresenter(presenter)),
     Effect.provide(NodeServices.layer),

@@ -23,16 +23,23 @@ export const client = (options: Engine.Options): Effect.Effect<Client, never, Sc
   Effect.gen(function* () {
     const context = yield* Layer.build(
       RpcClient.layerProtocolWorker({ size: 1, concurrency: Number.MAX_SAFE_INTEGER }).pipe(
-        Layer.provide(
-          NodeWorker.layer(
-            () => new worker.Worker(fileURLToPath(import.meta.url), { workerData: { charterEngine: options } })
-          )
-        ),
+        Layer.provide(NodeWorker.layer(() => start(options))),
         Layer.orDie
       )
     )
     return yield* Effect.provide(RpcClient.make(EngineRpc, { disableTracing: true }), context)
   })
+
+/**
+ * The thread. It ends by itself when it is told to, after the native run that it is in: torn out of native code, the
+ * runtime's binding would end the whole process with an abort, so whoever wants to terminate it waits for its end.
+ */
+const start = (options: Engine.Options): worker.Worker => {
+  const thread = new worker.Worker(fileURLToPath(import.meta.url), { workerData: { charterEngine: options } })
+  const ended = new Promise<number>((resolve) => thread.once("exit", resolve))
+  thread.terminate = () => ended
+  return thread
+}
 
 const started = worker.workerData as { readonly charterEngine?: Engine.Options } | null
 if (!worker.isMainThread && started?.charterEngine !== undefined) {

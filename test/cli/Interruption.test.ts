@@ -1,0 +1,35 @@
+import { assert, describe, it } from "@effect/vitest"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { fileURLToPath } from "node:url"
+
+const blocked = fileURLToPath(new URL("blocked.ts", import.meta.url))
+
+/** Starts a program whose thread does not end by itself and sends it signals. */
+const interrupt = async (wait: number, signals: ReadonlyArray<NodeJS.Signals>) => {
+  const child = spawn(process.execPath, [blocked, String(wait)])
+  let said = ""
+  child.stderr.on("data", (text) => (said += text))
+  const ended = once(child, "exit")
+  await once(child.stdout, "data")
+  for (const signal of signals) {
+    child.kill(signal)
+    // Two of the same that are pending at once arrive as one.
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+  const [code, signal] = await ended
+  return { code, signal, said: said.trim() }
+}
+
+describe("an interrupted program whose thread is in native code", () => {
+  const end = { code: 130, signal: null, said: "Interrupted; to go on: charter run" }
+
+  it("ends with 130 and a sentence after its patience, by any signal", async () => {
+    assert.deepStrictEqual(await interrupt(100, ["SIGINT"]), end)
+    assert.deepStrictEqual(await interrupt(100, ["SIGTERM"]), end)
+  })
+
+  it("ends at once at the second signal", async () => {
+    assert.deepStrictEqual(await interrupt(3_600_000, ["SIGINT", "SIGINT"]), end)
+  })
+})
