@@ -71,6 +71,13 @@ export const fromJson = (json: Keys, context: Context): Result.Result<Rope, stri
   const originalPositions = context.originalPositions ?? json.original_max_position_embeddings ?? context.maxPositions
   const missing = (key: string) =>
     Result.fail(`asks for the rotary embedding ${kind} without ${key}; take the file from the model's own folder`)
+  /** YaRN and LongRoPE divide by logarithms, which broken numbers make zero. */
+  const finite = <A extends Rope & { readonly attentionFactor: number }>(rope: A): Result.Result<A, string> =>
+    rope.attentionFactor > 0 && Number.isFinite(rope.attentionFactor) && (rope.kind !== "yarn" || rope.theta > 1)
+      ? Result.succeed(rope)
+      : Result.fail(
+          `has numbers of which the rotary embedding ${kind} makes no angles; take the file from the model's own folder`
+        )
 
   switch (kind) {
     case "linear":
@@ -93,7 +100,7 @@ export const fromJson = (json: Keys, context: Context): Result.Result<Rope, stri
       const attentionFactor =
         json.attention_factor ??
         (m !== 0 && all !== 0 ? temperature(factor, m) / temperature(factor, all) : temperature(factor))
-      return Result.succeed({
+      return finite({
         kind,
         ...base,
         factor,
@@ -115,7 +122,7 @@ export const fromJson = (json: Keys, context: Context): Result.Result<Rope, stri
       const factor = json.factor ?? context.maxPositions / originalPositions
       const attentionFactor =
         json.attention_factor ?? (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalPositions)))
-      return Result.succeed({ kind, ...base, shortFactors, attentionFactor })
+      return finite({ kind, ...base, shortFactors, attentionFactor })
     }
     default:
       return Result.succeed({ kind: "default", ...base })

@@ -182,6 +182,9 @@ describe("rotary positions", () => {
         rope_parameters: { rope_type: "llama3", factor: 8, low_freq_factor: 4, high_freq_factor: 4 }
       })
     ).toContain("the first must be the larger one")
+    const yarn = { type: "yarn", factor: 4 }
+    expect(refusal({ ...llama, rope_theta: 1, rope_scaling: yarn })).toContain("yarn makes no angles")
+    expect(refusal({ ...llama, rope_scaling: { ...yarn, mscale: -1e9, mscale_all_dim: 1 } })).toContain("no angles")
     expect(refusal({ ...llama, model_type: "phi3", rope_scaling: { type: "su" } })).toContain(
       "longrope without short_factor"
     )
