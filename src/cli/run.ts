@@ -15,6 +15,7 @@ import * as Run from "../recipes/Run.ts"
 import type { Summary } from "../recipes/Summary.ts"
 import * as Transcript from "../Transcript.ts"
 import * as Conclusion from "./Conclusion.ts"
+import * as Model from "./Model.ts"
 import * as Plan from "./Plan.ts"
 import * as Progress from "./Progress.ts"
 import { fromInput } from "./UsageError.ts"
@@ -23,10 +24,11 @@ import { version } from "./Version.ts"
 /** The models of a folder. The engine is loaded only here, so that a wrong argument is answered at once. */
 const modelsIn = (dir: string) =>
   Layer.unwrap(
-    Effect.map(
-      Effect.promise(() => import("../providers/onnx/OnnxModels.ts")),
-      (OnnxModels) => OnnxModels.layer({ dir })
-    )
+    Effect.gen(function* () {
+      const found = yield* Model.locate(dir)
+      const OnnxModels = yield* Effect.promise(() => import("../providers/onnx/OnnxModels.ts"))
+      return OnnxModels.layer({ dir: found.dir })
+    })
   )
 
 /** What a run came to, and how long it took over all starts. */
@@ -43,7 +45,7 @@ export const execute = Effect.fn("charter run")(function* (plan: Plan.Plan, dir:
     ...plan,
     charter: version,
     model: models.description,
-    transcript: Transcript.forModel(models).name,
+    transcript: Transcript.forModel(models),
     feedback: yield* Feedback.names,
     evaluator: plan.evaluator.name
   })

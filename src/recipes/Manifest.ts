@@ -8,7 +8,7 @@ import * as Overrides from "./Overrides.ts"
 import * as Phases from "./Phases.ts"
 import { Settings } from "./Settings.ts"
 
-/** A text or a file's records, by name and hash. */
+/** A text or a file's records, by where it comes from and hash. */
 const Source = Schema.Struct({ source: Schema.String, hash: Schema.String })
 
 /** What determines a run. */
@@ -21,9 +21,10 @@ export const Manifest = Schema.Struct({
     name: Schema.String,
     family: Schema.String,
     parameters: Schema.Number,
-    fingerprint: Schema.String
+    fingerprint: Schema.String,
+    revision: Schema.optionalKey(Schema.String)
   }),
-  transcript: Schema.String,
+  transcript: Source,
   constitution: Source,
   prompts: Source,
   /** The models in place of the base; null stands for the base. */
@@ -57,7 +58,7 @@ export const make = (inputs: Inputs): Manifest => {
     format: 2,
     charter,
     model,
-    transcript,
+    transcript: { source: transcript.name, hash: Phases.hashOfTranscript(transcript) },
     constitution: { source: inputs.constitutionSource, hash: Phases.hash(constitution) },
     prompts: { source: inputs.promptsSource, hash: Phases.hash(sets) },
     feedback,
@@ -88,7 +89,12 @@ export const differences = (before: Manifest, now: Manifest): ReadonlyArray<stri
     other("assistant", before.feedback.assistant, now.feedback.assistant),
     other("critic", before.feedback.critic, now.feedback.critic),
     other("judge", before.feedback.judge, now.feedback.judge),
-    other("transcript", before.transcript, now.transcript),
+    [
+      before.transcript.hash !== now.transcript.hash,
+      before.transcript.source === now.transcript.source
+        ? `the transcript ${now.transcript.source} has other words than there`
+        : `the transcript is ${before.transcript.source} there and ${now.transcript.source} now`
+    ],
     other("evaluator", before.evaluator, now.evaluator),
     [
       before.constitution.hash !== now.constitution.hash,

@@ -8,6 +8,8 @@
 import { createHash } from "node:crypto"
 import { Schema } from "effect"
 import * as Constitution from "../Constitution.ts"
+import * as Sample from "../Sample.ts"
+import type { Transcript } from "../Transcript.ts"
 import type { PromptSets } from "./PromptSets.ts"
 import type { Settings } from "./Settings.ts"
 import { trainingKeys } from "./Settings.ts"
@@ -31,8 +33,7 @@ export type Name = (typeof names)[number]
 export interface Inputs {
   /** The fingerprint of the base model. */
   readonly model: string
-  /** The name of the transcript. */
-  readonly transcript: string
+  readonly transcript: Transcript
   readonly constitution: Constitution.Principles
   /** The models in place of the base, by name. */
   readonly feedback: { readonly [who in "assistant" | "critic" | "judge"]: string | null }
@@ -46,6 +47,30 @@ export interface Inputs {
 export const hash = (value: unknown): string =>
   createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 32)
 
+/** The hash of a transcript: of what it makes of an example of everything. */
+export const hashOfTranscript = (transcript: Transcript): string => {
+  const [model, request] = ["model", "What is wrong?"]
+  const conversation = ["user", "assistant", "user"] as const
+  const prompt = Sample.prompt(conversation.map((role, i) => ({ role, content: `Turn ${i}.` })))
+  const response = Sample.response({ prompt, text: "An answer.", model, seed: 1, index: 0 })
+  const critique = Sample.critique({ response, principle: "p", request, text: "A fault.", round: 1, model })
+  const unsaid = Sample.critique({ response, principle: "p", request, text: "", round: 1, model })
+  const choice = { prompt, request, answers: ["One.", "Two."] } as const
+  const examples = { revision: "Human: ...", comparison: [{ prompt: "A?", chosen: "B.", rejected: "C." }] }
+  return hash([
+    transcript.response(prompt),
+    [undefined, examples].map((fewShot) => [
+      transcript.critique(response, request, fewShot),
+      transcript.revision(critique, request, fewShot),
+      transcript.revision(unsaid, request, fewShot),
+      transcript.reasoning(choice, fewShot),
+      transcript.choice(choice, fewShot),
+      transcript.choice({ ...choice, reasoning: "A thought." }, fewShot)
+    ]),
+    transcript.completion("An answer.")
+  ])
+}
+
 const ids = (prompts: PromptSets["supervised"]) => prompts.map(({ id }) => id)
 
 /** The phases of a run. `Phases.test.ts` makes sure that no phase reads a setting that is not in its fingerprint. */
@@ -53,7 +78,7 @@ export const of = (inputs: Inputs): Readonly<Record<Name, Phase>> => {
   const { feedback, settings, sets } = inputs
   const constitution = Schema.encodeSync(Constitution.Principles)(inputs.constitution)
   const { fewShot } = constitution
-  const base = [inputs.model, inputs.transcript, settings.seed]
+  const base = [inputs.model, hashOfTranscript(inputs.transcript), settings.seed]
   // The numbers of prompts and rounds say which records there are, and nothing of what is in them.
   const { prompts: _, benign: __, rounds, critiqueTokens, ...supervised } = settings.supervised
   const { prompts: ___, benign: ____, samples, temperature, maxTokens, ...judging } = settings.preferences

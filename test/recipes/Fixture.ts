@@ -55,7 +55,7 @@ export const runIn = Effect.fnUntraced(function* (dir: string, mock: MockModels.
   const manifest = Manifest.make({
     charter: "0.0.0",
     model: models.description,
-    transcript: Transcript.forModel(models).name,
+    transcript: Transcript.forModel(models),
     constitution,
     constitutionSource: "Charter",
     sets,
