@@ -28,6 +28,8 @@ export class Models extends Context.Service<
       readonly family: string
       readonly parameters: number
       readonly fingerprint: string
+      /** The commit, of a model of the hub. */
+      readonly revision?: string
     }
     /** A policy with an adapter of its own. Its reference for the KL term is the adapter as it was at the start. */
     readonly policy: (name: string, from: AdapterSource) => Effect.Effect<Policy["Service"], PolicyError>

@@ -8,9 +8,10 @@ import { Clock, Console, Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Sampling from "../engine/Sampling.ts"
-import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
 import { RowsRejected, fromFailure } from "./CommandError.ts"
+import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowFile from "./RowFile.ts"
 import * as TokenRows from "./TokenRows.ts"
@@ -78,7 +79,7 @@ const check = Effect.fnUntraced(function* (input: Input, vocabSize: number) {
 /** Continues the prompts of a file; gives the summary. */
 export const execute = Effect.fn("charter generate")(function* (input: Input) {
   yield* RowFile.check(input)
-  const checkpoint = yield* Effect.mapError(Checkpoint.open(input.model), fromInput)
+  const checkpoint = yield* Model.open(input.model)
   yield* check(input, checkpoint.config.vocabSize)
   if (Option.isSome(input.adapter)) {
     const adapter = yield* Effect.mapError(Lora.read(input.adapter.value, checkpoint.config), fromInput)
@@ -96,6 +97,8 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
   // The engine is loaded only here, so that a wrong argument is answered at once.
   const EngineWorker = yield* Effect.promise(() => import("../engine/EngineWorker.ts"))
   const client = yield* EngineWorker.client({ dir: checkpoint.dir })
+  // Meanwhile the engine compiles.
+  yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const adapter = Option.isSome(input.adapter) ? adapterName : null
   if (Option.isSome(input.adapter)) {
     const source = { _tag: "folder", dir: input.adapter.value, seed: 0 } as const

@@ -10,6 +10,7 @@ import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
 import type { ModelConfig } from "../model/ModelConfig.ts"
+import * as Model from "./Model.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** The arguments as they were given. */
@@ -88,7 +89,7 @@ export const execute = Effect.fn("charter inspect")(function* (input: Input) {
     }
     return { model: null, adapter: yield* Effect.mapError(describeAdapter(input.model, undefined), fromInput) }
   }
-  const checkpoint = yield* Effect.mapError(Checkpoint.open(input.model), fromInput)
+  const checkpoint = yield* Model.open(input.model)
   const model = yield* Effect.mapError(describeModel(checkpoint), fromInput)
   const adapter = Option.isNone(input.adapter)
     ? null

@@ -7,9 +7,10 @@
 import { Clock, Console, Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
-import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
 import { RowsRejected, fromFailure } from "./CommandError.ts"
+import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowFile from "./RowFile.ts"
 import * as TokenRows from "./TokenRows.ts"
@@ -47,7 +48,7 @@ const taken: ReadonlyArray<ModelRows.Input["_tag"]> = ["text", "ids", "completio
 /** Scores the rows of a file; gives the summary. */
 export const execute = Effect.fn("charter score")(function* (input: Input) {
   yield* RowFile.check(input)
-  const checkpoint = yield* Effect.mapError(Checkpoint.open(input.model), fromInput)
+  const checkpoint = yield* Model.open(input.model)
   const adapter = Option.isNone(input.adapter)
     ? undefined
     : yield* Effect.mapError(Lora.read(input.adapter.value, checkpoint.config), fromInput)
@@ -57,6 +58,8 @@ export const execute = Effect.fn("charter score")(function* (input: Input) {
   // The engine is loaded only here, so that a wrong argument is answered at once.
   const EngineWorker = yield* Effect.promise(() => import("../engine/EngineWorker.ts"))
   const client = yield* EngineWorker.client({ dir: checkpoint.dir })
+  // Meanwhile the engine compiles.
+  yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   if (Option.isSome(input.adapter)) {
     const source = { _tag: "folder", dir: input.adapter.value, seed: 0 } as const
     yield* client

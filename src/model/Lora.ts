@@ -8,6 +8,7 @@
 import { Effect, Result, Schema } from "effect"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import * as HubCache from "../hub/HubCache.ts"
 import * as Random from "../Random.ts"
 import * as AtomicFile from "./AtomicFile.ts"
 import * as ModelFile from "./ModelFile.ts"
@@ -296,7 +297,8 @@ const mismatch = (names: Infos, model: ModelConfig, config: LoraConfig, taskType
 /**
  * Writes an adapter as a PEFT folder that `PeftModel.from_pretrained` loads.
  *
- * `baseModel` is the folder or Hub name of the model it belongs to. Each file is replaced whole, the weights before the
+ * `baseModel` is the folder or Hub name of the model it belongs to; of a folder in the hub's cache, its name and commit are
+ * written. Each file is replaced whole, the weights before the
  * configuration, so a new folder with a configuration is complete.
  */
 export const write = Effect.fn("Lora.write")(function* (
@@ -308,7 +310,8 @@ export const write = Effect.fn("Lora.write")(function* (
   const named = Array.from(adapter.tensors, ([key, tensor]) => ({ name: nameOf(key), ...tensor }))
   yield* Safetensors.write(path.join(dir, weightsName), named)
   const configFile = path.join(dir, configName)
-  const json = PeftConfig.toJson({ ...adapter.config, taskType: adapter.taskType }, baseModel)
+  const base = HubCache.snapshotOf(baseModel) ?? { name: baseModel, revision: null }
+  const json = PeftConfig.toJson({ ...adapter.config, taskType: adapter.taskType }, base)
   yield* onDisk(configFile, () => AtomicFile.writeJson(configFile, json))
 })
 

@@ -101,10 +101,10 @@ export const fromJson = (json: unknown): Result.Result<PeftConfig, string> => {
 }
 
 /** The `adapter_config.json` of an adapter, with the keys every PEFT since 0.9 understands. */
-export const toJson = (config: PeftConfig, baseModel: string) => ({
+export const toJson = (config: PeftConfig, base: { readonly name: string; readonly revision: string | null }) => ({
   alpha_pattern: config.alphaPattern ?? {},
   auto_mapping: null,
-  base_model_name_or_path: baseModel,
+  base_model_name_or_path: base.name,
   bias: "none",
   fan_in_fan_out: false,
   inference_mode: true,
@@ -118,7 +118,7 @@ export const toJson = (config: PeftConfig, baseModel: string) => ({
   peft_type: "LORA",
   r: config.rank,
   rank_pattern: config.rankPattern ?? {},
-  revision: null,
+  revision: base.revision,
   target_modules: config.targets,
   task_type: config.taskType,
   use_dora: false,

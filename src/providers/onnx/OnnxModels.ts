@@ -11,6 +11,7 @@ import * as EngineWorker from "../../engine/EngineWorker.ts"
 import * as Checkpoint from "../../model/Checkpoint.ts"
 import * as Finite from "../../model/Finite.ts"
 import * as Fingerprint from "../../model/Fingerprint.ts"
+import * as HubModel from "../../model/HubModel.ts"
 import { parameters } from "../../model/ModelConfig.ts"
 import { Models } from "../../Models.ts"
 import { Policy, PolicyError } from "../../Policy.ts"
@@ -146,24 +147,33 @@ const rewardModel = (
     save: (dir) => client.SaveAdapter({ name: adapter, dir }).pipe(Effect.mapError(rewardModelError()))
   })
 
-/** The models of the folder `dir`; fails with what is wrong with the folder. The engine ends with the layer. */
+/**
+ * The models of `dir`, a folder or a name of the hub; fails with what is wrong with it. The engine ends with the layer.
+ */
 export const layer = (options: EngineOptions) =>
   Layer.effect(
     Models,
     Effect.gen(function* () {
-      const checkpoint = yield* Checkpoint.open(options.dir)
+      const { dir, hub } = yield* HubModel.locate(options.dir)
+      const checkpoint = yield* Checkpoint.open(dir)
       const codec = yield* TextCodec.load(checkpoint)
       const fingerprint = yield* Fingerprint.of(checkpoint)
-      const client = yield* EngineWorker.client(options)
+      const client = yield* EngineWorker.client({ ...options, dir })
       // Meanwhile the worker compiles.
       yield* Finite.check(checkpoint)
-      const name = path.basename(checkpoint.dir)
+      const name = hub?.name ?? path.basename(dir)
       let count = 0
       for (const shape of parameters(checkpoint.config).values()) count += shape.reduce((a, b) => a * b, 1)
       return Models.of({
         base: policy(client, codec, name, null),
         chat: codec.chat,
-        description: { name, family: checkpoint.config.family, parameters: count, fingerprint },
+        description: {
+          name,
+          family: checkpoint.config.family,
+          parameters: count,
+          fingerprint,
+          ...(hub === undefined ? {} : { revision: hub.revision })
+        },
         policy: Effect.fnUntraced(function* (adapter, source) {
           yield* client
             .MakeAdapter({ name: adapter, source, head: "value", reference: `${adapter}.reference` })
