@@ -76,7 +76,7 @@ for (const model of Golden.models) {
     it.live("has the same log-probabilities of tokens, alone and with an adapter", () =>
       Effect.gen(function* () {
         const { adapter, checkpoint, floats, ids, lengths } = yield* load(model)
-        const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096, memory: 1e8 })
+        const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
         const alone = yield* floats("token_logprobs")
         const adapted = yield* floats("lora_logits")
         const { vocabSize } = checkpoint.config
@@ -184,6 +184,33 @@ for (const model of Golden.models) {
         for (const given of ends ? [prompt + 1, prompt + 4] : [prompt, prompt + 3]) {
           expect((yield* continued(given)).tokenIds).toEqual(expected.slice(given))
         }
+      })
+    )
+
+    it.live("decodes after a long prompt with the log-probabilities of the scorer", () =>
+      Effect.gen(function* () {
+        const { checkpoint } = yield* load(model)
+        const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4 })
+        const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
+        // Longer than the decoder reads at once, and than any window.
+        const prompt = Array.from({ length: 90 }, (_, t) => 3 + ((t * t * 7 + t) % 60))
+        const { logprobs, tokenIds } = yield* decoder.generate({
+          id: "long",
+          ids: prompt,
+          adapter: undefined,
+          seed: 1,
+          maxTokens: 20,
+          temperature: 1,
+          stopIds: new Set()
+        })
+        const scored = yield* scorer.score({
+          ids: [...prompt, ...tokenIds],
+          adapter: undefined,
+          kind: "logprobs",
+          at: tokenIds.map((_, t) => prompt.length + t - 1),
+          targets: tokenIds
+        })
+        expect(Golden.distance(logprobs, scored)).toBeLessThan(1e-4)
       })
     )
   })

@@ -64,6 +64,17 @@ describe("ModelConfig.fromJson", () => {
     expect(parse({ model_type: "mistral" }).kvHeads).toBe(8)
   })
 
+  it("reads how gemma3_text scales scores and bounds logits, which no other family does", () => {
+    const caps = { ...small, query_pre_attn_scalar: 4, final_logit_softcapping: 30 }
+    const gemma = { attentionScale: 1 / 2, logitSoftCap: 30, activation: "gelu_pytorch_tanh" }
+    expect(parse({ ...caps, model_type: "gemma3_text" })).toMatchObject(gemma)
+    expect(parse({ ...small, model_type: "gemma3_text" })).toMatchObject({
+      attentionScale: 1 / 16,
+      logitSoftCap: undefined
+    })
+    expect(parse({ ...caps, model_type: "llama" })).toMatchObject({ attentionScale: 1 / 4, logitSoftCap: undefined })
+  })
+
   it("names what it does not compute, and what it knows", () => {
     expect(refusal({ model_type: "gpt2" })).toBe(
       "config.json has the model_type gpt2; Charter knows llama, mistral, qwen2, qwen3, gemma3_text, phi3, smollm3, olmo2."
