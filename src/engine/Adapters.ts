@@ -70,6 +70,10 @@ export const key = (adapter: Adapter | undefined): string =>
 const entries = (adapter: Adapter): ReadonlyArray<Trainables.Entry> =>
   adapter.layout.entries.filter((e) => e.name !== heads.score && e.name !== heads.value)
 
+/** Whether an adapter brings an output projection of its own. */
+export const projects = (adapter: Adapter): boolean =>
+  adapter.layout.entries.some((e) => e.name === "lm_head.weight" || e.name === "model.embed_tokens.weight")
+
 /** The parameters of an adapter as inputs of a graph. */
 export const inputs = (graph: Graph.Graph, adapter: Adapter | undefined): Program.Adapted => {
   if (adapter === undefined) return { values: new Map(), scales: new Map() }

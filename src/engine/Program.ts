@@ -7,35 +7,75 @@
 import * as path from "node:path"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type { ModelConfig } from "../model/ModelConfig.ts"
+import type { Quantized } from "../model/Quantized.ts"
+import type { TensorInfo } from "../model/Safetensors.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import type { Dim, Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Session from "../onnx/Session.ts"
 
-const dtypes = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const
+const dtypes = { F32: "float32", F16: "float16", BF16: "bfloat16", I8: "int8" } as const
 
 /** External data is found relative to this folder: the root of the file system, as shards may lie in a shared cache. */
 export const weightsFolder = "/"
 
-/** The checkpoint's tensors as float32 values; half precision is widened once, when the graph is compiled. */
-export const frozen = (graph: Graph.Graph, checkpoint: Checkpoint): ((name: string) => Value) => {
-  const made = new Map<string, Value>()
-  return (name) => {
-    const known = made.get(name)
+/** A checkpoint whose frozen linear maps may be computed in 8 bits. */
+export interface Base extends Checkpoint {
+  readonly quantized?: Quantized
+}
+
+const mapped = (graph: Graph.Graph, name: string, info: TensorInfo): Value =>
+  Graph.external(graph, name, dtypes[info.dtype as keyof typeof dtypes], info.shape, {
+    location: path.relative(weightsFolder, info.file),
+    offset: info.offset,
+    length: info.length
+  })
+
+/** The quantised maps' values, by path. */
+const integers = (graph: Graph.Graph, quantized: Quantized) => {
+  const made = new Map<string, { readonly weight: Value; readonly scale: Value }>()
+  return (path: string) => {
+    const matrix = quantized.get(path)
+    if (matrix === undefined) return undefined
+    const known = made.get(path) ?? {
+      weight: mapped(graph, `${path}.weight:int8`, matrix.weight),
+      scale: mapped(graph, `${path}.scale:int8`, matrix.scale)
+    }
+    made.set(path, known)
+    return known
+  }
+}
+
+/** The checkpoint's tensors as float32 values, by name. */
+export const frozen = (graph: Graph.Graph, checkpoint: Checkpoint): ((name: string) => Value) =>
+  tensors(graph, checkpoint).weight
+
+const tensors = (graph: Graph.Graph, checkpoint: Checkpoint) => {
+  const stored = new Map<string, Value>()
+  const wide = new Map<string, Value>()
+  const asStored = (name: string): Value => {
+    const known = stored.get(name)
     if (known !== undefined) return known
     const info = checkpoint.tensors.get(name)
     if (info === undefined) return Graph.fail(graph, "weight", [], `the checkpoint has no ${name}`)
-    const stored = Graph.external(graph, name, dtypes[info.dtype as keyof typeof dtypes], info.shape, {
-      location: path.relative(weightsFolder, info.file),
-      offset: info.offset,
-      length: info.length
-    })
-    const value = info.dtype === "F32" ? stored : Op.cast(stored, "float32")
-    made.set(name, value)
+    const value = mapped(graph, name, info)
+    stored.set(name, value)
     return value
   }
+  return {
+    /** As float32; what becomes of halves is the session's affair. */
+    weight: (name: string): Value => {
+      const value = wide.get(name) ?? widen(asStored(name))
+      wide.set(name, value)
+      return value
+    },
+    /** Rows by index; only they are widened. */
+    rows: (name: string, at: Value): Value => widen(Op.gather(asStored(name), at))
+  }
 }
+
+const widen = (x: Value): Value => (x.dtype === "float32" ? x : Op.cast(x, "float32"))
 
 /** Values that change a network: factors `*.lora_A` and `*.lora_B` of linear maps, and whole parameters by name. */
 export interface Adapted {
@@ -50,26 +90,29 @@ export interface Network {
   readonly parameters: Transformer.Parameters
 }
 
-/** The checkpoint's network with what changes it. */
+/** The checkpoint's network with what changes it; what is quantised is computed in 8 bits, without a gradient. */
 export const network = (
   graph: Graph.Graph,
-  checkpoint: Checkpoint,
+  checkpoint: Base,
   { scales, values }: Adapted,
   adaptation: "factored" | "merged"
 ): Network => {
   const { config } = checkpoint
-  const stored = frozen(graph, checkpoint)
+  const stored = tensors(graph, checkpoint)
+  const integer = checkpoint.quantized === undefined ? () => undefined : integers(graph, checkpoint.quantized)
   // An output projection of its own ends its tie to the embedding.
   const untied = config.tieEmbeddings && values.has(projection)
   return {
     config: untied ? { ...config, tieEmbeddings: false } : config,
     parameters: {
-      weight: (name) => values.get(name) ?? stored(name),
+      weight: (name) => values.get(name) ?? stored.weight(name),
+      rows: (name, at) => (values.has(name) ? Op.gather(values.get(name)!, at) : stored.rows(name, at)),
       lora: (path) => {
         const a = values.get(`${path}.lora_A`)
         const b = values.get(`${path}.lora_B`)
         return a === undefined || b === undefined ? undefined : { a, b, scale: scales.get(path)! }
       },
+      quantized: (path) => (values.has(`${path}.weight`) ? undefined : integer(path)),
       adaptation
     }
   }

@@ -1,8 +1,14 @@
-/** ScoreProgram: log-probabilities of given tokens, or the scores of whole sequences, as graphs without a past. */
+/**
+ * ScoreProgram: log-probabilities of given tokens, or the scores of whole sequences, as graphs without a past.
+ *
+ * The network and the output projection are graphs of their own, so that logits, which are the largest thing by far,
+ * exist for a few tokens at a time.
+ */
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
+import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import { heads } from "./LearnProgram.ts"
 import * as Program from "./Program.ts"
@@ -12,21 +18,51 @@ export type Kind = "logprobs" | "score" | "value"
 
 const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined) => {
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
-  const { hidden } = Transformer.build(config, parameters, Program.tokenInputs(graph), config.maxPositions)
+  const input: Transformer.Input = {
+    ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
+    positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
+    mask: undefined,
+    whole: { last: Graph.input(graph, "last", "int32", ["B"]), total: Graph.input(graph, "total", "int32", []) }
+  }
+  const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   return { config, parameters, picked: Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])) }
 }
 
-/** The result `out` [N]: for each flat position `at`, log p of `targets` there, or the head's scalar. */
-export const build = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, kind: Kind): Graph.Graph => {
-  const graph = Graph.make(kind)
-  const { config, parameters, picked } = network(graph, checkpoint, adapter)
-  if (kind === "logprobs") {
-    const logits = Transformer.logits(config, parameters, picked)
-    Graph.output(graph, "out", Op.tokenLogprobs(logits, Graph.input(graph, "targets", "int64", ["N"])))
-  } else {
-    const weight = Graph.input(graph, "head", "float32", [1, config.hiddenSize])
-    Graph.output(graph, "out", Program.head(picked, weight))
+/** Token rows padded on the right to one length, and the flat positions asked for, as the feeds of the network. */
+export const feeds = (rows: ReadonlyArray<ReadonlyArray<number>>, at: ReadonlyArray<number>): Session.Feeds => {
+  const { ids, positions } = Program.tokenFeeds(rows)
+  const length = ids!.dims[1]!
+  return {
+    ids: ids!,
+    positions: positions!,
+    last: new Session.Tensor("int32", new Int32Array(rows.length).fill(length - 1), [rows.length]),
+    total: new Session.Tensor("int32", new Int32Array([length]), []),
+    at: Session.int64(at, [at.length])
   }
+}
+
+/** The hidden states at flat positions `at`: `hidden` [N, width]. */
+export const hidden = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+  const graph = Graph.make("hidden states")
+  Graph.output(graph, "hidden", network(graph, checkpoint, adapter).picked)
+  return graph
+}
+
+/** log p of `targets` [N] after the hidden states [N, width]: `out` [N]. */
+export const projection = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+  const graph = Graph.make("log-probabilities")
+  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
+  const states = Graph.input(graph, "hidden", "float32", ["N", config.hiddenSize])
+  const logits = Transformer.logits(config, parameters, states)
+  Graph.output(graph, "out", Op.tokenLogprobs(logits, Graph.input(graph, "targets", "int64", ["N"])))
+  return graph
+}
+
+/** What the adapter's head makes of the hidden states at flat positions `at`: `out` [N]. */
+export const scalar = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+  const graph = Graph.make("scores")
+  const { config, picked } = network(graph, checkpoint, adapter)
+  Graph.output(graph, "out", Program.head(picked, Graph.input(graph, "head", "float32", [1, config.hiddenSize])))
   return graph
 }
 

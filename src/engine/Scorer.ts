@@ -6,6 +6,7 @@
  */
 import { Deferred, Effect, Latch, Scope } from "effect"
 import type { Checkpoint } from "../model/Checkpoint.ts"
+import type * as Graph from "../onnx/Graph.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import * as Program from "./Program.ts"
@@ -30,14 +31,15 @@ export interface Scorer {
 export interface Options {
   /** Tokens of one run at most, padding included (one longer row is run alone). */
   readonly maxTokens: number
-  /** Bytes of the logits of one run at most. */
-  readonly memory: number
   /** Whether other work has the cores, so that waiting for a fuller batch costs nothing. */
   readonly busy?: () => boolean
 }
 
 /** Milliseconds that a request waits for a fuller batch at most. */
 const patience = 200
+
+/** Bytes of the logits that exist at a time. */
+const logitBytes = 2 ** 25
 
 interface Job {
   readonly request: Request
@@ -46,42 +48,81 @@ interface Job {
 
 /** A scorer that serves its queue until the scope closes. */
 export const make = Effect.fnUntraced(function* (
-  checkpoint: Checkpoint,
+  checkpoint: Program.Base,
   options: Options
 ): Effect.fn.Return<Scorer, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const arrival = yield* Latch.make(false)
   const waiting: Array<Job> = []
+  const rowsAtOnce = Math.max(16, Math.floor(logitBytes / (4 * checkpoint.config.vocabSize)))
   const sessions = new Map<string, Session.Session>()
 
-  const sessionFor = Effect.fnUntraced(function* ({ adapter, kind }: Request) {
-    const key = `${kind} ${Adapters.key(adapter)}`
+  /** A graph's session, compiled when it is first asked for. */
+  const compiled = Effect.fnUntraced(function* (key: string, build: () => Graph.Graph, weights: "resident" | "mapped") {
     const known = sessions.get(key)
     if (known !== undefined) return known
-    const graph = ScoreProgram.build(checkpoint, adapter, kind)
-    const session = yield* Session.make(graph, { folder: Program.weightsFolder }).pipe(
+    const session = yield* Session.make(build(), { folder: Program.weightsFolder, weights }).pipe(
       Effect.provideService(Scope.Scope, scope)
     )
     sessions.set(key, session)
     return session
   })
 
+  /** log p of each target after its row of hidden states [N, width]. */
+  const project = Effect.fnUntraced(function* (
+    adapter: Adapters.Adapter | undefined,
+    hidden: Float32Array,
+    targets: ReadonlyArray<number>
+  ) {
+    const own = adapter !== undefined && Adapters.projects(adapter) ? adapter : undefined
+    const session = yield* compiled(
+      `projection ${Adapters.key(own)}`,
+      () => ScoreProgram.projection(checkpoint, own),
+      "resident"
+    )
+    const width = checkpoint.config.hiddenSize
+    const out = new Float32Array(targets.length)
+    for (let from = 0; from < targets.length; from += rowsAtOnce) {
+      const part = targets.slice(from, from + rowsAtOnce)
+      let states = hidden.subarray(from * width, (from + part.length) * width)
+      // The runtime multiplies a single row by another kernel than several, and nothing may depend on what is in a batch.
+      if (part.length === 1) {
+        part.push(part[0]!)
+        states = Float32Array.from([...states, ...states])
+      }
+      const { out: logprobs } = yield* session.run({
+        ...(own === undefined ? {} : Adapters.feeds(own)),
+        hidden: Session.float32(states, [part.length, width]),
+        targets: Session.int64(part, [part.length])
+      })
+      out.set(Session.floats(logprobs!).subarray(0, targets.length - from), from)
+    }
+    return out
+  })
+
   const run = Effect.fnUntraced(function* (jobs: ReadonlyArray<Job>) {
     const { adapter, kind } = jobs[0]!.request
-    const session = yield* sessionFor(jobs[0]!.request)
     const rows = jobs.map((j) => j.request.ids)
     const T = Math.max(...rows.map((r) => r.length))
-    const at = jobs.flatMap((j, b) => j.request.at.map((t) => b * T + t))
-    const targets = jobs.flatMap((j) => j.request.targets)
-    const results = yield* session.run({
-      ...Program.tokenFeeds(rows),
-      ...(adapter === undefined ? {} : Adapters.feeds(adapter)),
-      at: Session.int64(at, [at.length]),
-      ...(kind === "logprobs"
-        ? { targets: Session.int64(targets, [targets.length]) }
-        : { head: head(adapter, kind, checkpoint) })
-    })
-    const out = Session.floats(results["out"]!)
+    const feeds = {
+      ...ScoreProgram.feeds(
+        rows,
+        jobs.flatMap((j, b) => j.request.at.map((t) => b * T + t))
+      ),
+      ...(adapter === undefined ? {} : Adapters.feeds(adapter))
+    }
+    const key = Adapters.key(adapter)
+    let out: Float32Array
+    if (kind === "logprobs") {
+      const session = yield* compiled(`hidden ${key}`, () => ScoreProgram.hidden(checkpoint, adapter), "mapped")
+      const { hidden } = yield* session.run(feeds)
+      const targets = jobs.flatMap((j) => j.request.targets)
+      out = yield* project(adapter, Session.floats(hidden!), targets)
+    } else {
+      const session = yield* compiled(`scalar ${key}`, () => ScoreProgram.scalar(checkpoint, adapter), "mapped")
+      const results = yield* session.run({ ...feeds, head: head(adapter, kind, checkpoint) })
+      out = Session.floats(results["out"]!)
+    }
     let from = 0
     for (const job of jobs) {
       const to = from + job.request.at.length
@@ -97,12 +138,8 @@ export const make = Effect.fnUntraced(function* (
       .filter((j) => j.request.adapter === adapter && j.request.kind === kind)
       .sort((a, b) => a.request.ids.length - b.request.ids.length)
     const taken: Array<Job> = []
-    let asked = 0
     for (const job of alike) {
-      asked += job.request.at.length
-      const tokens = (taken.length + 1) * job.request.ids.length
-      const bytes = kind === "logprobs" ? 4 * asked * checkpoint.config.vocabSize : 0
-      if (taken.length > 0 && (tokens > options.maxTokens || bytes > options.memory)) break
+      if (taken.length > 0 && (taken.length + 1) * job.request.ids.length > options.maxTokens) break
       taken.push(job)
     }
     const chosen = new Set(taken)

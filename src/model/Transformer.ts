@@ -19,6 +19,8 @@ import * as Rope from "./Rope.ts"
 export interface Parameters {
   /** A tensor of the checkpoint. */
   readonly weight: (name: string) => Value
+  /** Rows of a tensor by index, where there is a cheaper way than through the whole of it. */
+  readonly rows?: (name: string, at: Value) => Value
   /** The two factors of a linear map's LoRA, if it has one: A [r, in], B [out, r]. */
   readonly lora?: (path: string) => { readonly a: Value; readonly b: Value; readonly scale: number } | undefined
   /**
@@ -26,6 +28,8 @@ export interface Parameters {
    * many tokens, where two skinny products cost more than one dense one.
    */
   readonly adaptation?: "factored" | "merged"
+  /** A frozen linear map in 8 bits, if it has been quantised: int8 [in, out] with a scale for each output, [out]. */
+  readonly quantized?: (path: string) => { readonly weight: Value; readonly scale: Value } | undefined
 }
 
 /** What the past adds to a decoding step. */
@@ -49,15 +53,20 @@ export interface Input {
    * 0 where a token sees another one and a large negative number elsewhere: [T, T] for all rows alike, or [B, 1, T, T],
    * for example for several sequences in a row. Layers with a window see of it what is within the window.
    */
-  readonly mask: Value
+  readonly mask: Value | undefined
   readonly past?: Past
+  /**
+   * Sizes for attention in one operator, which has no gradient, knows no past and takes no mask but the causal one:
+   * int32 [B] = T − 1, and int32 [] = T. There is no `mask` then.
+   */
+  readonly whole?: { readonly last: Value; readonly total: Value }
 }
 
 /** The network's results. */
 export interface Output {
   /** After the last norm, [B, T, hidden]. */
   readonly hidden: Value
-  /** The keys and values of these tokens for each layer, [B, kvHeads, T, headDim]. */
+  /** The keys and values of these tokens for each layer, [B, kvHeads, T, headDim]; none with `whole`. */
   readonly keys: ReadonlyArray<Value>
   readonly values: ReadonlyArray<Value>
 }
@@ -65,17 +74,30 @@ export interface Output {
 /** What stands for minus infinity in masks: far below any score, and finite, so that no row of softmax is NaN. */
 export const masked = -1e9
 
+/** Codes of values that several maps share, such as the queries', keys' and values'. */
+const codes = new WeakMap<Value, Op.QuantizedRows>()
+
+/** A frozen linear map without its bias: x [..., in] to [..., out]. */
+const product = (parameters: Parameters, path: string, weight: string, x: Value): Value => {
+  const quantized = parameters.quantized?.(path)
+  if (quantized === undefined) return Op.matmul(x, parameters.weight(weight), { transB: true })
+  const rows = codes.get(x) ?? Op.quantizeRows(x)
+  codes.set(x, rows)
+  return Op.matmulQuantized(rows, quantized.weight, quantized.scale)
+}
+
 /** A linear map, with its LoRA if it has one: x [..., in] to [..., out]. */
 const linear = (parameters: Parameters, path: string, biased: boolean, x: Value): Value => {
-  const w = parameters.weight(`${path}.weight`)
   const lora = parameters.lora?.(path)
   const y = ((): Value => {
-    if (lora === undefined) return Op.matmul(x, w, { transB: true })
-    if (parameters.adaptation === "merged") {
+    if (lora === undefined) return product(parameters, path, `${path}.weight`, x)
+    // A sum with quantised weights would have to be quantised anew.
+    if (parameters.adaptation === "merged" && parameters.quantized?.(path) === undefined) {
+      const w = parameters.weight(`${path}.weight`)
       return Op.matmul(x, Op.add(w, Op.matmul(lora.b, lora.a, { alpha: lora.scale })), { transB: true })
     }
     const low = Op.matmul(x, lora.a, { transB: true, alpha: lora.scale })
-    return Op.add(Op.matmul(x, w, { transB: true }), Op.matmul(low, lora.b, { transB: true }))
+    return Op.add(product(parameters, path, `${path}.weight`, x), Op.matmul(low, lora.b, { transB: true }))
   })()
   return biased ? Op.add(y, parameters.weight(`${path}.bias`)) : y
 }
@@ -113,12 +135,27 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
       ? Op.split(map("qkv_proj"), -1, [queryWidth, keyWidth, keyWidth])
       : [map("q_proj"), map("k_proj"), map("v_proj")]
     const query = rotate(normHeads(q!, of, "q_norm"), layer)
-    const key = heads(rotate(normHeads(k!, of, "k_norm"), layer), config.kvHeads, headDim)
-    const value = heads(v!, config.kvHeads, headDim)
-    keys.push(key)
-    values.push(value)
-    const mixed = attend(config, input, layer, stack(query, input, config), key, value, masks(layer))
-    return linear(parameters, `${of}.o_proj`, biases.output, unstack(mixed, input, config))
+    const turned = rotate(normHeads(k!, of, "k_norm"), layer)
+    const mixed = ((): Value => {
+      if (input.whole !== undefined) {
+        const { last, total } = input.whole
+        const { attentionScale: scale } = config
+        const { window } = config.attention[layer]!
+        return Op.causalAttention(query, turned, v!, last, total, {
+          heads: config.heads,
+          kvHeads: config.kvHeads,
+          scale,
+          window
+        })
+      }
+      const key = heads(turned, config.kvHeads, headDim)
+      const value = heads(v!, config.kvHeads, headDim)
+      keys.push(key)
+      values.push(value)
+      const attended = attend(config, input, layer, stack(query, input, config), key, value, masks(layer))
+      return unstack(attended, input, config)
+    })()
+    return linear(parameters, `${of}.o_proj`, biases.output, mixed)
   }
 
   const feedForward = (x: Value, path: string): Value => {
@@ -130,7 +167,8 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
     return linear(parameters, `${path}.mlp.down_proj`, biases.mlp, gated)
   }
 
-  const embedded = Op.gather(parameters.weight("model.embed_tokens.weight"), input.ids)
+  const table = "model.embed_tokens.weight"
+  const embedded = parameters.rows?.(table, input.ids) ?? Op.gather(parameters.weight(table), input.ids)
   let x = scaledEmbedding ? Op.scale(embedded, Math.sqrt(config.hiddenSize)) : embedded
   for (let layer = 0; layer < config.layers; layer++) {
     const path = `model.layers.${layer}`
@@ -146,8 +184,8 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
 
 /** The logits of hidden states: [..., hidden] to [..., vocabulary]. */
 export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value): Value => {
-  const weight = parameters.weight(config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight")
-  const plain = Op.matmul(hidden, weight, { transB: true })
+  const weight = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
+  const plain = product(parameters, "lm_head", weight, hidden)
   const cap = config.logitSoftCap
   return cap === undefined ? plain : Op.scale(Op.tanh(Op.scale(plain, 1 / cap)), cap)
 }
@@ -207,7 +245,8 @@ const maskings = (config: ModelConfig, input: Input): ((layer: number) => Maskin
     const { window } = config.attention[layer]!
     const known = made.get(window)
     if (known !== undefined) return known
-    const { mask, past } = input
+    const { past } = input
+    const mask = input.mask ?? Graph.fail(input.ids.graph, "attention", [input.ids], "it needs a mask")
     const masking =
       window === undefined
         ? { own: stackedMask(mask), past: past?.mask }

@@ -9,7 +9,7 @@
  */
 
 /** Element types that graphs here use. */
-export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "uint8" | "bool"
+export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int8" | "uint8" | "bool"
 
 /** A size: known, or a symbol that is equal wherever the same name stands. */
 export type Dim = number | string
@@ -135,7 +135,7 @@ export const output = (graph: Graph, name: string, value: Value): void => {
 /** A constant kept in the graph. */
 export const constant = (
   graph: Graph,
-  dtype: "float32" | "int64" | "bool",
+  dtype: "float32" | "int64" | "uint8" | "bool",
   shape: ReadonlyArray<number>,
   data: ArrayLike<number>
 ): Value => {

@@ -407,3 +407,94 @@ export const tokenLogprobs = (logits: Value, tokens: Value): Value => {
 
 /** `x` as it is, but no gradient flows back through it. */
 export const detach = (x: Value): Value => Graph.withGradient([], one("Identity", [x], x.dtype, x.shape), () => [])
+
+/** Rows of 8-bit codes: a row is (codes − 128) · scale. */
+export interface QuantizedRows {
+  /** uint8 [..., K]; the zero point is 128 everywhere. */
+  readonly codes: Value
+  /** float32 [..., 1]. */
+  readonly scale: Value
+}
+
+/**
+ * Each row of x [..., K] as 8-bit codes with a scale of its own, max |x| / 127, so that a row's codes do not depend on
+ * what other rows there are. No gradient.
+ */
+export const quantizeRows = (x: Value): QuantizedRows => {
+  wants("QuantizeRows", "float32", x)
+  const { graph } = x
+  const rows = product(x.shape.slice(0, -1))
+  const column = [...x.shape.slice(0, -1), 1]
+  const last = Graph.constant(graph, "int64", [1], [x.shape.length - 1])
+  const lowest = one("ReduceMin", [x, last], "float32", column, { keepdims: { int: 1 } })
+  // A row of zeros must not be divided by zero.
+  const largest = one("Max", [max(x, [-1], true), neg(lowest), Graph.scalar(graph, 1e-30)], "float32", column)
+  const steps = scale(largest, 1 / 127)
+  // The operator takes a scale for each entry of one axis, so the rows are made one.
+  const flat = reshape(x, [rows, x.shape.at(-1)!])
+  const each = reshape(steps, [rows])
+  const zero = one("Expand", [Graph.constant(graph, "uint8", [1], [128]), shapeOf(each)], "uint8", [rows])
+  const codes = one("QuantizeLinear", [flat, each, zero], "uint8", flat.shape, { axis: { int: 0 } })
+  return { codes: one("Reshape", [codes, shapeOf(x)], "uint8", x.shape), scale: steps }
+}
+
+/**
+ * Quantised rows [..., K] by int8 weights [K, N] with a scale for each column [N]: float32 [..., N].
+ *
+ * The codes are unsigned and the weights signed, because that is what the processor's 8-bit units multiply. No gradient.
+ */
+export const matmulQuantized = ({ codes, scale }: QuantizedRows, weights: Value, scales: Value): Value => {
+  const { graph } = codes
+  const [K, N] = weights.shape
+  if (weights.dtype !== "int8" || weights.shape.length !== 2 || K !== codes.shape.at(-1) || scales.shape[0] !== N) {
+    Graph.fail(graph, "MatMulInteger", [codes, weights, scales], "it takes [..., K], int8 [K, N] and [N]")
+  }
+  const inputs = [codes, weights, Graph.scalar(graph, 1), scales, Graph.constant(graph, "uint8", [], [128])]
+  const shape = [...codes.shape.slice(0, -1), N!]
+  return mul(one("MatMulIntegerToFloat", inputs, "float32", shape, {}, "com.microsoft"), scale)
+}
+
+/** How heads attend. */
+export interface AttentionOptions {
+  readonly heads: number
+  readonly kvHeads: number
+  /** What queries times keys are multiplied with. */
+  readonly scale: number
+  /** A token sees so many tokens, itself the last of them; all before it where there is no window. */
+  readonly window: number | undefined
+}
+
+/**
+ * Causal grouped-query attention (Ainslie et al. 2023) of whole rows without a past, in one operator: q [B, T, heads·d],
+ * k and v [B, T, kvHeads·d], `last` int32 [B] = T − 1 and `total` int32 [] = T give [B, T, heads·d]. No gradient.
+ */
+export const causalAttention = (
+  q: Value,
+  k: Value,
+  v: Value,
+  last: Value,
+  total: Value,
+  { heads, kvHeads, scale: factor, window }: AttentionOptions
+): Value => {
+  wants("GroupQueryAttention", "float32", q, k, v)
+  wants("GroupQueryAttention", "int32", last, total)
+  const [B, T, width] = q.shape as [Dim, Dim, number]
+  const past: Shape = [B, kvHeads, T, width / heads]
+  return Graph.node(
+    q.graph,
+    "GroupQueryAttention",
+    [q, k, v, null, null, last, total],
+    [
+      { dtype: "float32", shape: q.shape },
+      { dtype: "float32", shape: past },
+      { dtype: "float32", shape: past }
+    ],
+    {
+      num_heads: { int: heads },
+      kv_num_heads: { int: kvHeads },
+      scale: factor,
+      ...(window === undefined ? {} : { local_window_size: { int: window } })
+    },
+    "com.microsoft"
+  )[0]!
+}

@@ -27,6 +27,12 @@ export { Tensor }
 export interface SessionOptions {
   /** The folder that external data (weights) lies in. */
   readonly folder?: string
+  /**
+   * What becomes of weights in files. `resident`, the default: they are read into the memory, widened to float32 and put
+   * into the order in which they are multiplied, which pays where few tokens are computed at a time. `mapped`: they stay
+   * in their files as they are, and each run widens what it uses.
+   */
+  readonly weights?: "resident" | "mapped"
   /** Threads of one run; the runtime's default is one for each core. */
   readonly threads?: number
 }
@@ -62,7 +68,11 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
     })
   )
 
-const sessionOptions = ({ folder, threads }: SessionOptions): InferenceSession.SessionOptions => ({
+const sessionOptions = ({
+  folder,
+  threads,
+  weights = "resident"
+}: SessionOptions): InferenceSession.SessionOptions => ({
   executionProviders: ["cpu"],
   graphOptimizationLevel: "all",
   // The pattern of one shape would be kept for every other: it doubles the peak where lengths vary.
@@ -73,8 +83,13 @@ const sessionOptions = ({ folder, threads }: SessionOptions): InferenceSession.S
     session: {
       // Threads that spin for the next operator cost far more than they gain where anything else needs the cores.
       "intra_op.allow_spinning": "0",
+      ...(weights === "mapped" ? { disable_prepacking: "1" } : {}),
       ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder })
-    }
+    },
+    // Both would widen halves when the graph is compiled.
+    ...(weights === "mapped"
+      ? { optimization: { disable_specified_optimizers: "ConstantFolding;FuseFp16InitializerToFp32NodeTransformer" } }
+      : {})
   }
 })
 

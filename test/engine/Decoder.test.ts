@@ -112,7 +112,7 @@ describe("the decoder", () => {
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
       const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 8 })
-      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 256, memory: 1e8 })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 256 })
       for (const prompt of prompts.slice(0, 6)) {
         const { logprobs, tokenIds } = yield* decoder.generate({ ...prompt, temperature: 0.7 })
         const scored = yield* scorer.score({
@@ -148,7 +148,7 @@ describe("the decoder", () => {
       const { checkpoint } = yield* Golden.load
       const vocabulary = checkpoint.config.vocabSize
       const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 256 })
-      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096, memory: 1e8 })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
       const logprobs = yield* scorer.score({
         ids: [5, 6, 7],
         adapter: undefined,
@@ -190,7 +190,7 @@ describe("the decoder", () => {
       const { checkpoint } = yield* Golden.load
       const vocabulary = checkpoint.config.vocabSize
       const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 8 })
-      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 512, memory: 1e8 })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 512 })
       const options = { temperature: 0.9, topK: 40, topP: 0.8, minP: 0.05, logitBias: new Map([[9, 3]]) }
       const filtered = prompts.slice(0, 4).map((p) => ({ ...p, ...options, maxTokens: 5 }))
       // In one batch with others that have no filter.

@@ -16,7 +16,7 @@ describe.skipIf(!exists)("SmolLM2-135M-Instruct against transformers", () => {
   it.live("scores texts within 2e-3 of its log-probabilities", () =>
     Effect.gen(function* () {
       const checkpoint = yield* Checkpoint.open(dir)
-      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 2048, memory: 2e8 })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 2048 })
       for (const { ids, token_logprobs } of fixture.score) {
         const at = ids.slice(1).map((_: number, t: number) => t)
         const ours = yield* scorer.score({ ids, adapter: undefined, kind: "logprobs", at, targets: ids.slice(1) })
@@ -29,7 +29,7 @@ describe.skipIf(!exists)("SmolLM2-135M-Instruct against transformers", () => {
     Effect.gen(function* () {
       const checkpoint = yield* Checkpoint.open(dir)
       const tokenizer = yield* Tokenizer.load(dir)
-      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 2048, memory: 2e8 })
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 2048 })
       const { logprobs, options, probabilities, prompt } = fixture.choice
       const ids = tokenizer.encode(prompt)
       const ours = yield* Effect.forEach(options as Array<string>, (option) => {

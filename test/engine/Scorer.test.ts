@@ -10,7 +10,7 @@ describe("the scorer", () => {
       const mask = yield* golden.integers("attention_mask")
       const expected = yield* golden.floats("token_logprobs")
       for (const maxTokens of [1, 48, 4096]) {
-        const scorer = yield* Scorer.make(golden.checkpoint, { maxTokens, memory: 1e8 })
+        const scorer = yield* Scorer.make(golden.checkpoint, { maxTokens })
         const scored = yield* Effect.forEach(
           golden.rows,
           (row, b) => {
