@@ -27,6 +27,8 @@ export interface Sampling extends Filters {
   readonly context?: ModelContext
   /** The exact texts of the labels of a decision, in their order, where they follow `context`. */
   readonly options?: ReadonlyArray<string>
+  /** The id of the principle that it is about: set by the stage, for the accounts of hosted models. */
+  readonly principle?: string
 }
 
 /** The sampling in force: the paper's temperature of 1 unless set otherwise. */
@@ -63,6 +65,12 @@ const names = [
   "repetitionPenalty",
   "logitBias"
 ] as const satisfies ReadonlyArray<keyof Options>
+
+/** Says which principle the texts and choices of an effect are about. */
+export const under =
+  (principle: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Sampling, (base) => Effect.provideService(self, Sampling, { ...base, principle }))
 
 /** Sets the sampling for an effect. */
 export const provide =

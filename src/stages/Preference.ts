@@ -70,7 +70,7 @@ const ask = Effect.fnUntraced(function* (
       const shownFirst = judge({ prompt, request, answers: texts }, place(1), options)
       const shownSecond = judge({ prompt, request, answers: [texts[1], texts[0]] }, place(2), options)
       const asked = options.orders === "first" ? [shownFirst] : [shownFirst, shownSecond]
-      const [straight, swapped] = yield* Effect.all(asked, { concurrency: 2 })
+      const [straight, swapped] = yield* Effect.all(asked, { concurrency: 2 }).pipe(Sampling.under(principle))
       return { principle, request, straight: straight!, swapped }
     }),
     // A single principle needs no fiber of its own.

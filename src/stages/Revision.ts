@@ -5,7 +5,7 @@ import { Effect, Schema, Stream } from "effect"
 import type { AiError, LanguageModel } from "effect/ai"
 import * as Constitution from "../Constitution.ts"
 import * as Sample from "../Sample.ts"
-import type * as Sampling from "../Sampling.ts"
+import * as Sampling from "../Sampling.ts"
 import * as Stage from "../Stage.ts"
 import * as Transcript from "../Transcript.ts"
 import * as Critique from "./Critique.ts"
@@ -46,7 +46,7 @@ export const one = Effect.fnUntraced(function* (
   // With and without a critique different things are asked.
   const how = critique.text === "" ? "direct/revision" : "revision"
   const id = `${response.prompt.id}/${response.index}/${how}/${round}`
-  const written = yield* Text.generate("revision", id, rendered, options)
+  const written = yield* Text.generate("revision", id, rendered, options).pipe(Sampling.under(principle.id))
   return Sample.revision({ critique, request, round, ...written })
 }, Stage.span("Revision.one"))
 

@@ -15,7 +15,9 @@ import type { Redacted } from "effect"
 import type { AiError, Response } from "effect/ai"
 import type { HttpClient } from "effect/http"
 import type { Message, ModelContext } from "../../Policy.ts"
+import type { Filters } from "../../Sampling.ts"
 import * as Endpoint from "../http/Endpoint.ts"
+import { unsupported } from "../http/Failure.ts"
 import * as Messages from "../http/Messages.ts"
 import * as Tokens from "../http/Tokens.ts"
 import type { Written } from "../http/Written.ts"
@@ -29,6 +31,8 @@ export interface Request {
   readonly maxTokens: number
   readonly temperature: number
   readonly stop: ReadonlyArray<string>
+  /** Only `topP` and `topK` are known to this endpoint. */
+  readonly filters?: Filters | undefined
   /** Which sample it is; undefined where the same request has the same answer. */
   readonly sample: string | undefined
   readonly principle?: string | undefined
@@ -98,12 +102,19 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const ask = (request: Request): Effect.Effect<Written, AiError.AiError> => {
     // The endpoint refuses stop texts of space alone.
     const stop = request.stop.filter((text) => text.trim() !== "")
+    const { topP, topK, minP, repetitionPenalty, logitBias } = request.filters ?? {}
+    if (minP !== undefined || repetitionPenalty !== undefined || logitBias !== undefined) {
+      const description = "this provider has no minP, repetitionPenalty or logitBias; leave them out"
+      return Effect.fail(unsupported("AnthropicClient", request.method, description))
+    }
     const body = {
       model,
       ...turns(request),
       max_tokens: request.maxTokens,
       temperature: request.temperature,
       ...(stop.length === 0 ? {} : { stop_sequences: stop }),
+      ...(topP === undefined ? {} : { top_p: topP }),
+      ...(topK === undefined ? {} : { top_k: topK }),
       ...options.extra
     }
     const call = {

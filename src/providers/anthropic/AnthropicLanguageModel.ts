@@ -23,6 +23,7 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, AnthropicCl
       maxTokens,
       temperature,
       stop,
+      filters: sampling,
       sample: Draw.make(sampling).sample
     })
   })

@@ -9,12 +9,20 @@ import { createHash } from "node:crypto"
 import { Context, Effect, Layer, Schema } from "effect"
 import type { FileSystem, Path, PlatformError } from "effect"
 import { KeyValueStore } from "effect/persistence"
+import type { Tokens } from "./Tokens.ts"
+import type { Label } from "./Usage.ts"
+
+/** What an answer was for and what it took, for caches that keep accounts as well. */
+export interface Paid {
+  readonly label: Label
+  readonly tokens: Tokens
+}
 
 export class AnswerCache extends Context.Service<
   AnswerCache,
   {
     readonly get: (key: string) => Effect.Effect<unknown>
-    readonly set: (key: string, answer: unknown) => Effect.Effect<void>
+    readonly set: (key: string, answer: unknown, paid: Paid) => Effect.Effect<void>
   }
 >()("charter/providers/AnswerCache") {}
 

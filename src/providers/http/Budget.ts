@@ -30,6 +30,8 @@ export interface Options {
   readonly tokens?: number | undefined
   /** At most so much money, in the currency of `price`. */
   readonly money?: { readonly limit: number; readonly price: Tokens.Price } | undefined
+  /** What was spent of it before, such as by an earlier start of a run. */
+  readonly spent?: Tokens.Tokens | undefined
 }
 
 /** What a call has reserved, to be settled with what it took. */
@@ -57,7 +59,7 @@ export const layer = (options: Options): Layer.Layer<Budget> =>
     Budget,
     Effect.gen(function* () {
       const refused = yield* Deferred.make<never, BudgetExceeded>()
-      let spent = Tokens.zero
+      let spent = options.spent ?? Tokens.zero
       let reserved = Tokens.zero
       let underWay = 0
       let first: BudgetExceeded | undefined

@@ -154,7 +154,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       return kept.value
     }
     const { json, answer } = yield* ask(place, base.query, call, label)
-    yield* cache.set(key, json)
+    yield* cache.set(key, json, { label, tokens: call.tokens(answer) })
     return answer
   })
   return post

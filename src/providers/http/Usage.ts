@@ -5,7 +5,7 @@
  * const usage = yield* Usage.Usage
  * for (const row of yield* usage.rows) console.log(row.stage, row.calls, row.tokens.output)
  */
-import { Context, Effect, Layer, Ref } from "effect"
+import { Context, Effect, Layer } from "effect"
 import * as Sampling from "../../Sampling.ts"
 import * as Tokens from "./Tokens.ts"
 
@@ -13,7 +13,7 @@ import * as Tokens from "./Tokens.ts"
 export interface Label {
   readonly model: string
   readonly stage: string
-  /** The text of a judge's question, or what the {@link Labels} in force say; empty where neither is known. */
+  /** The id that the stage gives, or else the text of a judge's question; empty where neither is known. */
   readonly principle: string
 }
 
@@ -57,9 +57,9 @@ const stages = new Set(["response", "critique", "revision", "preference", "evalu
 
 /** The label of a call: the ids that stages give to their calls name the stage. */
 export const labelOf = Effect.fnUntraced(function* (model: string, principle = ""): Effect.fn.Return<Label> {
-  const { id } = yield* Sampling.Sampling
+  const { id, principle: known } = yield* Sampling.Sampling
   const stage = id.split("/").findLast((part) => stages.has(part)) ?? "other"
-  return { model, stage, principle, ...(yield* Labels) }
+  return { model, stage, principle: known ?? principle, ...(yield* Labels) }
 })
 
 const count = (row: Row, event: Event): Row => {
@@ -68,21 +68,21 @@ const count = (row: Row, event: Event): Row => {
   return { ...row, calls: row.calls + 1, tokens: Tokens.add(row.tokens, event.tokens) }
 }
 
-export const layer: Layer.Layer<Usage> = Layer.effect(
-  Usage,
-  Effect.gen(function* () {
-    const counted = yield* Ref.make<ReadonlyMap<string, Row>>(new Map())
-    return {
-      record: (label, event) =>
-        Ref.update(counted, (rows) => {
-          const key = JSON.stringify([label.model, label.stage, label.principle])
-          const row = rows.get(key) ?? { ...label, calls: 0, cached: 0, failed: 0, tokens: Tokens.zero }
-          return new Map(rows).set(key, count(row, event))
-        }),
-      rows: Effect.map(Ref.get(counted), (rows) => [...rows.values()])
-    }
-  })
-)
+/** The accounts, at zero. */
+export const make: Effect.Effect<Usage["Service"]> = Effect.sync(() => {
+  const counted = new Map<string, Row>()
+  return {
+    record: (label, event) =>
+      Effect.sync(() => {
+        const key = JSON.stringify([label.model, label.stage, label.principle])
+        const row = counted.get(key) ?? { ...label, calls: 0, cached: 0, failed: 0, tokens: Tokens.zero }
+        counted.set(key, count(row, event))
+      }),
+    rows: Effect.sync(() => [...counted.values()])
+  }
+})
+
+export const layer: Layer.Layer<Usage> = Layer.effect(Usage, make)
 
 /** The rows summed by one of their labels. */
 export const by = (

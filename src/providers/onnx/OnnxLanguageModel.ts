@@ -39,7 +39,7 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, Policy> = E
   const generate = Effect.fnUntraced(function* ({ prompt, tools, responseFormat }: LanguageModel.ProviderOptions) {
     if (tools.length > 0) return yield* unsupported("a policy calls no tools; call it without a toolkit")
     if (responseFormat.type === "json") return yield* unsupported("a policy writes text; use generateText")
-    const { context = yield* contextOf(prompt), options: _, ...sampling } = yield* Sampling.Sampling
+    const { context = yield* contextOf(prompt), options: _, principle: __, ...sampling } = yield* Sampling.Sampling
     return yield* policy
       .sample({ ...sampling, context })
       .pipe(Effect.mapError(fromPolicyError("OnnxLanguageModel", "generateText")))

@@ -15,6 +15,7 @@ import type { Redacted } from "effect"
 import type { AiError } from "effect/ai"
 import type { HttpClient } from "effect/http"
 import type { ModelContext } from "../../Policy.ts"
+import type { Filters } from "../../Sampling.ts"
 import * as Endpoint from "../http/Endpoint.ts"
 import * as Messages from "../http/Messages.ts"
 import * as Tokens from "../http/Tokens.ts"
@@ -30,6 +31,8 @@ export interface Request {
   readonly temperature: number
   readonly seed: number
   readonly stop: ReadonlyArray<string>
+  /** All but `topP` and `logitBias` are fields of vLLM and llama.cpp. */
+  readonly filters?: Filters | undefined
   /** How many of the likeliest tokens are listed at each place. */
   readonly logprobs?: number | undefined
   /** The context itself comes back before what is generated: literal texts only. */
@@ -71,6 +74,14 @@ export interface Options extends Endpoint.Options, Abilities {
   readonly apiKey?: Redacted.Redacted | undefined
 }
 
+const filtersOf = ({ topP, topK, minP, repetitionPenalty, logitBias }: Filters) => ({
+  ...(topP === undefined ? {} : { top_p: topP }),
+  ...(topK === undefined ? {} : { top_k: topK }),
+  ...(minP === undefined ? {} : { min_p: minP }),
+  ...(repetitionPenalty === undefined ? {} : { repetition_penalty: repetitionPenalty }),
+  ...(logitBias === undefined ? {} : { logit_bias: Object.fromEntries(logitBias) })
+})
+
 const turns = ({ context, instruction }: Request, how: Abilities["prefix"]) => {
   if (typeof context === "string") return {}
   const { messages, prefix } = context
@@ -104,6 +115,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
       temperature: request.temperature,
       seed: request.seed,
       ...(stop.length === 0 ? {} : { stop }),
+      ...filtersOf(request.filters ?? {}),
       ...(request.promptLogprobs === true ? { prompt_logprobs: 1 } : {})
     }
     const read = (answer: Parameters<typeof OpenAiAnswer.read>[0]) => {

@@ -117,6 +117,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         maxTokens: options.maxTokens ?? 16,
         temperature: sampling.temperature,
         stop: sampling.stop,
+        filters: sampling,
         principle: question.principle,
         ...Draw.make(sampling, vote)
       })

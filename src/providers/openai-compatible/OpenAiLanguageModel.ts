@@ -23,6 +23,7 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, OpenAiClien
       maxTokens,
       temperature,
       stop,
+      filters: sampling,
       ...Draw.make(sampling)
     })
   })

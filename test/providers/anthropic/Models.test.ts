@@ -30,6 +30,16 @@ const models = (baseUrl: string) =>
   )
 
 describe("Anthropic", () => {
+  it.effect("is told how to narrow the distribution as far as it knows, and says what it does not", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(answering)
+      yield* Response.one(prompt, { topP: 0.9, topK: 20 }).pipe(Effect.provide(models(server.url)))
+      assert.deepStrictEqual([server.asked[0]!.body.top_p, server.asked[0]!.body.top_k], [0.9, 20])
+      const error = yield* Effect.flip(Response.one(prompt, { minP: 0.1 }).pipe(Effect.provide(models(server.url))))
+      assert.include(error.message, "no minP")
+    })
+  )
+
   for (const transcript of [Transcript.humanAssistant, Transcript.chat]) {
     it.effect(`answers and judges by votes, with the transcript ${transcript.name}`, () =>
       Effect.gen(function* () {

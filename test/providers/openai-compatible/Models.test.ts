@@ -95,6 +95,20 @@ describe("OpenAiLanguageModel", () => {
     })
   )
 
+  it.effect("is told how to narrow the distribution", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(answering)
+      const logitBias = new Map([[7, -100]])
+      const options = { topP: 0.9, topK: 20, minP: 0.05, repetitionPenalty: 1.1, logitBias }
+      yield* Response.one(prompt, options).pipe(Effect.provide(models(server.url)))
+      const { top_p, top_k, min_p, repetition_penalty, logit_bias } = server.asked[0]!.body
+      assert.deepStrictEqual(
+        { top_p, top_k, min_p, repetition_penalty, logit_bias },
+        { top_p: 0.9, top_k: 20, min_p: 0.05, repetition_penalty: 1.1, logit_bias: { "7": -100 } }
+      )
+    })
+  )
+
   it.effect("answers turns, and samples of one prompt have seeds of their own", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(answering)
