@@ -7,10 +7,12 @@ import { Console, Effect, Option, Stream } from "effect"
 import * as Forward from "../engine/Forward.ts"
 import * as Learner from "../engine/Learner.ts"
 import * as Objective from "../engine/Objective.ts"
+import * as Scorer from "../engine/Scorer.ts"
+import * as Model from "./Model.ts"
 import * as Training from "../engine/Training.ts"
 import * as TrainingData from "../engine/TrainingData.ts"
 import * as TrainingState from "../engine/TrainingState.ts"
-import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Finite from "../model/Finite.ts"
 import * as Fingerprint from "../model/Fingerprint.ts"
 import type { StepMetrics } from "../Policy.ts"
 import { Progress } from "../recipes/Progress.ts"
@@ -110,7 +112,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   if (!(input.labelSmoothing >= 0 && input.labelSmoothing < 0.5)) {
     return yield* new UsageError({ message: `--label-smoothing has to be from 0 to below 0.5.` })
   }
-  const checkpoint = yield* Effect.mapError(Checkpoint.open(input.model), fromInput)
+  const checkpoint = yield* Model.open(input.model)
+  yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const settings = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 8)
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, settings.maxLength), fromInput)
   const adapter = Option.getOrUndefined(input.adapter)
@@ -123,7 +126,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     head: input.kind === "reward" ? "score" : "none"
   }
   const trainee = yield* TrainModel.begin(start)
-  const forward = yield* Forward.make(checkpoint, settings)
+  const scorer = yield* Scorer.make(checkpoint, { maxTokens: settings.microTokens })
+  const forward = Forward.over(scorer)
   // The reference is what the training began with: the adapter that was given, or the model itself.
   const reference = adapter === undefined ? undefined : { ...trainee, vector: trainee.vector.slice() }
   const how = {

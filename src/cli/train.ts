@@ -2,7 +2,7 @@
  * `charter train`: supervised fine-tuning, reward models, direct preference optimisation and reinforcement learning,
  * each in a folder that can be killed and continued.
  */
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as Progress from "./Progress.ts"
 
@@ -131,8 +131,95 @@ const dpo = Command.make(
   (input) => examples({ ...input, packing: false, kind: "dpo" })
 ).pipe(Command.withDescription("Learn from pairs directly, held near the reference"))
 
+const fromRewards = {
+  rewardModel: Flag.String("reward-model").pipe(
+    Flag.withMetavar("DIR"),
+    Flag.withDescription("What charter train reward made over the same model")
+  ),
+  prompts: Flag.String("prompts").pipe(
+    Flag.withMetavar("FILE"),
+    Flag.withDescription("Rows of prompt (text or messages) or input_ids")
+  ),
+  maxTokens: Flag.Int("max-tokens").pipe(Flag.withDescription("Tokens of an answer at most"), Flag.withDefault(128)),
+  temperature: Flag.Finite("temperature").pipe(Flag.withDescription("Of sampling"), Flag.withDefault(1)),
+  samples: Flag.Int("samples").pipe(
+    Flag.withDescription("Answers to each prompt of an update (default: 1 for ppo, 8 for grpo, 4 for rloo)"),
+    Flag.optional
+  ),
+  updateEpochs: Flag.Int("update-epochs").pipe(
+    Flag.withDescription("Times over the answers of an update"),
+    Flag.withDefault(1)
+  ),
+  minibatchSize: Flag.Int("minibatch-size").pipe(
+    Flag.withDescription("Answers of an optimizer step (default: all of the update)"),
+    Flag.optional
+  ),
+  klCoefficient: Flag.Finite("kl-coefficient").pipe(
+    Flag.withDescription("The pull towards the reference (default: 0.05 in the reward; 0 in the loss of grpo)"),
+    Flag.optional
+  ),
+  klTarget: Flag.Finite("kl-target").pipe(
+    Flag.withDescription("Adapts the coefficient to so many nats per answer"),
+    Flag.optional
+  ),
+  clip: Flag.Finite("clip").pipe(Flag.withDescription("The ratio counts within 1 +- this"), Flag.withDefault(0.2)),
+  rewardClip: Flag.Finite("reward-clip").pipe(Flag.withDescription("Scores count within +- this"), Flag.optional),
+  missingStopPenalty: Flag.Finite("missing-stop-penalty").pipe(
+    Flag.withDescription("Taken from the reward of an answer that was cut off before its end"),
+    Flag.withDefault(1)
+  )
+}
+
+const notPpo = { valueClip: 0.2, valueCoefficient: 0.1, gamma: 1, lambda: 0.95, valueLearningRate: Option.none() }
+const notGrpo = { aggregation: "token" } as const
+
+const rollouts = Effect.fnUntraced(function* (input: import("./TrainPolicy.ts").Input) {
+  const TrainPolicy = yield* Effect.promise(() => import("./TrainPolicy.ts"))
+  yield* TrainPolicy.execute(input).pipe(Effect.provide(Progress.layer))
+})
+
+const ppo = Command.make(
+  "ppo",
+  {
+    ...common,
+    ...fromRewards,
+    valueClip: Flag.Finite("value-clip").pipe(
+      Flag.withDescription("A value counts within +- this of its old one"),
+      Flag.withDefault(0.2)
+    ),
+    valueCoefficient: Flag.Finite("value-coefficient").pipe(
+      Flag.withDescription("Of the value loss"),
+      Flag.withDefault(0.1)
+    ),
+    valueLearningRate: Flag.Finite("value-learning-rate").pipe(
+      Flag.withDescription("Of the value head (default: ten times the learning rate)"),
+      Flag.optional
+    ),
+    gamma: Flag.Finite("gamma").pipe(Flag.withDescription("Discount of later rewards"), Flag.withDefault(1)),
+    lambda: Flag.Finite("lambda").pipe(Flag.withDescription("Of the advantage estimate"), Flag.withDefault(0.95))
+  },
+  (input) => rollouts({ ...input, ...notGrpo, kind: "ppo" })
+).pipe(Command.withDescription("Proximal policy optimisation against a reward model, with a value head"))
+
+const grpo = Command.make(
+  "grpo",
+  {
+    ...common,
+    ...fromRewards,
+    aggregation: Flag.Literals("aggregation", ["token", "sequence"]).pipe(
+      Flag.withDescription("A mean over all tokens, or over each answer's first"),
+      Flag.withDefault("token" as const)
+    )
+  },
+  (input) => rollouts({ ...input, ...notPpo, kind: "grpo" })
+).pipe(Command.withDescription("Group-relative policy optimisation against a reward model"))
+
+const rloo = Command.make("rloo", { ...common, ...fromRewards }, (input) =>
+  rollouts({ ...input, ...notPpo, ...notGrpo, kind: "rloo" })
+).pipe(Command.withDescription("REINFORCE with leave-one-out advantages against a reward model"))
+
 /** `charter train`. */
 export const command = Command.make("train").pipe(
   Command.withDescription("Train an adapter or a whole model in a folder that can be killed and continued"),
-  Command.withSubcommands([sft, reward, dpo])
+  Command.withSubcommands([sft, reward, dpo, ppo, grpo, rloo])
 )

@@ -7,14 +7,17 @@
 import { Effect, Option, Scope, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
+import * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
 import * as Adapters from "./Adapters.ts"
 import * as Decoder from "./Decoder.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
 import type { Source } from "./EngineRpc.ts"
+import * as Forward from "./Forward.ts"
 import * as Learner from "./Learner.ts"
 import * as Objective from "./Objective.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
+import type * as Program from "./Program.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Training from "./Training.ts"
 import * as TrainingData from "./TrainingData.ts"
@@ -30,6 +33,8 @@ export interface Options {
   readonly maxRows?: number
   /** Padded tokens of a scoring run at most. */
   readonly scoreTokens?: number
+  /** What decoding and scoring compute the base's linear maps in; learning does it in fp32. */
+  readonly precision?: Quantized.Precision
 }
 
 const asEngineError = (cause: unknown): EngineError =>
@@ -51,13 +56,16 @@ export const layer = (options: Options) =>
       const scope = yield* Effect.scope
       const checkpoint = yield* Effect.mapError(Checkpoint.open(options.dir), asEngineError)
       const tokenizer = yield* Effect.option(Tokenizer.load(options.dir))
-      const decoder = yield* Decoder.make(checkpoint, {
+      const base: Program.Base =
+        options.precision === "int8"
+          ? { ...checkpoint, quantized: yield* Effect.mapError(Quantized.open(checkpoint), asEngineError) }
+          : checkpoint
+      const decoder = yield* Decoder.make(base, {
         memory: options.cacheMemory ?? 2 ** 30,
         maxRows: options.maxRows ?? 256
       })
-      const scorer = yield* Scorer.make(checkpoint, {
+      const scorer = yield* Scorer.make(base, {
         maxTokens: options.scoreTokens ?? 4096,
-        memory: 2 ** 28,
         busy: decoder.busy
       })
       const adapters = new Map<string, Adapters.Adapter>()
@@ -206,7 +214,7 @@ export const layer = (options: Options) =>
             ))
           learners.set(name, learner)
           for (const r of rollouts) yield* check([...r.promptIds, ...r.tokenIds])
-          const models = { adapter, reference: yield* named(reference), scorer, learner, state }
+          const models = { adapter, reference: yield* named(reference), forward: Forward.over(scorer), learner, state }
           const metrics = yield* PolicyGradient.update(models, rollouts, how)
           yield* TrainingState.save(how.stateDir, state, how.iteration + 1)
           return { ...metrics }

@@ -1,97 +1,51 @@
 /**
- * Forward: log-probabilities, scores and values of many rows at once, without a gradient.
- *
- * Unlike the `Scorer`, which groups what happens to be waiting, the batches here are a function of the rows alone: the
- * same rows give the same bits, which a resumed training needs.
+ * Forward: log-probabilities, scores and values of many rows at once, without a gradient: what learning needs of models
+ * that stay as they are. What else is in a batch changes no bit of them (`Scorer`), so a resumed training gets the same.
  */
-import { Effect, Scope } from "effect"
-import type { Checkpoint } from "../model/Checkpoint.ts"
-import * as Session from "../onnx/Session.ts"
-import * as Adapters from "./Adapters.ts"
-import * as Batch from "./Batch.ts"
-import * as Program from "./Program.ts"
-import * as ScoreProgram from "./ScoreProgram.ts"
-import { microBatches } from "./Training.ts"
-import * as Trainables from "./Trainables.ts"
+import { Effect } from "effect"
+import type { SessionError } from "../onnx/Session.ts"
+import type { Adapter } from "./Adapters.ts"
+import type { WeightedRow } from "./Batch.ts"
+import type { Scorer } from "./Scorer.ts"
 
-/** Bytes that the logits of a run may take. */
-const logitBytes = 2 ** 27
+/** Numbers for each row; the model is the base where `adapter` is undefined. */
+type Numbers = Effect.Effect<ReadonlyArray<ReadonlyArray<number>>, SessionError>
 
 export interface Forward {
-  /** log p of the tokens of non-zero weight of each row, nats; the base alone where `adapter` is undefined. */
-  readonly logprobs: (
-    adapter: Adapters.Adapter | undefined,
-    rows: ReadonlyArray<Batch.WeightedRow>
-  ) => Effect.Effect<ReadonlyArray<Float32Array>, Session.SessionError>
-  /** What the adapter's head makes of each row's last token (`score`) or of where its tokens are predicted (`value`). */
-  readonly head: (
-    adapter: Adapters.Adapter,
-    kind: "score" | "value",
-    rows: ReadonlyArray<Batch.WeightedRow>
-  ) => Effect.Effect<ReadonlyArray<Float32Array>, Session.SessionError>
+  /** log p of the tokens of non-zero weight of each row, nats. */
+  readonly logprobs: (adapter: Adapter | undefined, rows: ReadonlyArray<WeightedRow>) => Numbers
+  /** What the value head says where each of these tokens is predicted. */
+  readonly values: (adapter: Adapter, rows: ReadonlyArray<WeightedRow>) => Numbers
+  /** The score of each row, read on its last token. */
+  readonly scores: (
+    adapter: Adapter,
+    rows: ReadonlyArray<ReadonlyArray<number>>
+  ) => Effect.Effect<ReadonlyArray<number>, SessionError>
 }
 
-/** Compiles what is asked for, when it is first asked for. */
-export const make = Effect.fnUntraced(function* (
-  checkpoint: Checkpoint,
-  { microTokens }: { readonly microTokens: number }
-): Effect.fn.Return<Forward, never, Scope.Scope> {
-  const scope = yield* Effect.scope
-  const sessions = new Map<string, Session.Session>()
-  const { hiddenSize, vocabSize } = checkpoint.config
+/** Where the tokens of non-zero weight stand; a row's first token is never predicted. */
+const counted = ({ ids, weights }: WeightedRow): ReadonlyArray<number> =>
+  ids.flatMap((_, t) => (t > 0 && weights[t] !== 0 ? [t] : []))
 
-  const sessionFor = Effect.fnUntraced(function* (adapter: Adapters.Adapter | undefined, kind: ScoreProgram.Kind) {
-    const key = `${kind} ${Adapters.key(adapter)}`
-    const known = sessions.get(key)
-    if (known !== undefined) return known
-    const session = yield* Session.make(ScoreProgram.build(checkpoint, adapter, kind), {
-      folder: Program.weightsFolder
-    }).pipe(Effect.provideService(Scope.Scope, scope))
-    sessions.set(key, session)
-    return session
-  })
-
-  const run = Effect.fnUntraced(function* (
-    adapter: Adapters.Adapter | undefined,
-    kind: ScoreProgram.Kind,
-    rows: ReadonlyArray<Batch.WeightedRow>
-  ) {
-    const session = yield* sessionFor(adapter, kind)
-    const out: Array<Float32Array> = []
-    const numbered = rows.map((row, i) => ({ row, i }))
-    const tokens = kind === "logprobs" ? Math.min(microTokens, logitBytes / (4 * vocabSize)) : microTokens
-    for (const part of microBatches(numbered, ({ row }) => row.ids.length, tokens)) {
-      const weighted = part.map(({ row }) => row)
-      const length = Math.max(...weighted.map((r) => r.ids.length))
-      const { at, targets } =
-        kind === "score"
-          ? { at: weighted.map((r, b) => b * length + r.ids.length - 1), targets: [] }
-          : Batch.targets(weighted)
-      const results = yield* session.run({
-        ...Program.tokenFeeds(weighted.map((r) => r.ids)),
-        ...(adapter === undefined ? {} : Adapters.feeds(adapter)),
-        at: Session.int64(at, [at.length]),
-        ...(kind === "logprobs"
-          ? { targets: Session.int64(targets, [targets.length]) }
-          : { head: Session.float32(headOf(adapter, kind), [1, hiddenSize]) })
-      })
-      const all = Session.floats(results["out"]!)
-      let from = 0
-      for (const { i, row } of part) {
-        const to = from + (kind === "score" ? 1 : Batch.counted(row))
-        out[i] = all.slice(from, to)
-        from = to
-      }
-    }
-    return out
-  })
-
-  return { logprobs: (adapter, rows) => run(adapter, "logprobs", rows), head: run }
-})
-
-const headOf = (adapter: Adapters.Adapter | undefined, kind: "score" | "value"): Float32Array => {
-  const name = ScoreProgram.headOf[kind]
-  const weight = adapter === undefined ? undefined : Trainables.views(adapter.layout, adapter.vector).get(name)
-  if (weight === undefined) throw new Error(`the adapter has no ${name}`)
-  return weight
+/** Forward passes by a scorer. */
+export const over = ({ score }: Scorer): Forward => {
+  const each = <Row>(rows: ReadonlyArray<Row>, f: (row: Row) => ReturnType<Scorer["score"]>): Numbers =>
+    Effect.forEach(rows, f, { concurrency: "unbounded" })
+  return {
+    logprobs: (adapter, rows) =>
+      each(rows, (row) => {
+        const at = counted(row)
+        const targets = at.map((t) => row.ids[t]!)
+        return score({ ids: row.ids, adapter, kind: "logprobs", at: at.map((t) => t - 1), targets })
+      }),
+    values: (adapter, rows) =>
+      each(rows, (row) =>
+        score({ ids: row.ids, adapter, kind: "value", at: counted(row).map((t) => t - 1), targets: [] })
+      ),
+    scores: (adapter, rows) =>
+      Effect.map(
+        each(rows, (ids) => score({ ids, adapter, kind: "score", at: [ids.length - 1], targets: [] })),
+        (scores) => scores.map(([x]) => x!)
+      )
+  }
 }

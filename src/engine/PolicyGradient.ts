@@ -1,8 +1,9 @@
 /**
- * PolicyGradient: one update of an adapter by proximal policy optimisation.
+ * PolicyGradient: one update of a policy from a batch of scored answers: proximal policy optimisation (Schulman et al.
+ * 2017; Ziegler et al. 2019), group-relative policy optimisation (Shao et al. 2024) or REINFORCE with leave-one-out
+ * advantages (Ahmadian et al. 2024).
  *
- * A batch of scored answers becomes token rewards with the KL term, advantages by a value head on the detached hidden
- * state, and then some epochs of clipped updates in minibatches (Schulman et al. 2017; Ziegler et al. 2019).
+ * Rewards become advantages, and then some epochs of clipped updates in minibatches follow.
  */
 import { Effect } from "effect"
 import type { ScoredRollout, UpdateMetrics, UpdateOptions } from "../Policy.ts"
@@ -12,98 +13,289 @@ import type { Adapter } from "./Adapters.ts"
 import { groups } from "./Adapters.ts"
 import * as Advantages from "./Advantages.ts"
 import * as Batch from "./Batch.ts"
-import type { Learner, MicroBatch, State } from "./Learner.ts"
-import type { Scorer } from "./Scorer.ts"
+import type { Forward } from "./Forward.ts"
+import * as Kl from "./Kl.ts"
+import * as Learner from "./Learner.ts"
 import { microBatches } from "./Training.ts"
-
-/** An answer with everything that the objective needs, one number for each of its tokens. */
-interface Row {
-  readonly ids: ReadonlyArray<number>
-  /** Prompt tokens. */
-  readonly from: number
-  readonly logprobs: ReadonlyArray<number>
-  readonly values: ReadonlyArray<number>
-  readonly advantages: ArrayLike<number>
-  readonly returns: ArrayLike<number>
-}
 
 /** The models of an update. */
 export interface Models {
   readonly adapter: Adapter
-  /** What the policy is held near to. */
+  /** What the policy is held near to; the base where it is undefined. */
   readonly reference: Adapter | undefined
-  readonly scorer: Scorer
-  readonly learner: Learner
-  readonly state: State
+  readonly forward: Forward
+  readonly learner: Learner.Learner
+  readonly state: Learner.State
 }
 
+/** How minibatches are made of a batch. */
+export interface Minibatches {
+  readonly seed: number
+  readonly iteration: number
+  readonly epochs: number
+  readonly minibatchSize: number
+  readonly microTokens: number
+}
+
+/** An answer with the numbers that an objective asks for: one for each token of the answer, and for the answer. */
+export interface Row {
+  readonly id: string
+  readonly ids: ReadonlyArray<number>
+  /** Prompt tokens. */
+  readonly from: number
+  readonly perToken: Readonly<Record<string, ArrayLike<number>>>
+  readonly perSequence: Readonly<Record<string, number>>
+}
+
+/** What weights a minibatch's tokens or answers get, given the minibatch. */
+export type Weigh = (rows: ReadonlyArray<Row>) => (row: Row) => Pick<Row, "perToken" | "perSequence">
+
 /** The learning rate's factor: rising over the first iterations, then falling linearly to the floor. */
-export const rateFactor = (options: UpdateOptions): number => {
+export const rateFactor = (
+  options: Pick<UpdateOptions, "floor" | "iteration" | "iterations" | "warmupIterations">
+): number => {
   const { floor, iteration, iterations, warmupIterations } = options
   if (iteration < warmupIterations) return (iteration + 1) / (warmupIterations + 1)
   const progress = (iteration - warmupIterations) / Math.max(1, iterations - 1 - warmupIterations)
   return 1 - (1 - floor) * Math.min(1, progress)
 }
 
-/** One update, in place on the adapter and the state. */
+const length = (row: Row): number => row.ids.length - row.from
+const constant = (row: Row, x: number): Float32Array => new Float32Array(length(row)).fill(x)
+
+/** A minibatch as the feeds of an objective. */
+export const collate = (
+  rows: ReadonlyArray<Row>,
+  weigh: Weigh,
+  microTokens: number
+): ReadonlyArray<Learner.MicroBatch> => {
+  const weights = weigh(rows)
+  return microBatches(rows, (r) => r.ids.length, microTokens).map((part) => {
+    const all = part.map((row) => {
+      const more = weights(row)
+      return {
+        perToken: { ...row.perToken, ...more.perToken },
+        perSequence: { ...row.perSequence, ...more.perSequence }
+      }
+    })
+    const answers = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
+    const { at, targets } = Batch.targets(answers)
+    const sequence = part.flatMap((row, s) => Array<number>(length(row)).fill(s))
+    return {
+      rows: part.map((r) => r.ids),
+      feeds: {
+        at: Session.int64(at, [at.length]),
+        targets: Session.int64(targets, [targets.length]),
+        ...(Object.keys(all[0]!.perSequence).length === 0
+          ? {}
+          : { sequence: Session.int64(sequence, [sequence.length]) }),
+        ...Object.fromEntries(
+          Object.keys(all[0]!.perToken).map((name) => {
+            const numbers = all.flatMap((row) => Array.from(row.perToken[name]!))
+            return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
+          })
+        ),
+        ...Object.fromEntries(
+          Object.keys(all[0]!.perSequence).map((name) => {
+            const numbers = all.map((row) => row.perSequence[name]!)
+            return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
+          })
+        )
+      }
+    }
+  })
+}
+
+/** All epochs of minibatches, in place on the adapter and the state; means of the metrics, and what was skipped. */
+export const learn = Effect.fnUntraced(function* (
+  { adapter, learner, state }: Pick<Models, "adapter" | "learner" | "state">,
+  rows: ReadonlyArray<Row>,
+  weigh: Weigh,
+  rates: Learner.Rates,
+  options: Minibatches
+) {
+  const sums: Record<string, number> = {}
+  const skipped: Array<ReadonlyArray<string>> = []
+  let steps = 0
+  for (let epoch = 0; epoch < options.epochs; epoch++) {
+    const order = Random.make(options.seed, "minibatches", options.iteration, epoch).shuffle(rows)
+    for (let from = 0; from < order.length; from += options.minibatchSize) {
+      const minibatch = order.slice(from, from + options.minibatchSize)
+      const metrics = yield* learner.step(state, collate(minibatch, weigh, options.microTokens), rates)
+      adapter.vector = state.parameters
+      if (!Learner.applied(metrics)) {
+        skipped.push(minibatch.map((row) => row.id))
+        continue
+      }
+      steps++
+      for (const [name, x] of Object.entries(metrics)) sums[name] = (sums[name] ?? 0) + x
+    }
+  }
+  const means = Object.fromEntries(Object.entries(sums).map(([name, x]) => [name, x / Math.max(1, steps)]))
+  return { means, skipped }
+})
+
+/** Answers with what the reference makes of them. */
+export const against = Effect.fnUntraced(function* (
+  { forward, reference }: Pick<Models, "forward" | "reference">,
+  rollouts: ReadonlyArray<ScoredRollout>
+) {
+  const answers = rollouts.map(({ id, promptIds, tokenIds }) => {
+    const ids = [...promptIds, ...tokenIds]
+    const from = promptIds.length
+    return { id, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
+  })
+  const expected = yield* forward.logprobs(reference, answers)
+  return rollouts.map((rollout, i) => ({
+    ...rollout,
+    ...answers[i]!,
+    expected: expected[i]!,
+    kl: Kl.total("k1", rollout.logprobs, expected[i]!),
+    kl3: Kl.total("k3", rollout.logprobs, expected[i]!)
+  }))
+})
+
+export type Measured = Effect.Success<ReturnType<typeof against>>[number]
+
+const meanOf = (numbers: ReadonlyArray<number>): number =>
+  numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length)
+
+/** Why the KL is negative, if it is: a reason that needs the policy's own log-probabilities, before it is updated. */
+export const diagnose = Effect.fnUntraced(function* (
+  { adapter, forward }: Pick<Models, "adapter" | "forward">,
+  measured: ReadonlyArray<Measured>
+) {
+  const k1 = measured.map((m) => m.kl)
+  if (Kl.diagnose(k1, 0) === undefined) return undefined
+  const own = yield* forward.logprobs(adapter, measured)
+  const differences = measured.flatMap(({ logprobs }, i) => logprobs.map((x, t) => Math.abs(x - own[i]![t]!)))
+  return Kl.diagnose(
+    k1,
+    differences.reduce((a, b) => Math.max(a, b), 0)
+  )
+})
+
+/** Rows of the `ppo` objective: rewards with the KL term become advantages by the value head, then whitened. */
+export const ppoRows = Effect.fnUntraced(function* (
+  { adapter, forward }: Pick<Models, "adapter" | "forward">,
+  measured: ReadonlyArray<Measured>,
+  { gamma, klCoefficient, lambda }: Pick<UpdateOptions, "gamma" | "klCoefficient" | "lambda">
+) {
+  const values = yield* forward.values(adapter, measured)
+  const estimated = measured.map(({ expected, logprobs, reward }, i) =>
+    Advantages.gae(Advantages.shapedRewards(logprobs, expected, reward, klCoefficient), values[i]!, gamma, lambda)
+  )
+  const whitened = Advantages.whiten(estimated.map((e) => e.advantages))
+  const rows = measured.map(({ from, id, ids, logprobs }, i): Row => ({
+    id,
+    ids,
+    from,
+    perToken: {
+      old_logprobs: logprobs,
+      old_values: values[i]!,
+      advantages: whitened.rows[i]!,
+      returns: estimated[i]!.returns
+    },
+    perSequence: {}
+  }))
+  return { rows, std: whitened.std }
+})
+
+/** Every token of a minibatch counts the same. */
+export const byToken: Weigh = (rows) => {
+  const total = rows.reduce((n, row) => n + length(row), 0)
+  return (row) => ({ perToken: { weights: constant(row, 1 / total) }, perSequence: {} })
+}
+
+/** Rows of the `grpo` objective; the answers to a prompt are `size` neighbours. */
+export const grpoRows = (measured: ReadonlyArray<Measured>, size: number, scale: boolean): ReadonlyArray<Row> => {
+  const advantages = Advantages.group(
+    measured.map((m) => m.reward),
+    size,
+    scale
+  )
+  return measured.map(({ expected, from, id, ids, logprobs }, i) => ({
+    id,
+    ids,
+    from,
+    perToken: {
+      old_logprobs: logprobs,
+      reference_logprobs: expected,
+      advantages: logprobs.map(() => advantages[i]!)
+    },
+    perSequence: {}
+  }))
+}
+
+/** The weights of `grpo`: a mean over all tokens, or over each answer's tokens first. */
+export const aggregate =
+  (aggregation: "token" | "sequence"): Weigh =>
+  (rows) => {
+    const total = rows.reduce((n, row) => n + length(row), 0)
+    return (row) => ({
+      perToken: {
+        weights: constant(row, aggregation === "token" ? 1 / total : 1 / (rows.length * length(row))),
+        shares: constant(row, 1 / total)
+      },
+      perSequence: {}
+    })
+  }
+
+/** Rows of the `rloo` objective: the KL term is part of an answer's reward. */
+export const rlooRows = (
+  measured: ReadonlyArray<Measured>,
+  size: number,
+  klCoefficient: number
+): ReadonlyArray<Row> => {
+  const advantages = Advantages.leaveOneOut(
+    measured.map((m) => m.reward - klCoefficient * m.kl),
+    size
+  )
+  return measured.map(({ from, id, ids, logprobs }, i) => ({
+    id,
+    ids,
+    from,
+    perToken: { old_logprobs: logprobs },
+    perSequence: { advantages: advantages[i]! }
+  }))
+}
+
+/** The weights of `rloo`: every answer counts the same. */
+export const bySequence: Weigh = (rows) => () => ({ perToken: {}, perSequence: { weights: 1 / rows.length } })
+
+/** One update by PPO, in place on the adapter and the state. */
 export const update = Effect.fnUntraced(function* (
   models: Models,
   rollouts: ReadonlyArray<ScoredRollout>,
   options: UpdateOptions
 ): Effect.fn.Return<UpdateMetrics, Session.SessionError> {
   const started = performance.now()
-  const { adapter, learner, reference, scorer, state } = models
-  const usable = rollouts.filter((r) => r.tokenIds.length > 0)
-  const measured = yield* Effect.forEach(
-    usable,
-    Effect.fnUntraced(function* (rollout) {
-      const ids = [...rollout.promptIds, ...rollout.tokenIds]
-      const at = rollout.tokenIds.map((_, t) => rollout.promptIds.length + t - 1)
-      const targets = rollout.tokenIds
-      const [expected, values] = yield* Effect.all(
-        [
-          scorer.score({ ids, adapter: reference, kind: "logprobs", at, targets }),
-          scorer.score({ ids, adapter, kind: "value", at, targets: [] })
-        ],
-        { concurrency: 2 }
-      )
-      const { logprobs } = rollout
-      const rewards = Advantages.shapedRewards(logprobs, expected, rollout.reward, options.klCoefficient)
-      const kl = logprobs.reduce((sum, x, t) => sum + x - expected[t]!, 0)
-      const { advantages, returns } = Advantages.gae(rewards, values, options.gamma, options.lambda)
-      return { ids, from: rollout.promptIds.length, logprobs, values, advantages, returns, kl, reward: rollout.reward }
-    }),
-    { concurrency: "unbounded" }
+  const { adapter } = models
+  const measured = yield* against(
+    models,
+    rollouts.filter((r) => r.tokenIds.length > 0)
   )
-  const whitened = Advantages.whiten(measured.map((m) => m.advantages))
-  const rows = measured.map((m, i): Row => ({ ...m, advantages: whitened.rows[i]! }))
-
+  const diagnosis = yield* diagnose(models, measured)
+  if (diagnosis !== undefined) yield* Effect.logWarning(diagnosis)
+  const { rows, std } = yield* ppoRows(models, measured, options)
   const factor = rateFactor(options)
-  const rates = {
-    learningRates: adapter.layout.groups.map(
-      ({ name }) => factor * (name === groups.value ? options.valueLearningRate : options.learningRate)
-    ),
-    weightDecays: adapter.layout.groups.map(() => 0),
-    maxGradNorm: options.maxGradNorm
+  const { means, skipped } = yield* learn(
+    models,
+    rows,
+    byToken,
+    {
+      learningRates: adapter.layout.groups.map(
+        ({ name }) => factor * (name === groups.value ? options.valueLearningRate : options.learningRate)
+      ),
+      weightDecays: adapter.layout.groups.map(() => 0),
+      maxGradNorm: options.maxGradNorm
+    },
+    options
+  )
+  for (const ids of skipped) {
+    yield* Effect.logWarning(`A minibatch without a finite loss and gradient was skipped: ${ids.join(", ")}.`)
   }
-  const sums: Record<string, number> = {}
-  let steps = 0
-  for (let epoch = 0; epoch < options.epochs; epoch++) {
-    const order = Random.make(options.seed, "minibatches", options.iteration, epoch).shuffle(rows)
-    for (let from = 0; from < order.length; from += options.minibatchSize) {
-      const metrics = yield* learner.step(
-        state,
-        collate(order.slice(from, from + options.minibatchSize), options),
-        rates
-      )
-      adapter.vector = state.parameters
-      steps++
-      for (const [name, x] of Object.entries(metrics)) sums[name] = (sums[name] ?? 0) + x
-    }
-  }
-  const mean = (name: string) => (sums[name] ?? 0) / Math.max(1, steps)
-  const average = (f: (m: (typeof measured)[number]) => number) =>
-    measured.reduce((sum, m) => sum + f(m), 0) / Math.max(1, measured.length)
+  const mean = (name: string) => means[name] ?? 0
   return {
     iteration: options.iteration,
     loss: mean("loss"),
@@ -111,35 +303,12 @@ export const update = Effect.fnUntraced(function* (
     value_loss: mean("value_loss"),
     approx_kl: mean("approx_kl"),
     clipfrac: mean("clipfrac"),
-    kl: average((m) => m.kl),
-    reward: average((m) => m.reward),
-    advantage_std: whitened.std,
+    kl: meanOf(measured.map((m) => m.kl)),
+    reward: meanOf(measured.map((m) => m.reward)),
+    advantage_std: std,
     learning_rate: factor * options.learningRate,
     grad_norm: mean("grad_norm"),
-    tokens: rows.reduce((n, r) => n + r.ids.length - r.from, 0),
+    tokens: rows.reduce((n, row) => n + length(row), 0),
     seconds: (performance.now() - started) / 1000
   }
 })
-
-/** A minibatch as the feeds of the `ppo` objective, every answer token with the same weight. */
-const collate = (rows: ReadonlyArray<Row>, options: UpdateOptions): ReadonlyArray<MicroBatch> => {
-  const total = rows.reduce((n, r) => n + r.ids.length - r.from, 0)
-  return microBatches(rows, (r) => r.ids.length, options.microTokens).map((part) => {
-    const weighted = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
-    const { at, targets } = Batch.targets(weighted)
-    const perToken = (of: (row: Row) => ArrayLike<number>) =>
-      Session.float32(Float32Array.from(part.flatMap((row) => Array.from(of(row)))), [at.length])
-    return {
-      rows: part.map((r) => r.ids),
-      feeds: {
-        at: Session.int64(at, [at.length]),
-        targets: Session.int64(targets, [targets.length]),
-        old_logprobs: perToken((r) => r.logprobs),
-        advantages: perToken((r) => r.advantages),
-        old_values: perToken((r) => r.values),
-        returns: perToken((r) => r.returns),
-        weights: Session.float32(new Float32Array(at.length).fill(1 / total), [at.length])
-      }
-    }
-  })
-}

@@ -2,14 +2,15 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Decoder from "../../src/engine/Decoder.ts"
+import * as Forward from "../../src/engine/Forward.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
-import type { UpdateOptions } from "../../src/Policy.ts"
 import * as Tokenizer from "../../src/model/Tokenizer.ts"
+import type { UpdateOptions } from "../../src/Policy.ts"
 
 const sandbox = new URL("../../assets/sandbox", import.meta.url).pathname
 
@@ -36,60 +37,78 @@ const options = (iteration: number): UpdateOptions => ({
   stateDir: "unused"
 })
 
-describe("proximal policy optimisation", () => {
-  it.live("raises a bandit's reward from under 0.4 to over 0.9", () =>
-    Effect.gen(function* () {
-      const checkpoint = yield* Checkpoint.open(sandbox)
-      const tokenizer = yield* Tokenizer.load(sandbox)
-      // The sandbox model opens its answers in four ways, about equally often; one of them is to win.
-      const promptIds = tokenizer.encode("<|endoftext|>\n\nHuman: how do i bake a cake ?\n\nAssistant:")
-      const [winner] = tokenizer.encode(" yes")
-      const fresh = yield* Effect.fromResult(
-        Lora.init(checkpoint.config, { rank: 8, alpha: 16, targets: Lora.allTargets(checkpoint.config) }, 1)
-      )
-      const adapter = Adapters.fromLora(fresh, checkpoint.config, { value: true })
-      const reference = Adapters.fromLora(fresh, checkpoint.config)
-      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 64 })
-      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096, memory: 1e8 })
-      const learner = yield* Learner.make(
-        checkpoint,
-        { layout: adapter.layout, scales: adapter.scales },
-        Objective.ppo(options(0)),
-        options(0)
-      )
-      const state = Learner.initialState(adapter.vector)
-      const rewards: Array<number> = []
-      for (let iteration = 0; iteration < iterations; iteration++) {
-        const rollouts = yield* Effect.forEach(
-          Array.from({ length: 64 }, (_, i) => `${iteration}/${i}`),
-          (id) =>
-            Effect.map(
-              decoder.generate({
-                id,
-                ids: promptIds,
-                adapter,
-                seed: 5,
-                maxTokens: 3,
-                temperature: 1,
-                stopIds: new Set()
-              }),
-              (c) => ({ id, promptIds, ...c, reward: c.tokenIds[0] === winner ? 1 : 0 })
-            ),
-          { concurrency: "unbounded" }
-        )
-        const metrics = yield* PolicyGradient.update(
-          { adapter, reference, scorer, learner, state },
-          rollouts,
-          options(iteration)
-        )
-        rewards.push(metrics.reward)
-        expect(Number.isFinite(metrics.loss)).toBe(true)
-      }
-      expect(rewards[0]).toBeLessThan(0.4)
-      expect(rewards.at(-1)).toBeGreaterThan(0.9)
-    })
-  )
+const objectives = {
+  ppo: Objective.ppo(options(0)),
+  grpo: Objective.grpo({ clip: 0.2, beta: 0.01 }),
+  rloo: Objective.rloo({ clip: 0.2 })
+}
 
+/** Answers to a prompt that are compared with each other. */
+const samples = 8
+
+describe("a bandit", () => {
+  for (const kind of ["ppo", "grpo", "rloo"] as const) {
+    it.live(`is learnt by ${kind}: its reward rises from under 0.3 to over 0.9`, () =>
+      Effect.gen(function* () {
+        const checkpoint = yield* Checkpoint.open(sandbox)
+        const tokenizer = yield* Tokenizer.load(sandbox)
+        // The sandbox model opens its answers in four ways, about equally often; one of them is to win.
+        const promptIds = tokenizer.encode("<|endoftext|>\n\nHuman: how do i bake a cake ?\n\nAssistant:")
+        const [winner] = tokenizer.encode(" yes")
+        const config = { rank: 8, alpha: 16, targets: Lora.allTargets(checkpoint.config) }
+        const fresh = yield* Effect.fromResult(Lora.init(checkpoint.config, config, 1))
+        const adapter = Adapters.fromLora(fresh, checkpoint.config, { value: kind === "ppo" })
+        const reference = Adapters.fromLora(fresh, checkpoint.config)
+        const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 64 })
+        const forward = Forward.over(yield* Scorer.make(checkpoint, { maxTokens: 4096 }))
+        const learner = yield* Learner.make(checkpoint, adapter, objectives[kind], options(0))
+        const state = Learner.initialState(adapter.vector)
+        const models = { adapter, reference, forward, learner, state }
+        const rewards: Array<number> = []
+        for (let iteration = 0; iteration < iterations; iteration++) {
+          const rollouts = yield* Effect.forEach(
+            Array.from({ length: 64 }, (_, i) => `${iteration}/${i}`),
+            (id) =>
+              Effect.map(
+                decoder.generate({
+                  id,
+                  ids: promptIds,
+                  adapter,
+                  seed: 5,
+                  maxTokens: 2,
+                  temperature: 1,
+                  stopIds: new Set()
+                }),
+                (c) => ({ id, promptIds, ...c, reward: c.tokenIds[0] === winner ? 1 : 0 })
+              ),
+            { concurrency: "unbounded" }
+          )
+          rewards.push(rollouts.reduce((sum, r) => sum + r.reward, 0) / rollouts.length)
+          const how = options(iteration)
+          if (kind === "ppo") {
+            const metrics = yield* PolicyGradient.update(models, rollouts, how)
+            expect(Number.isFinite(metrics.loss)).toBe(true)
+            continue
+          }
+          const measured = yield* PolicyGradient.against(models, rollouts)
+          const rows =
+            kind === "grpo"
+              ? PolicyGradient.grpoRows(measured, samples, true)
+              : PolicyGradient.rlooRows(measured, samples, how.klCoefficient)
+          const weigh = kind === "grpo" ? PolicyGradient.aggregate("token") : PolicyGradient.bySequence
+          const rates = { learningRates: [how.learningRate], weightDecays: [0], maxGradNorm: 1 }
+          const { means, skipped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
+          expect(Number.isFinite(means["loss"])).toBe(true)
+          expect(skipped).toEqual([])
+        }
+        expect(rewards[0]).toBeLessThan(0.3)
+        expect(rewards.at(-1)).toBeGreaterThan(0.9)
+      })
+    )
+  }
+})
+
+describe("an update", () => {
   it("warms its learning rate up and lets it fall to the floor", () => {
     const at = (iteration: number) =>
       PolicyGradient.rateFactor({ ...options(iteration), iterations: 24, warmupIterations: 3 })

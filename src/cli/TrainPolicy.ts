@@ -1,0 +1,329 @@
+/**
+ * TrainPolicy: reinforcement learning from prompts and a reward model, from its first update or from where it was left.
+ *
+ * Each update samples answers from the policy, has the reward model score them, measures their distance from the
+ * reference, and learns from all of it. `rollouts.jsonl` has every answer with its reward. An update that was killed is
+ * done again with the answers that are there.
+ */
+import { Console, Effect, Option } from "effect"
+import * as Adapters from "../engine/Adapters.ts"
+import * as Decoder from "../engine/Decoder.ts"
+import * as Forward from "../engine/Forward.ts"
+import * as Kl from "../engine/Kl.ts"
+import * as Learner from "../engine/Learner.ts"
+import * as Objective from "../engine/Objective.ts"
+import * as PolicyGradient from "../engine/PolicyGradient.ts"
+import * as Saving from "../engine/Saving.ts"
+import * as Scorer from "../engine/Scorer.ts"
+import * as Training from "../engine/Training.ts"
+import * as TrainingState from "../engine/TrainingState.ts"
+import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Fingerprint from "../model/Fingerprint.ts"
+import * as Optimizer from "../onnx/Optimizer.ts"
+import type { ScoredRollout } from "../Policy.ts"
+import * as Random from "../Random.ts"
+import { Progress } from "../recipes/Progress.ts"
+import { fromFailure } from "./CommandError.ts"
+import * as RolloutLog from "./RolloutLog.ts"
+import * as TrainFolder from "./TrainFolder.ts"
+import * as TrainModel from "./TrainModel.ts"
+import * as TrainRows from "./TrainRows.ts"
+import { tellRejects } from "./TrainRun.ts"
+import * as TrainSettings from "./TrainSettings.ts"
+import { UsageError, fromInput } from "./UsageError.ts"
+
+/** The arguments as they were given. */
+export interface Input extends TrainSettings.CommonInput {
+  readonly kind: TrainSettings.PolicyKind
+  readonly prompts: string
+  readonly rewardModel: string
+  readonly maxTokens: number
+  readonly temperature: number
+  readonly samples: Option.Option<number>
+  readonly updateEpochs: number
+  readonly minibatchSize: Option.Option<number>
+  readonly klCoefficient: Option.Option<number>
+  readonly klTarget: Option.Option<number>
+  readonly clip: number
+  readonly rewardClip: Option.Option<number>
+  readonly missingStopPenalty: number
+  readonly valueClip: number
+  readonly valueCoefficient: number
+  readonly valueLearningRate: Option.Option<number>
+  readonly gamma: number
+  readonly lambda: number
+  readonly aggregation: "token" | "sequence"
+}
+
+/** What determines an update besides the common settings, with the field's defaults. */
+const settingsOf = Effect.fnUntraced(function* (input: Input, common: TrainSettings.Common) {
+  const wrong = (message: string) => new UsageError({ message })
+  const samples = Option.getOrElse(input.samples, () => ({ ppo: 1, grpo: 8, rloo: 4 })[input.kind])
+  if (input.kind !== "ppo" && samples < 2) {
+    return yield* wrong(`--samples has to be 2 or more for ${input.kind}: answers are compared with each other.`)
+  }
+  if (samples < 1 || common.batchSize % samples !== 0) {
+    return yield* wrong(`--batch-size ${common.batchSize} is no multiple of the ${samples} samples of a prompt.`)
+  }
+  if (input.maxTokens < 1) return yield* wrong(`--max-tokens has to be 1 or more.`)
+  if (!(input.temperature > 0)) return yield* wrong(`--temperature has to be above 0: greedy answers are all the same.`)
+  if (input.kind === "grpo" && Option.isSome(input.klTarget)) {
+    return yield* wrong("--kl-target adapts a coefficient in the reward; grpo has it in the loss, so leave one out.")
+  }
+  return {
+    samples,
+    maxTokens: input.maxTokens,
+    temperature: input.temperature,
+    updateEpochs: input.updateEpochs,
+    minibatchSize: Option.getOrElse(input.minibatchSize, () => common.batchSize),
+    klCoefficient: Option.getOrElse(input.klCoefficient, () => (input.kind === "grpo" ? 0 : 0.05)),
+    klTarget: Option.getOrNull(input.klTarget),
+    clip: input.clip,
+    rewardClip: Option.getOrNull(input.rewardClip),
+    missingStopPenalty: input.missingStopPenalty,
+    ...(input.kind === "grpo" ? { aggregation: input.aggregation } : {}),
+    ...(input.kind === "ppo"
+      ? {
+          valueClip: input.valueClip,
+          valueCoefficient: input.valueCoefficient,
+          valueLearningRate: Option.getOrElse(input.valueLearningRate, () => 10 * common.learningRate),
+          gamma: input.gamma,
+          lambda: input.lambda
+        }
+      : {})
+  }
+})
+
+const meanOf = (numbers: ReadonlyArray<number>): number =>
+  numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length)
+const deviationOf = (numbers: ReadonlyArray<number>): number => {
+  const mean = meanOf(numbers)
+  return Math.sqrt(numbers.reduce((sum, x) => sum + (x - mean) ** 2, 0) / Math.max(1, numbers.length - 1))
+}
+
+/** Updates until the scope closes or all are done; says what they came to. */
+export const execute = Effect.fn("charter train policy")(function* (input: Input) {
+  const progress = yield* Progress
+  const checkpoint = yield* Effect.mapError(Checkpoint.open(input.model), fromInput)
+  const common = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 32)
+  const settings = yield* settingsOf(input, common)
+  const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, common.maxLength), fromInput)
+  const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, settings.maxTokens))
+  const adapter = Option.getOrUndefined(input.adapter)
+  const lora = yield* TrainModel.read(input.rewardModel, checkpoint)
+  if (lora.taskType !== "SEQ_CLS") {
+    return yield* new UsageError({
+      message: `${input.rewardModel} is no reward model; give the folder that charter train reward made over ${input.model}.`
+    })
+  }
+  const judge = Adapters.fromLora(lora, checkpoint.config)
+  const trainee = yield* TrainModel.begin({
+    checkpoint,
+    adapter,
+    rank: Option.getOrUndefined(input.loraRank),
+    lora: common.lora,
+    seed: common.seed,
+    head: input.kind === "ppo" ? "value" : "none"
+  })
+  const reference = adapter === undefined ? undefined : { ...trainee, vector: trainee.vector.slice() }
+  const perUpdate = common.batchSize / settings.samples
+  const steps = Option.getOrElse(input.steps, () => Math.ceil(prompts.rows.length / perUpdate))
+
+  const folder = yield* TrainFolder.open(
+    input.out,
+    {
+      train: input.kind,
+      model: yield* Effect.mapError(Fingerprint.of(checkpoint), fromInput),
+      adapter: adapter === undefined ? null : TrainFolder.digest(trainee.vector),
+      rewardModel: TrainFolder.digest(judge.vector),
+      prompts: prompts.hash,
+      steps,
+      ...common,
+      lora: common.lora === null ? null : { rank: trainee.config.rank, alpha: trainee.config.alpha },
+      ...settings
+    },
+    prompts.rejects
+  )
+  if (folder.finished) {
+    yield* Console.log(`${input.out} is finished (${steps} updates); nothing was changed.`)
+    return
+  }
+  yield* tellRejects(prompts.rejects, input.out)
+
+  const decoder = yield* Decoder.make(checkpoint, { memory: 2 ** 29, maxRows: 64 })
+  const scorer = yield* Scorer.make(checkpoint, { maxTokens: common.microTokens })
+  const forward = Forward.over(scorer)
+  const { clip } = settings
+  const objective =
+    input.kind === "ppo"
+      ? Objective.ppo({ clip, valueClip: input.valueClip, valueCoefficient: input.valueCoefficient })
+      : input.kind === "grpo"
+        ? Objective.grpo({ clip, beta: settings.klCoefficient })
+        : Objective.rloo({ clip })
+  const learner = yield* Learner.make(checkpoint, trainee, objective, common)
+
+  const found = yield* Effect.mapError(TrainingState.load(folder.path("state"), trainee.layout.size), fromFailure)
+  const state = found?.state ?? Learner.initialState(trainee.vector)
+  trainee.vector = state.parameters
+  let beta = found?.more["klCoefficient"] ?? settings.klCoefficient
+  let done = found?.progress ?? 0
+  let lines = folder.resume(done)
+  const rollouts = yield* RolloutLog.open(folder.path("rollouts.jsonl"), done)
+  const control: Kl.Control =
+    settings.klTarget === null ? { _tag: "fixed" } : { _tag: "adaptive", target: settings.klTarget, horizon: 10_000 }
+  const stopIds = new Set(checkpoint.eosTokenIds)
+  const end = checkpoint.eosTokenIds.slice(0, 1)
+  const saving = Saving.make()
+
+  /** Answers of an update with their rewards: those of the log, or new ones. */
+  const answers = Effect.fnUntraced(function* (index: number) {
+    // Epoch after epoch of single prompts: no update is smaller than the others, and no prompt is left out.
+    const wanted = Array.from({ length: perUpdate }, (_, p) => {
+      const turn = index * perUpdate + p
+      const [prompt] = Training.batchOf(prompts.rows, { batchSize: 1, seed: common.seed }, turn)
+      return Array.from({ length: settings.samples }, (_, i) => ({
+        prompt: prompt!,
+        id: `${index + 1}/${p}/${prompt!.id}/${i}`
+      }))
+    }).flat()
+    const kept = rollouts.of(index + 1)
+    if (kept.length === wanted.length) {
+      rollouts.append(kept)
+      return kept
+    }
+    const sampled = yield* Effect.forEach(
+      wanted,
+      ({ id, prompt }) =>
+        Effect.map(
+          decoder.generate({
+            id,
+            ids: prompt.ids,
+            adapter: trainee,
+            seed: Random.hash(common.seed, "rollout"),
+            maxTokens: settings.maxTokens,
+            temperature: settings.temperature,
+            stopIds
+          }),
+          ({ finish, logprobs, tokenIds }) => ({ id, promptIds: prompt.ids, tokenIds, logprobs, finish })
+        ),
+      { concurrency: "unbounded" }
+    )
+    // A score is read on the end token, with which the reward model has learnt; what was cut off gets one, too.
+    const scores = yield* forward.scores(
+      judge,
+      sampled.map(({ finish, promptIds, tokenIds }) => [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : end)])
+    )
+    const scored = sampled.map((rollout, i): RolloutLog.Rollout => {
+      const score = scores[i]!
+      const bound = settings.rewardClip ?? Infinity
+      const penalty = rollout.finish === "length" ? settings.missingStopPenalty : 0
+      const reward = Math.min(bound, Math.max(-bound, score)) - penalty
+      const text = Option.map(encoder.codec, (codec) => codec.answer(rollout.tokenIds, []))
+      return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
+    })
+    rollouts.append(scored)
+    return scored
+  })
+
+  const update = Effect.fnUntraced(function* (index: number) {
+    const started = performance.now()
+    const scored = yield* answers(index)
+    const models = { adapter: trainee, reference, forward, learner, state }
+    const measured = yield* PolicyGradient.against(models, scored satisfies ReadonlyArray<ScoredRollout>)
+    const diagnosis = yield* PolicyGradient.diagnose(models, measured)
+    if (diagnosis !== undefined) yield* Console.error(`Step ${index + 1}: ${diagnosis}`)
+    const warmup = TrainSettings.warmupSteps(common.warmup, steps)
+    const schedule = { kind: common.schedule, steps, warmup, floor: common.floor }
+    const factor = Optimizer.stepMultiplier(schedule, index)
+    const rate = factor * common.learningRate
+    const valueRate = factor * Option.getOrElse(input.valueLearningRate, () => 10 * common.learningRate)
+    const rates: Learner.Rates = {
+      learningRates: trainee.layout.groups.map(({ name }) => (name === Adapters.groups.value ? valueRate : rate)),
+      weightDecays: trainee.layout.groups.map(() => common.weightDecay),
+      maxGradNorm: common.maxGradNorm
+    }
+    const how: PolicyGradient.Minibatches = {
+      seed: common.seed,
+      iteration: index,
+      epochs: settings.updateEpochs,
+      minibatchSize: settings.minibatchSize,
+      microTokens: common.microTokens
+    }
+    const { gamma, lambda } = input
+    const [rows, weigh] =
+      input.kind === "ppo"
+        ? [
+            (yield* PolicyGradient.ppoRows(models, measured, { gamma, lambda, klCoefficient: beta })).rows,
+            PolicyGradient.byToken
+          ]
+        : input.kind === "grpo"
+          ? [PolicyGradient.grpoRows(measured, settings.samples, true), PolicyGradient.aggregate(input.aggregation)]
+          : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
+    const { means, skipped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
+    for (const ids of skipped) {
+      yield* Console.error(`A minibatch of step ${index + 1} has no finite loss and gradient: ${ids.join(", ")}.`)
+    }
+    const kl = meanOf(measured.map((m) => m.kl))
+    const tokens = scored.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
+    const seconds = (performance.now() - started) / 1000
+    const used = beta
+    beta = Kl.next(control, beta, kl, scored.length)
+    return {
+      step: index + 1,
+      ...means,
+      reward: meanOf(scored.map((r) => r.reward)),
+      reward_std: deviationOf(scored.map((r) => r.reward)),
+      score: meanOf(scored.map((r) => r.score)),
+      kl,
+      kl_k3: meanOf(measured.map((m) => m.kl3)),
+      kl_coefficient: used,
+      entropy: -meanOf(scored.flatMap((r) => r.logprobs)),
+      completion_length: tokens / scored.length,
+      truncated: scored.filter((r) => r.finish === "length").length / scored.length,
+      skipped: skipped.length,
+      learning_rate: rate,
+      tokens,
+      tokens_per_second: tokens / Math.max(1e-9, seconds),
+      seconds
+    }
+  })
+
+  const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), fromFailure)
+  const saveState = Effect.suspend(() => {
+    const end = saving.begin()
+    return Effect.andThen(
+      TrainingState.save(folder.path("state"), state, done, { klCoefficient: beta }),
+      Effect.sync(end)
+    )
+  })
+  yield* progress.begin(input.kind, steps)
+  yield* Effect.replicateEffect(progress.advance({ reused: true }), done, { discard: true })
+  yield* Effect.gen(function* () {
+    while (done < steps) {
+      const line = yield* update(done)
+      folder.append(line)
+      lines = [...lines, line]
+      done++
+      if (common.saveEvery > 0 && done % common.saveEvery === 0) yield* folder.keep(done, common.keep, undefined, save)
+      if (done === steps || saving.due()) yield* saveState
+      yield* progress.advance({ note: `reward ${line.reward.toFixed(3)}, KL ${line.kl.toFixed(3)}` })
+    }
+  }).pipe(Effect.mapError(fromFailure), Effect.ensuring(progress.end))
+
+  yield* save(input.out)
+  const last = lines.at(-1)
+  yield* folder.finish({
+    train: input.kind,
+    steps,
+    prompts: prompts.rows.length,
+    rejected: prompts.rejects.length,
+    parameters: trainee.layout.size,
+    tokens: lines.reduce((sum, line) => sum + Number(line["tokens"]), 0),
+    seconds: lines.reduce((sum, line) => sum + Number(line["seconds"]), 0),
+    first: lines[0] ?? null,
+    last: last ?? null
+  })
+  yield* Console.log(
+    `Trained ${input.kind} for ${steps} updates; mean reward ${Number(lines[0]?.["reward"]).toFixed(3)} at first and ${Number(last?.["reward"]).toFixed(3)} at last. ${input.out} has ${common.lora === null ? "the model" : "the adapter"}.`
+  )
+}, Effect.scoped)

@@ -1,0 +1,149 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import * as Lora from "../../src/model/Lora.ts"
+import * as Random from "../../src/Random.ts"
+import * as Golden from "../engine/golden.ts"
+import { contents, jsonl, killed, lines, tiny, train, workplace } from "./TrainFixture.ts"
+
+const kinds = ["ppo", "grpo", "rloo"] as const
+
+/** A place with prompts and a reward model that likes small token ids. */
+const prepared = async () => {
+  const dir = workplace()
+  const random = Random.make(1, "pairs")
+  const pairs = Array.from({ length: 24 }, () => {
+    const word = (from: number) => from + random.int(150)
+    return {
+      prompt_input_ids: [5, 6, 7],
+      chosen_input_ids: [word(3), word(3), 2],
+      rejected_input_ids: [word(165), word(165), 2]
+    }
+  })
+  const data = jsonl(join(dir, "pairs.jsonl"), pairs)
+  const reward = join(dir, "reward")
+  const made = await train(
+    ...["reward", "--model", tiny, "--data", data, "--out", reward, "--steps", "15", "--learning-rate", "0.02"]
+  )
+  assert.strictEqual(made.status, 0, made.stderr)
+  const prompts = jsonl(
+    join(dir, "prompts.jsonl"),
+    Array.from({ length: 5 }, (_, i) => ({ input_ids: [5, 6, 7 + i] }))
+  )
+  return { dir, reward, prompts }
+}
+
+type Prepared = Awaited<ReturnType<typeof prepared>>
+
+const command = (kind: string, { prompts, reward }: Prepared, out: string, ...more: ReadonlyArray<string>) => [
+  ...[kind, "--model", tiny, "--reward-model", reward, "--prompts", prompts, "--out", out, "--max-tokens", "4"],
+  ...["--steps", "6", "--batch-size", "16", "--samples", "4", "--learning-rate", "0.01", "--update-epochs", "2"],
+  ...["--minibatch-size", "8", ...more]
+]
+
+describe("charter train ppo, grpo and rloo", () => {
+  for (const kind of kinds) {
+    it(`${kind} samples, scores and learns, and says what it did under the field's names`, async () => {
+      const place = await prepared()
+      const out = join(place.dir, "out")
+      const { status, stderr } = await train(...command(kind, place, out))
+      assert.strictEqual(status, 0, stderr)
+      const steps = lines(join(out, "metrics.jsonl"))
+      assert.lengthOf(steps, 6)
+      const names = ["reward", "kl", "kl_k3", "loss", "policy_loss", "approx_kl", "clipfrac", "grad_norm", "truncated"]
+      for (const name of names)
+        assert.isTrue(
+          steps.every((line) => Number.isFinite(line[name])),
+          name
+        )
+      // At first the policy is its reference.
+      assert.closeTo(steps[0]!["kl"] as number, 0, 1e-4)
+      assert.isTrue(steps.every((line) => (line["kl_k3"] as number) >= 0))
+      const rollouts = lines(join(out, "rollouts.jsonl"))
+      assert.lengthOf(rollouts, 6 * 16)
+      for (const rollout of rollouts) {
+        const { finish, reward, score } = rollout as { finish: string; reward: number; score: number }
+        // An answer without an end is worth one less.
+        assert.closeTo(reward, finish === "length" ? score - 1 : score, 1e-9)
+      }
+      assert.isTrue(existsSync(join(out, "adapter_config.json")))
+      const again = await train(...command(kind, place, out))
+      assert.include(again.stdout, "is finished (6 updates); nothing was changed")
+    })
+  }
+
+  it("refuses a reward model that is none, and groups that do not divide", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const policy = { ...place, reward: join(tiny, "adapter") }
+    assert.include((await train(...command("ppo", policy, out))).stderr, "is no reward model")
+    assert.include((await train(...command("grpo", place, out, "--samples", "1"))).stderr, "--samples")
+    const odd = await train(...command("rloo", place, out, "--batch-size", "18"))
+    assert.strictEqual(odd.status, 2)
+    assert.isFalse(existsSync(out))
+  })
+})
+
+describe("mistakes that other pipelines made", () => {
+  it(
+    "5: PPO cannot resume, or drops the answers under way: killed ones end with the same bytes",
+    {
+      timeout: 120_000
+    },
+    async () => {
+      const place = await prepared()
+      const random = Random.make(3, "kills")
+      for (const kind of kinds) {
+        const whole = join(place.dir, `whole ${kind}`)
+        const args = (out: string) => command(kind, place, out, "--kl-coefficient", "0.02", "--save-every", "2")
+        assert.strictEqual((await train(...args(whole))).status, 0)
+        const out = join(place.dir, `killed ${kind}`)
+        for (let i = 0; i < 3 && !existsSync(join(out, "summary.json")); i++) {
+          const metrics = join(out, "metrics.jsonl")
+          const file = () => statSync(metrics, { throwIfNoEntry: false })?.ino
+          const before = file()
+          await killed(() => file() !== before, 100 + 900 * random.next(), ...args(out))
+        }
+        assert.strictEqual((await train(...args(out))).status, 0)
+        assert.deepStrictEqual(contents(out), contents(whole), kind)
+      }
+    }
+  )
+
+  it("5: answers of an update that was cut off are used again, not sampled anew", async () => {
+    const place = await prepared()
+    const [short, long] = ["short", "long"].map((name) => join(place.dir, name)) as [string, string]
+    assert.strictEqual((await train(...command("grpo", place, long))).status, 0)
+    // A folder as a process leaves it that was killed after it had written the answers of its first update.
+    assert.strictEqual((await train(...command("grpo", place, short))).status, 0)
+    const { rmSync } = await import("node:fs")
+    for (const name of ["state", "summary.json", "metrics.jsonl"]) rmSync(join(short, name), { recursive: true })
+    const rollouts = readFileSync(join(short, "rollouts.jsonl"), "utf8")
+    writeFileSync(join(short, "rollouts.jsonl"), `${rollouts.split("\n").slice(0, 16).join("\n")}\n{"step": 2, "to`)
+    assert.strictEqual((await train(...command("grpo", place, short))).status, 0)
+    assert.deepStrictEqual(contents(short), contents(long))
+  })
+
+  it.effect("4: the reward head is lost or random after saving: it scores as it was trained", () =>
+    Effect.gen(function* () {
+      const place = yield* Effect.promise(prepared)
+      const { checkpoint } = yield* Golden.load
+      const saved = yield* Lora.read(place.reward, checkpoint.config)
+      assert.strictEqual(saved.taskType, "SEQ_CLS")
+      const untrained = Lora.scoreHead(checkpoint.config, Random.hash(1, "adapter"))
+      assert.isAbove(Golden.distance(saved.tensors.get("score")!.data, untrained.data), 1e-3)
+      // What is trained on from it begins with the accuracy at which it ended.
+      const data = join(place.dir, "pairs.jsonl")
+      const out = join(place.dir, "more")
+      const { status } = yield* Effect.promise(() =>
+        train(
+          ...["reward", "--model", tiny, "--adapter", place.reward, "--data", data, "--out", out],
+          ...["--steps", "1", "--batch-size", "24", "--learning-rate", "0.000001"]
+        )
+      )
+      assert.strictEqual(status, 0)
+      assert.strictEqual(lines(join(out, "metrics.jsonl"))[0]!["accuracy"], 1)
+    })
+  )
+})
