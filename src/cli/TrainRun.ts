@@ -86,12 +86,13 @@ const dataOf = Effect.fnUntraced(function* (
   kind: TrainSettings.Kind,
   file: string,
   encoder: TrainRows.Encoder,
-  how: TrainingData.Cut,
+  how: TrainingData.Cut & { readonly packing: boolean },
   direct: (pairs: ReadonlyArray<TrainingData.NamedPair>) => Training.Data<TrainingData.NamedPair>
 ) {
   if (kind === "sft") {
     const read = yield* TrainRows.read(file, TrainRows.example(encoder))
-    return { ...read, data: numbered(TrainingData.supervised(read.rows, how)) }
+    const data = how.packing ? TrainingData.packed(read.rows, how) : TrainingData.supervised(read.rows, how)
+    return { ...read, data: numbered(data) }
   }
   const read = yield* TrainRows.read(file, TrainRows.pair(encoder))
   return {
@@ -131,6 +132,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   // The reference is what the training began with: the adapter that was given, or the model itself.
   const reference = adapter === undefined ? undefined : { ...trainee, vector: trainee.vector.slice() }
   const how = {
+    packing: input.packing,
     microTokens: settings.microTokens,
     ...(settings.microBatch === null ? {} : { microRows: settings.microBatch })
   }
@@ -168,7 +170,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   yield* tellRejects([...train.rejects, ...(evaluation?.rejects ?? [])], input.out)
 
   const objective = objectiveOf(input)
-  const learner = yield* Learner.make(checkpoint, trainee, objective, settings)
+  const learner = yield* Learner.make(checkpoint, trainee, objective, how)
   const stateDir = folder.path("state")
   const found = yield* Effect.mapError(TrainingState.load(stateDir, trainee.layout.size), fromFailure)
   let lines = folder.resume(found?.progress ?? 0)

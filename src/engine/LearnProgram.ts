@@ -40,6 +40,8 @@ export interface LearnGraph {
 export interface Shape {
   /** The log-probabilities are computed in so many chunks (see `HeadLoss`). */
   readonly chunks: number
+  /** Rows stand side by side in one sequence (see `Packing`). */
+  readonly packed?: boolean
 }
 
 /** The network with its trainable vector and an objective's loss and metrics. */
@@ -55,7 +57,12 @@ const objectiveOf = (
   const trainable = Trainables.values(trained.layout, vector)
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "merged")
-  const { hidden } = Transformer.build(config, parameters, Program.tokenInputs(graph), config.maxPositions)
+  const { hidden } = Transformer.build(
+    config,
+    parameters,
+    Program.tokenInputs(graph, shape.packed),
+    config.maxPositions
+  )
   const at = once(() => Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])))
   const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
   const result = objective.build(

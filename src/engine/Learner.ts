@@ -11,6 +11,7 @@ import * as Session from "../onnx/Session.ts"
 import * as HeadLoss from "./HeadLoss.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
+import * as Packing from "./Packing.ts"
 import * as Program from "./Program.ts"
 
 /** Parameters, moments and the number of steps done: all that a resumed training needs of the optimizer. */
@@ -71,6 +72,8 @@ export interface Learner {
 export interface Options {
   /** The tokens of a micro-batch, padding included: the head's chunks are laid out for so many. */
   readonly microTokens: number
+  /** Micro-batches come from `Packing`: their rows stand side by side. */
+  readonly packing?: boolean
 }
 
 /** Compiles an objective over a checkpoint. Graphs are compiled when first needed and released with the scope. */
@@ -78,7 +81,7 @@ export const make = Effect.fnUntraced(function* (
   checkpoint: Checkpoint,
   trained: LearnProgram.Trained,
   objective: Objective,
-  { microTokens }: Options
+  { microTokens, packing = false }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const compile = (build: () => LearnProgram.LearnGraph) =>
@@ -91,7 +94,7 @@ export const make = Effect.fnUntraced(function* (
         )
       })
     )
-  const shape = { chunks: HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize) }
+  const shape = { chunks: HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize), packed: packing }
   const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
   const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
   const apply = yield* compile(() => ({ graph: LearnProgram.apply(trained), metrics: [] }))
@@ -101,7 +104,7 @@ export const make = Effect.fnUntraced(function* (
   const feedsOf = ({ feeds, rows }: MicroBatch): Session.Feeds => {
     const count = feeds["targets"]?.dims[0]
     return {
-      ...Program.tokenFeeds(rows),
+      ...(packing ? Packing.tokenFeeds(rows) : Program.tokenFeeds(rows)),
       ...feeds,
       ...(count === undefined || shape.chunks === 1
         ? {}

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import type * as Adapters from "./Adapters.ts"
 import * as Batch from "./Batch.ts"
 import type { Forward } from "./Forward.ts"
+import * as Packing from "./Packing.ts"
 import * as Training from "./Training.ts"
 
 /** A row with its name. */
@@ -46,6 +47,18 @@ export const supervised = <Row extends NamedRow>(rows: ReadonlyArray<Row>, how: 
   collate: (batch) => {
     const total = Batch.totalWeight(batch)
     return Effect.succeed(cut(batch, (r) => r.ids.length, how).map((part) => Batch.supervised(part, total)))
+  }
+})
+
+/** {@link supervised} with short rows side by side: for a learner that packs. */
+export const packed = <Row extends NamedRow>(
+  rows: ReadonlyArray<Row>,
+  { microTokens }: Pick<Cut, "microTokens">
+): Training.Data<Row> => ({
+  ...supervised(rows, { microTokens }),
+  collate: (batch) => {
+    const total = Batch.totalWeight(batch)
+    return Effect.succeed(Packing.bins(batch, microTokens).map((bin) => Packing.supervised(bin, total)))
   }
 })
 

@@ -134,6 +134,20 @@ describe("charter train sft", () => {
     })
   })
 
+  it("learns the same with short rows side by side", async () => {
+    const dir = workplace()
+    const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))
+    const losses = await Promise.all(
+      [[], ["--packing"]].map(async (packing, i) => {
+        const out = join(dir, `out ${i}`)
+        const result = await train("sft", "--model", tiny, "--data", data, "--out", out, "--epochs", "3", ...packing)
+        assert.strictEqual(result.status, 0, result.stderr)
+        return lines(join(out, "metrics.jsonl")).map((line) => line["loss"] as number)
+      })
+    )
+    assert.isBelow(Golden.distance(losses[0]!, losses[1]!), 1e-4)
+  })
+
   it("drives the loss of one batch under 0.05", async () => {
     const dir = workplace()
     const data = jsonl(join(dir, "rows.jsonl"), tokenRows(2))
