@@ -62,12 +62,21 @@ export const orRejected =
 
 /** Whether a failure is about the sample: the same request would fail again, and another one would not. */
 const isOfTheSample = (error: unknown): boolean => {
-  if (AiError.isAiError(error)) return !error.isRetryable && !ofTheAccount.has(error.reason._tag)
+  if (AiError.isAiError(error)) return !error.isRetryable && !isOfEveryRequest(error.reason)
   return !(Predicate.hasProperty(error, "retryable") && error.retryable === true)
 }
 
-/** Failures that every request would have. */
-const ofTheAccount: ReadonlySet<string> = new Set(["AuthenticationError", "QuotaExhaustedError", "RateLimitError"])
+/** Failures that every request would have: those of the account, a model that is not there, a server of another kind. */
+const isOfEveryRequest = (reason: AiError.AiErrorReason): boolean =>
+  everyRequest.has(reason._tag) ||
+  (reason._tag === "InvalidRequestError" && (reason.parameter === "model" || reason.parameter === "provider"))
+
+const everyRequest: ReadonlySet<string> = new Set([
+  "AuthenticationError",
+  "QuotaExhaustedError",
+  "RateLimitError",
+  "InvalidResponseError"
+])
 
 /** What went wrong, in words. */
 const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -47,7 +47,7 @@ export class AnthropicClient extends Context.Service<
 >()("charter/providers/AnthropicClient") {}
 
 export interface Options extends Endpoint.Options {
-  /** `https://api.anthropic.com/v1` if not given. */
+  /** `https://api.anthropic.com` if not given; `/v1` may be at its end or not. */
   readonly baseUrl?: string | undefined
   readonly model: string
   readonly apiKey?: Redacted.Redacted | undefined
@@ -70,13 +70,10 @@ const finish = (reason: string | null | undefined): Response.FinishReason => {
   return reason === "refusal" ? "content-filter" : "stop"
 }
 
-const continuing = "Continue the text of the user exactly where it ends. Write only what comes next, nothing else."
-
 /** The turns, with the system's apart as this endpoint wants them. */
 const turns = ({ context, instruction }: Request) => {
   if (typeof context === "string") {
-    const system = instruction === undefined ? continuing : instruction
-    return { system, messages: [{ role: "user", content: context }] }
+    return { system: instruction ?? Messages.continuing, messages: [{ role: "user", content: context }] }
   }
   const { prefix } = context
   const told = instruction ?? (prefix === undefined ? undefined : `Begin your answer with: ${prefix}`)
@@ -86,12 +83,21 @@ const turns = ({ context, instruction }: Request) => {
   return { ...(system.length === 0 ? {} : { system: system.join("\n\n") }), messages }
 }
 
+/** With the version at the end of the path: some have it in the base URL, Anthropic's own libraries do not. */
+const versioned = (baseUrl: string): string => {
+  if (!URL.canParse(baseUrl)) return baseUrl
+  const url = new URL(baseUrl)
+  const path = url.pathname.replace(/\/+$/, "")
+  url.pathname = /\/v\d+$/.test(path) ? path : `${path}/v1`
+  return url.href
+}
+
 const make = Effect.fnUntraced(function* (options: Options) {
   const { model } = options
   const post = yield* Endpoint.make(
     {
       module: "AnthropicClient",
-      baseUrl: options.baseUrl ?? "https://api.anthropic.com/v1",
+      baseUrl: versioned(options.baseUrl ?? "https://api.anthropic.com"),
       model,
       apiKey: options.apiKey,
       headers: (key) => ({ "x-api-key": key, "anthropic-version": "2023-06-01" })

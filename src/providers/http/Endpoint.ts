@@ -9,7 +9,7 @@
  *
  * @internal
  */
-import { Clock, Context, Duration, Effect, Option, Redacted, Schema } from "effect"
+import { Clock, Context, Duration, Effect, Option, Redacted, Schema, Semaphore } from "effect"
 import type { AiError } from "effect/ai"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import * as AnswerCache from "./AnswerCache.ts"
@@ -69,6 +69,8 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
   const around = yield* Effect.context<never>()
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "2 minutes")
   const wait = yield* Limits.make(options.limits ?? {})
+  const { concurrency } = options.limits ?? {}
+  const places = concurrency === undefined ? undefined : yield* Semaphore.make(concurrency)
   const protect = yield* Breaker.make(options.breaker)
   const retry = Retry.retry(options.retry)
   const { model, module, apiKey } = server
@@ -101,14 +103,16 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
     return yield* Effect.mapError(parse(text), () => Failure.notJson(place, Failure.scrub(text, apiKey, true)))
   })
 
-  const attempt = (place: Failure.Place, query: string, { body, atMost }: Pick<Call<unknown>, "body" | "atMost">) =>
-    Effect.andThen(
+  const attempt = (place: Failure.Place, query: string, { body, atMost }: Pick<Call<unknown>, "body" | "atMost">) => {
+    const one = Effect.andThen(
       wait(new URL(place.url).origin, atMost),
       Effect.timeoutOrElse(send(place, query, body), {
         duration: timeout,
         orElse: () => Effect.fail(Failure.timedOut(place, timeout))
       }).pipe(Effect.withSpan(`${module}.request`, { kind: "client", attributes: { url: place.url, model } }))
     )
+    return places === undefined ? one : places.withPermit(one)
+  }
 
   /** An answer that was asked for now. */
   const ask = Effect.fnUntraced(function* <A>(place: Failure.Place, query: string, call: Call<A>, label: Usage.Label) {

@@ -19,15 +19,25 @@ export interface Place {
   readonly model: string
 }
 
+interface Said {
+  readonly words: string
+  readonly after?: Duration.Duration | undefined
+  readonly retryable?: boolean | undefined
+}
+
 /**
  * An `AiError` that says in one sentence which server failed on which model and what to do; those of `effect/ai` know
  * only the kind of failure.
  */
 class ServerError extends AiError.AiError {
-  said: { readonly words: string; readonly after: Duration.Duration | undefined } | undefined
+  said: Said | undefined
 
   override get message(): string {
     return this.said?.words ?? super.message
+  }
+
+  override get isRetryable(): boolean {
+    return this.said?.retryable ?? super.isRetryable
   }
 
   /** Overloaded servers give one as well, for which `effect/ai` has no place. */
@@ -47,10 +57,10 @@ export const failure = (
   { module, method }: Pick<Place, "module" | "method">,
   reason: AiError.AiErrorReason,
   words: string,
-  after?: Duration.Duration | undefined
+  more: Omit<Said, "words"> = {}
 ): AiError.AiError => {
   const error = new ServerError({ module, method, reason })
-  Object.defineProperty(error, "said", { value: { words, after }, enumerable: false })
+  Object.defineProperty(error, "said", { value: { words, ...more }, enumerable: false })
   return error
 }
 
@@ -63,7 +73,7 @@ export const scrub = (text: string, key: Redacted.Redacted | undefined, failed: 
   return secret.length < (failed ? 4 : 16) ? text : text.replaceAll(secret, "<redacted>")
 }
 
-const Said = Schema.Struct({
+const Body = Schema.Struct({
   error: Schema.optional(
     Schema.Union([
       Schema.String,
@@ -77,11 +87,11 @@ const Said = Schema.Struct({
   message: Schema.optional(Schema.String),
   detail: Schema.optional(Schema.String)
 })
-const decodeSaid = Schema.decodeUnknownOption(Schema.fromJsonString(Said))
+const decodeBody = Schema.decodeUnknownOption(Schema.fromJsonString(Body))
 
 /** What the server says about it: OpenAI, Anthropic, vLLM, llama.cpp and Ollama each put it in one of these places. */
 const said = (body: string): { readonly text: string; readonly code: string } => {
-  const found = Option.getOrUndefined(decodeSaid(body))
+  const found = Option.getOrUndefined(decodeBody(body))
   const error = typeof found?.error === "string" ? { message: found.error } : found?.error
   const text = error?.message ?? found?.message ?? found?.detail ?? body
   const code = error !== undefined && "type" in error ? `${error.type ?? ""} ${String(error.code ?? "")}` : ""
@@ -127,7 +137,7 @@ export const fromStatus = (
   // 408 and 409 are the server's way of asking for the same request again.
   if (status >= 500 || status === 408 || status === 409) {
     const words = sentence(place, answered, "try again later or use a fallback")
-    return failure(place, new AiError.InternalProviderError({ description: words }), words, after)
+    return failure(place, new AiError.InternalProviderError({ description: words }), words, { after })
   }
   const words = sentence(place, answered, "change the request as it says; `extra` adds and removes fields")
   return failure(place, new AiError.InvalidRequestError({ description: words }), words)
@@ -184,10 +194,16 @@ export const wrongUrl = (module: string, method: string): AiError.AiError => {
   return unsupported(module, method, description)
 }
 
-/** A request that this provider cannot make. */
+/** A request that this provider cannot make, whatever the sample. */
 export const unsupported = (module: string, method: string, description: string): AiError.AiError =>
-  AiError.make({ module, method, reason: new AiError.InvalidRequestError({ description }) })
+  failure({ module, method }, new AiError.InvalidRequestError({ parameter: everyRequest, description }), description)
 
-/** A text of the model that is no answer to what it was asked; asking again may help, at a temperature above 0. */
+/** What is wrong with every request, and not with the one that was made. */
+const everyRequest = "provider"
+
+/**
+ * A text of the model that is no answer to what it was asked. Asking again is no help: the seed is that of the sample,
+ * and the answer may be in the cache.
+ */
 export const unusable = (module: string, method: string, description: string): AiError.AiError =>
-  AiError.make({ module, method, reason: new AiError.InvalidOutputError({ description }) })
+  failure({ module, method }, new AiError.InvalidOutputError({ description }), description, { retryable: false })

@@ -9,6 +9,8 @@ export interface Options {
   readonly requestsPerMinute?: number | undefined
   /** Tokens read and written; a call counts as what it may take at most. */
   readonly tokensPerMinute?: number | undefined
+  /** Requests that are under way at the same time. */
+  readonly concurrency?: number | undefined
 }
 
 /** Waits until a call may be made. Calls with the same `key` share the limits. */

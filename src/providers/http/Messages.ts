@@ -30,6 +30,10 @@ export const contextOf = Effect.fnUntraced(function* (module: string, options: L
   return { messages } satisfies ModelContext
 })
 
+/** What a model is told that answers turns, and is given a text to go on with. */
+export const continuing =
+  "Continue the text of the user exactly where it ends. Write only what comes next, nothing else."
+
 /** The turns with `instruction` at the end of the last one of the user, for servers that continue no turn. */
 export const instruct = (messages: ReadonlyArray<Message>, instruction: string): ReadonlyArray<Message> => {
   const last = messages.findLastIndex(({ role }) => role === "user")

@@ -50,6 +50,8 @@ export class OpenAiClient extends Context.Service<
     readonly model: string
     /** Whether the first words of an answer can be given. */
     readonly continues: boolean
+    /** Whether a literal text is continued. */
+    readonly completes: boolean
     readonly ask: (request: Request) => Effect.Effect<OpenAiAnswer.Answer, AiError.AiError>
   }
 >()("charter/providers/OpenAiClient") {}
@@ -61,6 +63,11 @@ export interface Abilities {
    * `instruct`, the default: they are asked for.
    */
   readonly prefix?: "continue" | "instruct" | undefined
+  /**
+   * What is done with a literal text: `complete` goes on with it by `/completions`, `ask` puts it into a turn with the
+   * request to go on. OpenAI's own models are asked if not given, those of other servers complete.
+   */
+  readonly literal?: "complete" | "ask" | undefined
   /** How many stop texts a request may have; the answer is cut at all of them in any case. 4 if not given. */
   readonly stops?: number | undefined
   /** Fields for every request, such as `{ reasoning_effort: "minimal" }`. They replace ours; undefined removes one. */
@@ -83,7 +90,10 @@ const filtersOf = ({ topP, topK, minP, repetitionPenalty, logitBias }: Filters) 
 })
 
 const turns = ({ context, instruction }: Request, how: Abilities["prefix"]) => {
-  if (typeof context === "string") return {}
+  if (typeof context === "string") {
+    const system = { role: "system", content: instruction ?? Messages.continuing }
+    return { messages: [system, { role: "user", content: context }] }
+  }
   const { messages, prefix } = context
   if (prefix !== undefined && how === "continue") {
     const messagesWithPrefix = [...messages, { role: "assistant", content: prefix }]
@@ -95,10 +105,13 @@ const turns = ({ context, instruction }: Request, how: Abilities["prefix"]) => {
 
 const make = Effect.fnUntraced(function* (options: Options) {
   const { model } = options
+  const baseUrl = options.baseUrl ?? "https://api.openai.com/v1"
+  const own = URL.canParse(baseUrl) && new URL(baseUrl).host === "api.openai.com"
+  const completes = (options.literal ?? (own ? "ask" : "complete")) === "complete"
   const post = yield* Endpoint.make(
     {
       module: "OpenAiClient",
-      baseUrl: options.baseUrl ?? "https://api.openai.com/v1",
+      baseUrl,
       model,
       apiKey: options.apiKey,
       headers: (key): Record<string, string> => (key === "" ? {} : { authorization: `Bearer ${key}` })
@@ -111,7 +124,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
     const stop = request.stop.slice(0, options.stops ?? 4)
     const common = {
       model,
-      max_tokens: request.maxTokens,
+      // The field's older name is refused by some of OpenAI's models, the newer one by some other servers.
+      ...(own ? { max_completion_tokens: request.maxTokens } : { max_tokens: request.maxTokens }),
       temperature: request.temperature,
       seed: request.seed,
       ...(stop.length === 0 ? {} : { stop }),
@@ -131,9 +145,11 @@ const make = Effect.fnUntraced(function* (options: Options) {
       sample,
       principle
     })
-    if (typeof context === "string") {
+    if (typeof context === "string" && completes) {
       const body = {
         ...common,
+        max_completion_tokens: undefined,
+        max_tokens: request.maxTokens,
         prompt: context,
         ...(logprobs === undefined ? {} : { logprobs }),
         ...(request.echo === true ? { echo: true } : {}),
@@ -150,7 +166,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     return Effect.map(post({ ...call("/chat/completions", body), schema: OpenAiAnswer.Chat }), read)
   }
 
-  return { model, ask, continues: options.prefix === "continue" }
+  return { model, ask, completes, continues: options.prefix === "continue" }
 })
 
 /** A client with the settings given. */

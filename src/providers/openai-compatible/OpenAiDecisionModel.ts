@@ -55,13 +55,12 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const method = options.method ?? "logprobs"
 
   const byLogprobs = Effect.fnUntraced(function* ({ context, choice, principle }: Judge.Question) {
-    const literal = typeof context === "string"
-    const begun = literal || (context.prefix !== undefined && client.continues)
-    const given = literal
-      ? `${context}${choice.before}`
-      : begun
-        ? { ...context, prefix: `${context.prefix}${choice.before}` }
-        : context
+    const begun = typeof context === "string" ? client.completes : context.prefix !== undefined && client.continues
+    const given = !begun
+      ? context
+      : typeof context === "string"
+        ? `${context}${choice.before}`
+        : { ...context, prefix: `${context.prefix}${choice.before}` }
     const answer = yield* client.ask({
       method: "decide",
       context: given,

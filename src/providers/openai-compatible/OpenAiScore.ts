@@ -82,6 +82,9 @@ export const of = Effect.fnUntraced(function* ({
   if (typeof context !== "string" && by === "echo") {
     return yield* refuse("`echo` needs a literal transcript: use Transcript.humanAssistant")
   }
+  if (typeof context === "string" && !client.completes) {
+    return yield* refuse('a literal text is scored where it is completed: give the client `literal: "complete"`')
+  }
   if (typeof context !== "string" && !client.continues) {
     return yield* refuse('`prompt_logprobs` of turns goes on with one: give the client `prefix: "continue"`')
   }
