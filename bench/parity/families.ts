@@ -15,6 +15,7 @@ import * as Decoder from "../../src/engine/Decoder.ts"
 import * as LearnProgram from "../../src/engine/LearnProgram.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Program from "../../src/engine/Program.ts"
+import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Trainables from "../../src/engine/Trainables.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
@@ -87,7 +88,7 @@ const compare = Effect.fnUntraced(function* (folder: string) {
     const stored = new Map<string, Float32Array>()
     for (const [name, info] of checkpoint.tensors) stored.set(name, yield* Safetensors.load(info))
     const vector = adapted ? lora.vector : Trainables.pack(layout, (e) => stored.get(e.name)!)
-    const { graph } = LearnProgram.accumulate(checkpoint, { layout, scales: lora.scales }, Objective.sft, { chunks: 1 })
+    const { graph } = LearnProgram.accumulate(checkpoint, { layout, scales: lora.scales }, Objective.sft, { chunks: 1, packed: false })
     const session = yield* Session.make(graph, { folder: Program.weightsFolder })
     const weighted = rows.map((row, b) => ({ ids: row, weights: learnt[b]! }))
     const batch = Batch.supervised(weighted, Batch.totalWeight(weighted))
@@ -108,6 +109,20 @@ const compare = Effect.fnUntraced(function* (folder: string) {
     return { gradient, loss: Math.abs(loss - (yield* floats(adapted ? "lora_losses" : "loss"))[0]!) }
   })
 
+  const scoring = Effect.gen(function* () {
+    const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
+    const expected = yield* floats("token_logprobs")
+    let most = 0
+    for (const [b, row] of rows.entries()) {
+      const ids = row.filter((_, t) => attention[b * length + t] === 1)
+      const [at, targets] = [ids.slice(1).map((_, t) => t), ids.slice(1)]
+      const scored = yield* scorer.score({ ids, adapter: undefined, kind: "logprobs", at, targets })
+      const from = b * (length - 1)
+      most = Math.max(most, difference(scored, expected.subarray(from, from + scored.length)))
+    }
+    return most
+  })
+
   const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4 })
   const greedy = yield* integers("greedy")
   const { tokenIds } = yield* decoder.generate({
@@ -124,6 +139,7 @@ const compare = Effect.fnUntraced(function* (folder: string) {
   return {
     parameters: [...golden.keys()].filter((name) => name.startsWith("grad.")).length,
     logits: yield* logits(false),
+    scores: yield* scoring,
     loss: alone.loss,
     gradient: alone.gradient,
     adaptedLogits: yield* logits(true),
@@ -141,14 +157,15 @@ if (root === undefined) {
   process.exit(2)
 }
 console.log(
-  "| model | parameters | logits | loss | gradients | with adapter: logits | loss | gradients | greedy text |"
+  "| model | parameters | logits | log-probabilities | loss | gradients | with adapter: logits | loss | gradients | greedy text |"
 )
-console.log("|---|---|---|---|---|---|---|---|---|")
+console.log("|---|---|---|---|---|---|---|---|---|---|")
 let failed = false
 for (const name of fs.readdirSync(root).sort()) {
   const found = await Effect.runPromise(Effect.scoped(compare(path.join(root, name))))
   const differences = [
     [found.logits, limits.logits],
+    [found.scores, limits.logits],
     [found.loss, limits.loss],
     [found.gradient, limits.gradient],
     [found.adaptedLogits, limits.logits],

@@ -464,6 +464,14 @@ export interface AttentionOptions {
   readonly window: number | undefined
 }
 
+/** `x` [..., W] with `more` zeros at the end of the last axis, which is a number. No gradient. */
+const padLast = (x: Value, more: number): Value => {
+  const lead = x.shape.slice(0, -1)
+  const pads = [...x.shape.map(() => 0), ...lead.map(() => 0), more]
+  const shape = [...lead, Number(x.shape.at(-1)) + more]
+  return one("Pad", [x, Graph.constant(x.graph, "int64", [pads.length], pads)], x.dtype, shape)
+}
+
 /**
  * Causal grouped-query attention (Ainslie et al. 2023) of whole rows without a past, in one operator: q [B, T, heads·d],
  * k and v [B, T, kvHeads·d], `last` int32 [B] = T − 1 and `total` int32 [] = T give [B, T, heads·d]. No gradient.
@@ -479,13 +487,18 @@ export const causalAttention = (
   wants("GroupQueryAttention", "float32", q, k, v)
   wants("GroupQueryAttention", "int32", last, total)
   const [B, T, width] = q.shape as [Dim, Dim, number]
-  const past: Shape = [B, kvHeads, T, width / heads]
-  return Graph.node(
+  const size = width / heads
+  // The operator takes heads of a multiple of 8 dimensions: zeros change neither scores nor results.
+  const padded = Math.ceil(size / 8) * 8
+  const wide = (x: Value, count: number): Value =>
+    padded === size ? x : reshape(padLast(reshape(x, [B, T, count, size]), padded - size), [B, T, count * padded])
+  const past: Shape = [B, kvHeads, T, padded]
+  const attended = Graph.node(
     q.graph,
     "GroupQueryAttention",
-    [q, k, v, null, null, last, total],
+    [wide(q, heads), wide(k, kvHeads), wide(v, kvHeads), null, null, last, total],
     [
-      { dtype: "float32", shape: q.shape },
+      { dtype: "float32", shape: [B, T, heads * padded] },
       { dtype: "float32", shape: past },
       { dtype: "float32", shape: past }
     ],
@@ -497,4 +510,7 @@ export const causalAttention = (
     },
     "com.microsoft"
   )[0]!
+  if (padded === size) return attended
+  const [kept] = split(reshape(attended, [B, T, heads, padded]), -1, [size, padded - size])
+  return reshape(kept!, [B, T, width])
 }

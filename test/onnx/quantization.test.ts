@@ -92,10 +92,16 @@ describe("products in 8 bits", () => {
 })
 
 describe("causal attention", () => {
-  for (const window of [undefined, 3]) {
-    it.live(`is softmax over what a token sees${window === undefined ? "" : ` within ${window} tokens`}`, () =>
+  for (const [d, window] of [
+    [8, undefined],
+    [8, 3],
+    [4, 3],
+    [12, undefined]
+  ] as const) {
+    const within = window === undefined ? "" : ` within ${window} tokens`
+    it.live(`of heads of ${d} dimensions is softmax over what a token sees${within}`, () =>
       Effect.gen(function* () {
-        const [B, T, heads, kvHeads, d, scale] = [2, 7, 4, 2, 8, 0.3]
+        const [B, T, heads, kvHeads, scale] = [2, 7, 4, 2, 0.3]
         const graph = Graph.make("attention")
         const input = (name: string, width: number) => Graph.input(graph, name, "float32", ["B", "T", width])
         const attended = Op.causalAttention(
