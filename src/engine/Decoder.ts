@@ -160,7 +160,8 @@ export const make = Effect.fnUntraced(function* (
         const first = active.length
         active.push(...queue.splice(0, count))
         serving = active.length
-        cache.reserve(Math.max(leastSlots, active.length))
+        const longest = Math.max(...active.slice(first).map(({ request }) => request.ids.length))
+        cache.reserve(Math.max(leastSlots, active.length), longest + 1)
         const prompts = active.map(({ request }, slot) => ({ slot, ids: request.ids }))
         const { copies, runs } = Prefill.plan(prompts.slice(first), prompts.slice(0, first), prefillTokens)
         for (const { end, from, start, to } of copies) cache.copy(from, to, start, end)
@@ -256,14 +257,15 @@ export const make = Effect.fnUntraced(function* (
         }
         cache.lengths[last] = 0
         active.pop()
-        if (job.finish !== "abandoned") yield* Deferred.succeed(job.done, { ...job, finish: job.finish })
+        const { done, finish, logprobs, samplingLogprobs, tokenIds } = job
+        if (finish !== "abandoned") yield* Deferred.succeed(done, { tokenIds, logprobs, samplingLogprobs, finish })
       }
       serving = active.length
     })
 
-    yield* Effect.catch(work, (error) =>
-      // What waits now would meet the same error.
-      Effect.forEach([...active, ...queue.splice(0)], (job) => Deferred.fail(job.done, error), { discard: true })
+    yield* Effect.catchCause(work, (cause) =>
+      // What waits now would meet the same failure. A bug is told to those who asked, too: they would wait for ever.
+      Effect.forEach([...active, ...queue.splice(0)], (job) => Deferred.failCause(job.done, cause), { discard: true })
     )
     serving = 0
   })

@@ -4,7 +4,7 @@
  * Everything is in token ids: text is the affair of those who ask. The same handlers (`Engine.ts`) serve it in process,
  * in a worker thread and on another machine.
  */
-import { Schema } from "effect"
+import { Schema, SchemaGetter } from "effect"
 import { Rpc, RpcGroup } from "effect/rpc"
 import { LearnOptions, SamplingOptions, UpdateOptions } from "../Policy.ts"
 
@@ -14,8 +14,21 @@ export class EngineError extends Schema.TaggedError<EngineError>()("EngineError"
   retryable: Schema.Boolean
 }) {}
 
-const Ids = Schema.Array(Schema.Int)
-const Numbers = Schema.Array(Schema.Number)
+/**
+ * A list of numbers as one value. Tokens come by the million, and a schema that looks at each as a value of its own
+ * would keep the asking thread from its other work.
+ */
+const listOf = (isElement: (value: unknown) => boolean) =>
+  Schema.declare((value): value is ReadonlyArray<number> => Array.isArray(value) && value.every(isElement), {
+    toCodecJson: () =>
+      Schema.link<ReadonlyArray<number>>()(Schema.Any, {
+        decode: SchemaGetter.passthrough(),
+        encode: SchemaGetter.passthrough()
+      })
+  })
+
+const Ids = listOf(Number.isSafeInteger)
+const Numbers = listOf((value) => typeof value === "number")
 
 /** The base alone, or the name of an adapter over it. */
 const AdapterName = Schema.NullOr(Schema.String)

@@ -19,8 +19,8 @@ export interface KvCache {
   readonly lengths: Int32Array
   /** The tokens that each slot has room for without growing. */
   readonly capacity: () => number
-  /** Makes room for this many slots. */
-  readonly reserve: (slots: number) => void
+  /** Makes room for this many slots of this many tokens. */
+  readonly reserve: (slots: number, tokens: number) => void
   /** Writes the new rows of keys and values of a run: row `row` of the run goes to slot `slot`. */
   readonly append: (rows: Float32Array, width: number, tokens: number, writes: ReadonlyArray<Write>) => void
   /** Copies the tokens [start, end) of a slot into another, which ends with them. */
@@ -110,8 +110,10 @@ export const make = (config: ModelConfig, options: { readonly memory: number; re
   return {
     lengths,
     capacity: () => capacity,
-    reserve: (count) => {
-      if (count > slots) resize(Math.max(count, Math.min(2 * slots, most(capacity))), capacity)
+    reserve: (count, tokens) => {
+      const needed = Math.max(capacity, roundUp(tokens))
+      if (count <= slots && needed === capacity) return
+      resize(Math.max(count, Math.min(count > slots ? 2 * slots : slots, most(needed))), needed)
     },
     append: (rows, width, tokens, writes) => {
       const longest = Math.max(...writes.map((w) => lengths[w.slot]! + w.tokens))

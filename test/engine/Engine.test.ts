@@ -1,0 +1,70 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { RpcTest } from "effect/rpc"
+import * as Engine from "../../src/engine/Engine.ts"
+import { EngineRpc } from "../../src/engine/EngineRpc.ts"
+import * as EngineWorker from "../../src/engine/EngineWorker.ts"
+import * as Golden from "./golden.ts"
+
+const generate = {
+  id: "a",
+  ids: [5, 6, 7],
+  adapter: null,
+  seed: 1,
+  n: 3,
+  maxTokens: 8,
+  temperature: 0.9,
+  topP: 0.9,
+  logitBias: new Map([
+    [3, -1],
+    [4, Number.NEGATIVE_INFINITY]
+  ]),
+  stopIds: [],
+  stopTexts: []
+}
+
+const inProcess = Effect.flatMap(Layer.build(Engine.layer({ dir: Golden.folder })), (handlers) =>
+  Effect.provide(RpcTest.makeClient(EngineRpc), handlers)
+)
+
+describe("the engine's contract", () => {
+  it.live("has the same answers in process and from a thread", () =>
+    Effect.gen(function* () {
+      const near = yield* inProcess
+      const far = yield* EngineWorker.client({ dir: Golden.folder })
+      const logprobs = { ids: [5, 6, 7, 8], from: 1, adapter: null }
+      const samples = yield* near.Generate(generate)
+      expect(yield* far.Generate(generate)).toEqual(samples)
+      expect(yield* far.Logprobs(logprobs)).toEqual(yield* near.Logprobs(logprobs))
+      expect(samples).toHaveLength(3)
+      expect(new Set(samples.map(({ tokenIds }) => tokenIds.join())).size).toBe(3)
+      for (const { logprobs, samplingLogprobs, tokenIds } of samples) {
+        expect(tokenIds).not.toContain(4)
+        expect(logprobs).toHaveLength(tokenIds.length)
+        expect(samplingLogprobs).toHaveLength(tokenIds.length)
+      }
+      // The first of several is the one that is drawn alone.
+      expect(yield* far.Generate({ ...generate, n: 1 })).toEqual(samples.slice(0, 1))
+    })
+  )
+
+  it.live("has the same sentences for what cannot be done", () =>
+    Effect.gen(function* () {
+      const clients = [yield* inProcess, yield* EngineWorker.client({ dir: Golden.folder })]
+      const wrong = [
+        ["vocabulary", { ...generate, ids: [320] }],
+        ["positions", { ...generate, ids: Array<number>(256).fill(3) }],
+        ["no tokens", { ...generate, ids: [] }],
+        ["top_p", { ...generate, topP: 3 }],
+        ["There is no adapter x", { ...generate, adapter: "x" }]
+      ] as const
+      for (const client of clients) {
+        for (const [word, request] of wrong) {
+          const error = yield* Effect.flip(client.Generate(request))
+          expect(error).toMatchObject({ _tag: "EngineError", retryable: false })
+          expect(error.message).toContain(word)
+        }
+      }
+    })
+  )
+})
