@@ -106,6 +106,9 @@ const options = [" (A)", " (B)"] as const
 
 const step = "Let's think step by step:"
 
+/** What was thought, after its first words; a model that was told to begin with them has written them itself. */
+const thought = (reasoning: string): string => (reasoning.startsWith(step) ? reasoning : `${step} ${reasoning}`)
+
 /** Texts one after the other, each after an empty line; a text that is missing leaves no gap. */
 const paragraphs = (...texts: ReadonlyArray<string | undefined>): string =>
   texts.filter((text) => text !== undefined && text !== "").join("\n\n")
@@ -199,7 +202,7 @@ const literal = (words: Literal): Transcript => {
     choice: (request, fewShot) => ({
       context: paragraphs(
         compared(request, fewShot),
-        request.reasoning === undefined ? undefined : `${step} ${request.reasoning}`,
+        request.reasoning === undefined ? undefined : thought(request.reasoning),
         words.verdict
       ),
       options,
@@ -309,7 +312,7 @@ export const chat: Transcript = {
       messages:
         request.reasoning === undefined
           ? compareTurns(request, choose, fewShot)
-          : [...compareTurns(request, think, fewShot), assistantTurn(`${step} ${request.reasoning}`), userTurn(choose)],
+          : [...compareTurns(request, think, fewShot), assistantTurn(thought(request.reasoning)), userTurn(choose)],
       prefix: verdict
     },
     options,

@@ -109,6 +109,11 @@ describe("reasoning", () => {
     const { messages } = chat.choice({ ...choice, reasoning: "(B) is two." }).context as { messages: Array<object> }
     assert.deepInclude(messages[1], { role: "assistant", content: "Let's think step by step: (B) is two." })
     assert.deepInclude(chat.reasoning(choice).context, { prefix: "Let's think step by step:" })
+    // A model that was told to begin with these words has them in its answer.
+    const begun = chat.choice({ ...choice, reasoning: "Let's think step by step: (B)." }).context
+    assert.deepInclude((begun as { messages: Array<object> }).messages[1], {
+      content: "Let's think step by step: (B)."
+    })
   })
 })
 

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { LanguageModel } from "effect/ai"
@@ -69,6 +70,18 @@ describe("OnnxDecisionModel", () => {
         context,
         options: [" (A)", " (B)"]
       })
+    })
+  )
+
+  it.effect("gives the soft label of the reference within 1e-3, from its log-probabilities", () =>
+    Effect.gen(function* () {
+      const fixture = new URL("../fixtures/smollm2.json", import.meta.url)
+      const { logprobs, probabilities } = JSON.parse(readFileSync(fixture, "utf8")).choice
+      const policy = MockPolicy.make({ choose: () => logprobs })
+      const preference = yield* Preference.one(pair, { orders: "first" }).pipe(
+        Effect.provide([OnnxDecisionModel.fromPolicy(policy.service), constitution])
+      )
+      assert.closeTo(preference.probability, probabilities[0], 1e-3)
     })
   )
 
