@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Effect, Result, Stream } from "effect"
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -7,7 +7,9 @@ import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Training from "../../src/engine/Training.ts"
 import * as TrainingData from "../../src/engine/TrainingData.ts"
+import * as TrainingState from "../../src/engine/TrainingState.ts"
 import * as Lora from "../../src/model/Lora.ts"
+import * as Session from "../../src/onnx/Session.ts"
 import type { LearnOptions } from "../../src/Policy.ts"
 import * as Golden from "./golden.ts"
 
@@ -47,6 +49,35 @@ const train = Effect.fnUntraced(function* (stateDir: string, steps: number) {
     steps: metrics[0]?.steps,
     first: metrics[0]?.step
   }
+})
+
+/** Rows of one batch each in a known order, of which those named have no finite loss. */
+const trainBad = Effect.fnUntraced(function* (stateDir: string, bad: ReadonlyArray<number>) {
+  const { checkpoint } = yield* Golden.load
+  const lora = yield* Lora.read(`${Golden.folder}/adapter`, checkpoint.config)
+  const adapter = Adapters.fromLora(lora, checkpoint.config)
+  const how = { ...options(stateDir), batchSize: 1, epochs: 1 }
+  const order = Array.from({ length: rows.length }, (_, i) => Training.batchOf(rows, how, i)[0]!.id)
+  const plain = TrainingData.supervised(rows, how)
+  const poisoned: typeof plain = {
+    ...plain,
+    collate: (batch) =>
+      Effect.map(plain.collate(batch), (parts) =>
+        parts.map((part) => {
+          const weights = part.feeds["weights"]!
+          if (!bad.some((i) => order[i] === batch[0]!.id)) return part
+          const nothing = new Float32Array(Number(weights.dims[0])).fill(Number.NaN)
+          return { ...part, feeds: { ...part.feeds, weights: Session.float32(nothing, weights.dims) } }
+        })
+      )
+  }
+  const skips: Array<Training.Skip> = []
+  const before = adapter.vector
+  const onSkip = (skip: Training.Skip) => Effect.sync(() => void skips.push(skip))
+  const stream = Training.run(checkpoint, adapter, Objective.sft, poisoned, { ...how, onSkip })
+  const steps: Array<number> = []
+  const exit = yield* Effect.result(Stream.runForEach(stream, ({ step }) => Effect.sync(() => steps.push(step))))
+  return { exit, skips, steps, order, moved: Golden.distance(before, adapter.vector), vector: adapter.vector }
 })
 
 const temporary = Effect.acquireRelease(
@@ -89,4 +120,37 @@ describe("a training", () => {
     expect(parts.flat().sort()).toEqual([...lengths].sort())
     for (const part of parts) expect(part.length === 1 || part.length * Math.max(...part) <= 20).toBe(true)
   })
+
+  it.effect("skips a step without a finite loss, says of which samples, and goes on", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const { exit, order, skips, steps, vector } = yield* trainBad(dir, [1, 2, 5])
+      expect(Result.isSuccess(exit)).toBe(true)
+      expect(steps).toEqual([1, 4, 5, 7, 8])
+      expect(skips.map(({ ids, step }) => [step, ids])).toEqual([
+        [2, [order[1]]],
+        [3, [order[2]]],
+        [6, [order[5]]]
+      ])
+      expect(vector.every(Number.isFinite)).toBe(true)
+    })
+  )
+
+  it.effect("stops after three such steps in a row with everything saved", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const { exit, order, steps } = yield* trainBad(dir, [2, 3, 4])
+      expect(steps).toEqual([1, 2])
+      expect(Result.isFailure(exit) && exit.failure._tag).toBe("TrainingError")
+      expect(Result.isFailure(exit) && exit.failure.message).toContain(
+        `in 3 steps in a row, the last one (step 5) of ${order[4]}`
+      )
+      const saved = yield* TrainingState.load(dir, 8960)
+      expect(saved?.progress).toBe(5)
+      expect(saved?.state.step).toBe(2)
+      // Started again it goes on behind them; another bad step ends it at once.
+      const again = yield* trainBad(dir, [])
+      expect(again.steps).toEqual([6, 7, 8])
+    })
+  )
 })
