@@ -96,7 +96,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
 
   // The engine is loaded only here, so that a wrong argument is answered at once.
   const EngineWorker = yield* Effect.promise(() => import("../engine/EngineWorker.ts"))
-  const client = yield* EngineWorker.client({ dir: checkpoint.dir })
+  const client = yield* EngineWorker.client({ dir: checkpoint.dir, precision: input.precision })
   // Meanwhile the engine compiles.
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const adapter = Option.isSome(input.adapter) ? adapterName : null

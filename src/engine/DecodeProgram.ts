@@ -8,7 +8,6 @@
  * Results: `token` [N], `logprob` [N] at temperature 1, `probability` [N] under the sampling distribution, `rows`
  * [2·layers·B, kvHeads, T, headDim], and `logits` [F, V] of the positions `wanted` of N, for `Sampling.draw`.
  */
-import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
@@ -16,7 +15,7 @@ import * as Adapters from "./Adapters.ts"
 import * as Program from "./Program.ts"
 
 /** The graph, for a base with an adapter's shape or without one. */
-export const build = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+export const build = (checkpoint: Program.Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
   const graph = Graph.make(adapter === undefined ? "decode" : "decode with adapter")
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "factored")
   const cache = ["B", config.kvHeads, "M", config.headDim]

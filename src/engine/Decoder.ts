@@ -6,7 +6,6 @@
  * batch changes no bit of a result. Knows token ids, not text.
  */
 import { Deferred, Effect, Latch, Schema, Scope } from "effect"
-import type { Checkpoint } from "../model/Checkpoint.ts"
 import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Random from "../Random.ts"
@@ -100,7 +99,7 @@ const refusal = (config: ModelConfig, memory: number, request: Request): Decoder
 
 /** A decoder that serves its queues until the scope closes. */
 export const make = Effect.fnUntraced(function* (
-  checkpoint: Checkpoint,
+  checkpoint: Program.Base,
   options: Options
 ): Effect.fn.Return<Decoder, never, Scope.Scope> {
   const scope = yield* Effect.scope
