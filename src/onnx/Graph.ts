@@ -147,13 +147,12 @@ export const constant = (
       : undefined
   const known = key === undefined ? undefined : graph.constants.get(key)
   if (known !== undefined) return known
-  const numbers = Array.from(data)
   const bytes =
     dtype === "float32"
-      ? new Uint8Array(new Float32Array(numbers).buffer)
+      ? new Uint8Array(new Float32Array(data).buffer)
       : dtype === "int64"
-        ? new Uint8Array(new BigInt64Array(numbers.map(BigInt)).buffer)
-        : new Uint8Array(numbers)
+        ? new Uint8Array(BigInt64Array.from(Array.from(data), BigInt).buffer)
+        : new Uint8Array(data)
   const value: Value = { graph, name: `constant_${graph.counter++}`, dtype, shape }
   graph.initializers.push({ value, data: { _tag: "inline", bytes } })
   if (key !== undefined) graph.constants.set(key, value)
