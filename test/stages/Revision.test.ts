@@ -1,6 +1,6 @@
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
-import { Critique, Response, Revision, Sample, Stage } from "../../src/index.ts"
+import { Critique, Preference, Response, Revision, Reward, Sample, Stage } from "../../src/index.ts"
 import { MockLanguageModel } from "../../src/testing/index.ts"
 import { answer, constitution, principles, prompt } from "./Fixture.ts"
 
@@ -151,6 +151,16 @@ describe("Revision", () => {
     prompts.pipe(Critique.stage(), Revision.stage())
     // @ts-expect-error an answer has no critique yet
     prompts.pipe(Response.stage(), Revision.stage(), Critique.stage())
+    // @ts-expect-error one answer is no comparison
+    prompts.pipe(Response.stage(), Preference.stage())
+    // @ts-expect-error a comparison is not an answer
+    prompts.pipe(Response.pair(), Critique.stage())
+    // @ts-expect-error a label is not a reward
+    prompts.pipe(Response.pair(), Preference.stage(), Reward.stage())
+    // @ts-expect-error an answer without its tokens is no rollout
+    prompts.pipe(Response.stage(), Reward.stage())
+    // @ts-expect-error rounds begin with an answer, not with its critique
+    prompts.pipe(Response.stage(), Critique.stage(), Revision.rounds(2))
     // @ts-expect-error stages compose in the same order only
     Revision.stage().pipe(Stage.compose(Critique.stage()))
     assert.strictEqual(principles.revision.length, 1)
