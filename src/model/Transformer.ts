@@ -11,9 +11,14 @@
 import * as Graph from "../onnx/Graph.ts"
 import type { Dim, Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
+import * as Attention from "./Attention.ts"
 import * as Family from "./Family.ts"
 import type { ModelConfig } from "./ModelConfig.ts"
 import * as Rope from "./Rope.ts"
+
+/** What the network reads, and what stands for minus infinity in its masks. */
+export type Input = Attention.Input
+export const masked = Attention.masked
 
 /** The parameters of a network, by the names of its checkpoint. */
 export interface Parameters {
@@ -32,36 +37,6 @@ export interface Parameters {
   readonly quantized?: (path: string) => { readonly weight: Value; readonly scale: Value } | undefined
 }
 
-/** What the past adds to a decoding step. */
-export interface Past {
-  /** Keys and values of each layer, [B, kvHeads, M, headDim]; column m is the token at position m. */
-  readonly keys: ReadonlyArray<Value>
-  readonly values: ReadonlyArray<Value>
-  /** 0 where a row's past holds a token and a large negative number elsewhere, [B, 1, 1, M]. */
-  readonly mask: Value
-  /** [M, T] as int64, for splitting the attention weights. */
-  readonly sizes: Value
-}
-
-/** The network's input. */
-export interface Input {
-  /** int64 [B, T], padded on the right. */
-  readonly ids: Value
-  /** int64 [B, T]. */
-  readonly positions: Value
-  /**
-   * 0 where a token sees another one and a large negative number elsewhere: [T, T] for all rows alike, or [B, 1, T, T],
-   * for example for several sequences in a row. Layers with a window see of it what is within the window.
-   */
-  readonly mask: Value | undefined
-  readonly past?: Past
-  /**
-   * Sizes for attention in one operator, which has no gradient, knows no past and takes no mask but the causal one:
-   * int32 [B] = T − 1, and int32 [] = T. There is no `mask` then.
-   */
-  readonly whole?: { readonly last: Value; readonly total: Value }
-}
-
 /** The network's results. */
 export interface Output {
   /** After the last norm, [B, T, hidden]. */
@@ -70,9 +45,6 @@ export interface Output {
   readonly keys: ReadonlyArray<Value>
   readonly values: ReadonlyArray<Value>
 }
-
-/** What stands for minus infinity in masks: far below any score, and finite, so that no row of softmax is NaN. */
-export const masked = -1e9
 
 /** Codes of values that several maps share, such as the queries', keys' and values'. */
 const codes = new WeakMap<Value, Op.QuantizedRows>()
@@ -96,10 +68,23 @@ const linear = (parameters: Parameters, path: string, biased: boolean, x: Value)
       const w = parameters.weight(`${path}.weight`)
       return Op.matmul(x, Op.add(w, Op.matmul(lora.b, lora.a, { alpha: lora.scale })), { transB: true })
     }
-    const low = Op.matmul(x, lora.a, { transB: true, alpha: lora.scale })
+    const low = reduced(x, lora.a, lora.scale)
     return Op.add(product(parameters, path, `${path}.weight`, x), Op.matmul(low, lora.b, { transB: true }))
   })()
   return biased ? Op.add(y, parameters.weight(`${path}.bias`)) : y
+}
+
+/**
+ * x [B, T, in] by the first factor [r, in]: [B, T, r]. In parts of 16: the runtime cuts a wider product among its
+ * threads as the number of rows suggests, and where it is cut, sums are rounded in another order.
+ */
+const reduced = (x: Value, a: Value, alpha: number): Value => {
+  const [rank, width] = a.shape as [number, number]
+  if (rank <= 16 || rank % 16 !== 0) return Op.matmul(x, a, { transB: true, alpha })
+  const [B, T] = [x.shape[0]!, x.shape[1]!]
+  const rows = Op.reshape(x, [1, `${B}*${T}`, width])
+  const parts = Op.matmul(rows, Op.reshape(a, [rank / 16, 16, width]), { transB: true, alpha })
+  return Op.reshape(Op.transpose(parts, [1, 0, 2]), [B, T, rank])
 }
 
 /** Adds the network to the graph of `input.ids`. `maxPositions` bounds the rotary tables. */
@@ -109,7 +94,7 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
   const { biases, headDim, intermediateSize } = config
   const [queryWidth, keyWidth] = [config.heads * headDim, config.kvHeads * headDim]
   const rotate = rotary(graph, config, input.positions, Math.min(maxPositions, config.maxPositions))
-  const masks = maskings(config, input)
+  const attend = Attention.make(config, input)
   const keys: Array<Value> = []
   const values: Array<Value> = []
 
@@ -135,27 +120,11 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
       ? Op.split(map("qkv_proj"), -1, [queryWidth, keyWidth, keyWidth])
       : [map("q_proj"), map("k_proj"), map("v_proj")]
     const query = rotate(normHeads(q!, of, "q_norm"), layer)
-    const turned = rotate(normHeads(k!, of, "k_norm"), layer)
-    const mixed = ((): Value => {
-      if (input.whole !== undefined) {
-        const { last, total } = input.whole
-        const { attentionScale: scale } = config
-        const { window } = config.attention[layer]!
-        return Op.causalAttention(query, turned, v!, last, total, {
-          heads: config.heads,
-          kvHeads: config.kvHeads,
-          scale,
-          window
-        })
-      }
-      const key = heads(turned, config.kvHeads, headDim)
-      const value = heads(v!, config.kvHeads, headDim)
-      keys.push(key)
-      values.push(value)
-      const attended = attend(config, input, layer, stack(query, input, config), key, value, masks(layer))
-      return unstack(attended, input, config)
-    })()
-    return linear(parameters, `${of}.o_proj`, biases.output, mixed)
+    const key = rotate(normHeads(k!, of, "k_norm"), layer)
+    const attended = attend(layer, query, key, v!)
+    if (attended.keys !== undefined) keys.push(attended.keys)
+    if (attended.values !== undefined) values.push(attended.values)
+    return linear(parameters, `${of}.o_proj`, biases.output, attended.mixed)
   }
 
   const feedForward = (x: Value, path: string): Value => {
@@ -224,98 +193,4 @@ const rotary = (
       rope.dims === config.headDim ? undefined : { heads: Number(x.shape[2]) / config.headDim, dims: rope.dims }
     return Op.rotary(x, positions, cos, sin, partial)
   }
-}
-
-/** What is added to the scores of stacked queries, for these tokens and for the past. */
-interface Masking {
-  /** [group·T, T] or [B, 1, group·T, T]. */
-  readonly own: Value
-  /** [B, 1, 1, M] or [B, 1, group·T, M]. */
-  readonly past: Value | undefined
-}
-
-/** The masks of each layer; layers with the same window share theirs. */
-const maskings = (config: ModelConfig, input: Input): ((layer: number) => Masking) => {
-  const group = config.heads / config.kvHeads
-  // Query heads that share a key head are stacked along the tokens, so each key head takes part in one product.
-  const stackedMask = (mask: Value): Value =>
-    group === 1 ? mask : Op.concat(Array<Value>(group).fill(mask), mask.shape.length - 2, stacked(input, group))
-  const made = new Map<number | undefined, Masking>()
-  return (layer) => {
-    const { window } = config.attention[layer]!
-    const known = made.get(window)
-    if (known !== undefined) return known
-    const { past } = input
-    const mask = input.mask ?? Graph.fail(input.ids.graph, "attention", [input.ids], "it needs a mask")
-    const masking =
-      window === undefined
-        ? { own: stackedMask(mask), past: past?.mask }
-        : {
-            own: stackedMask(Op.add(mask, beyond(input, keyPositions(input.positions), window))),
-            past: past && stackedMask(Op.add(past.mask, beyond(input, columns(past.mask), window)))
-          }
-    made.set(window, masking)
-    return masking
-  }
-}
-
-/** A large negative number where a key [B, 1, 1, K] is `window` positions or more before a query: [B, 1, T, K]. */
-const beyond = ({ ids, positions }: Input, keyPosition: Value, window: number): Value => {
-  const [B, T] = [ids.shape[0]!, ids.shape[1]!]
-  const queryPosition = Op.reshape(Op.cast(positions, "float32"), [B, 1, T, 1])
-  const far = Op.greaterOrEqual(Op.sub(queryPosition, keyPosition), Graph.scalar(ids.graph, window))
-  return Op.where(far, Graph.scalar(ids.graph, masked), Graph.scalar(ids.graph, 0))
-}
-
-/** Positions [B, T] as those of keys, [B, 1, 1, T]. */
-const keyPositions = (positions: Value): Value =>
-  Op.reshape(Op.cast(positions, "float32"), [positions.shape[0]!, 1, 1, positions.shape[1]!])
-
-/** 0, 1, … along the last axis of a mask [B, 1, 1, M]. */
-const columns = (mask: Value): Value => Op.shift(Op.cumsum(Op.shift(Op.zerosLike(mask), 1)), -1)
-
-const stacked = (input: Input, group: number): Dim => `${group}*${input.ids.shape[1]}`
-
-/** [B, T, heads·d] to [B, heads, T, d]. */
-const heads = (x: Value, count: number, width: number): Value =>
-  Op.transpose(Op.reshape(x, [x.shape[0]!, x.shape[1]!, count, width]), [0, 2, 1, 3])
-
-/** Queries [B, T, heads·d] to [B, kvHeads, group·T, d]. */
-const stack = (q: Value, input: Input, config: ModelConfig): Value => {
-  const group = config.heads / config.kvHeads
-  if (group === 1) return heads(q, config.heads, config.headDim)
-  const [B, T] = [q.shape[0]!, q.shape[1]!]
-  const apart = Op.transpose(Op.reshape(q, [B, T, config.kvHeads, group, config.headDim]), [0, 2, 3, 1, 4])
-  return Op.reshape(apart, [B, config.kvHeads, stacked(input, group), config.headDim])
-}
-
-/** [B, kvHeads, group·T, d] back to [B, T, heads·d]. */
-const unstack = (x: Value, input: Input, config: ModelConfig): Value => {
-  const group = config.heads / config.kvHeads
-  const [B, T] = [input.ids.shape[0]!, input.ids.shape[1]!]
-  const width = config.heads * config.headDim
-  if (group === 1) return Op.reshape(Op.transpose(x, [0, 2, 1, 3]), [B, T, width])
-  const apart = Op.reshape(x, [B, config.kvHeads, group, T, config.headDim])
-  return Op.reshape(Op.transpose(apart, [0, 3, 1, 2, 4]), [B, T, width])
-}
-
-/** Softmax attention over the past, if there is one, and over the tokens themselves. */
-const attend = (
-  config: ModelConfig,
-  input: Input,
-  layer: number,
-  q: Value,
-  k: Value,
-  v: Value,
-  masking: Masking
-): Value => {
-  const alpha = config.attentionScale
-  const own = Op.add(Op.matmul(q, k, { transB: true, alpha }), masking.own)
-  const { past } = input
-  if (past === undefined) return Op.matmul(Op.softmax(own), v)
-  const before = Op.add(Op.matmul(q, past.keys[layer]!, { transB: true, alpha }), masking.past!)
-  const M = past.mask.shape[3]!
-  const weights = Op.softmax(Op.concat([before, own], 3, `${M}+${input.ids.shape[1]}`))
-  const [onPast, onOwn] = Op.splitBy(weights, 3, past.sizes, [M, input.ids.shape[1]!])
-  return Op.add(Op.matmul(onPast!, past.values[layer]!), Op.matmul(onOwn!, v))
 }
