@@ -2,7 +2,8 @@
  * Charter: Constitutional AI end to end in TypeScript.
  *
  * Nothing here loads native code: the engine is in `charter-ai/engine`, models over it in `charter-ai/providers/onnx`,
- * mocks of all of them in `charter-ai/testing`.
+ * hosted ones in `charter-ai/providers/openai-compatible` and `charter-ai/providers/anthropic`, mocks of all of them in
+ * `charter-ai/testing`, and the formats of the field in `charter-ai/data`.
  *
  * @example
  * import { Critique, Response, Revision } from "charter-ai"
@@ -33,10 +34,20 @@ export * as Rollout from "./stages/Rollout.ts"
 export * as Evaluator from "./evaluation/Evaluator.ts"
 export * as Prompts from "./data/Prompts.ts"
 
-// The recipe of the paper, and the folder that it works in.
+// The recipes of the paper, what they are made of, and the folder that they work in.
 export * as ConstitutionalAi from "./recipes/ConstitutionalAi.ts"
+export * as Evaluation from "./recipes/Evaluation.ts"
+export * as Feedback from "./recipes/Feedback.ts"
 export * as Manifest from "./recipes/Manifest.ts"
+export * as Phases from "./recipes/Phases.ts"
+export * as Preferences from "./recipes/Preferences.ts"
 export * as Progress from "./recipes/Progress.ts"
 export * as PromptSets from "./recipes/PromptSets.ts"
+export * as Recipe from "./recipes/Recipe.ts"
+export * as Recorded from "./recipes/Recorded.ts"
+export * as Records from "./recipes/Records.ts"
+export * as Reinforcement from "./recipes/Reinforcement.ts"
 export * as Run from "./recipes/Run.ts"
 export * as Settings from "./recipes/Settings.ts"
+export * as Supervised from "./recipes/Supervised.ts"
+export * as Training from "./recipes/Training.ts"

@@ -3,15 +3,11 @@
  *
  * Every phase leaves its records in the run folder and finds them there when the run is started again.
  */
-import { Effect, Option } from "effect"
+import { Effect } from "effect"
 import { Evaluator } from "../evaluation/Evaluator.ts"
-import { Models } from "../Models.ts"
-import * as Budget from "../providers/http/Budget.ts"
-import { Transcript, forModel } from "../Transcript.ts"
-import * as Calls from "./Calls.ts"
 import * as Evaluation from "./Evaluation.ts"
-import * as Preferences from "./Preferences.ts"
 import type { PromptSets } from "./PromptSets.ts"
+import * as Recipe from "./Recipe.ts"
 import * as Reinforcement from "./Reinforcement.ts"
 import { Run } from "./Run.ts"
 import type { Settings } from "./Settings.ts"
@@ -24,41 +20,16 @@ import * as Supervised from "./Supervised.ts"
  * @example
  * const summary = yield* ConstitutionalAi.run(Settings.forPrompts({ harmful: 8, benign: 0 }), sets)
  */
-export const run = Effect.fn("ConstitutionalAi.run")(
-  function* (settings: Settings, sets: PromptSets) {
-    const folder = yield* Run
+export const run = Effect.fn("ConstitutionalAi.run")(function* (settings: Settings, sets: PromptSets) {
+  const folder = yield* Run
 
-    const revised = yield* Supervised.answers(settings, sets.supervised)
-    const supervised = yield* Supervised.train(settings, revised)
+  const supervised = yield* Supervised.run(settings, sets.supervised)
+  const { reinforced, rewardModel, heldOut } = yield* Reinforcement.run(settings, sets.preferences, supervised)
 
-    const preferences = yield* Preferences.collect(settings, sets.preferences, supervised)
-    const rewardModel = yield* Reinforcement.reward(settings, preferences.training)
-    const reinforced = yield* Reinforcement.policy(settings, preferences.training, sets.preferences, rewardModel)
-
-    const results = yield* Evaluation.evaluate(settings, sets, {
-      supervised,
-      reinforced,
-      rewardModel,
-      heldOut: preferences.heldOut
-    })
-    const { name } = yield* Evaluator
-    const evaluated = { results, heldOut: sets.heldOut, prompts: sets.evaluation.length, evaluator: name }
-    const summary = yield* Summary.make(evaluated)
-    yield* folder.write("summary.json", summary)
-    return summary
-  },
-  (self) =>
-    Effect.flatMap(Models, (models) =>
-      self.pipe(
-        Effect.provideService(Transcript, forModel(models)),
-        Effect.provideService(Models, Calls.models(models)),
-        withinBudget
-      )
-    )
-)
-
-/** Where there is a budget, the run ends before the first call that could exceed it; a later start goes on. */
-const withinBudget = <A, E, R>(self: Effect.Effect<A, E, R>) =>
-  Effect.flatMap(Effect.serviceOption(Budget.Budget), (budget) =>
-    Option.isNone(budget) ? self : Effect.provideService(Budget.guard(self), Budget.Budget, budget.value)
-  )
+  const results = yield* Evaluation.evaluate(settings, sets, { supervised, reinforced, rewardModel, heldOut })
+  const { name } = yield* Evaluator
+  const evaluated = { results, heldOut: sets.heldOut, prompts: sets.evaluation.length, evaluator: name }
+  const summary = yield* Summary.make(evaluated)
+  yield* folder.write("summary.json", summary)
+  return summary
+}, Recipe.provide)

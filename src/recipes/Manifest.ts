@@ -69,11 +69,14 @@ export const make = (inputs: Inputs): Manifest => {
   }
 }
 
+/** Settings on which nothing that a run makes depends: what a judge's votes change is in the judge's name. */
+const changesNothing = (path: string): boolean => /^(concurrency$|hosted\.|budget\.)/.test(path)
+
 /** What two runs differ in, in words: `supervised.rounds is 4 there and 2 now`. */
 export const differences = (before: Manifest, now: Manifest): ReadonlyArray<string> => {
   const there = Overrides.flatten(before.settings)
   const settings = [...Overrides.flatten(now.settings)]
-    .filter(([path, value]) => path !== "concurrency" && there.get(path) !== value)
+    .filter(([path, value]) => !changesNothing(path) && there.get(path) !== value)
     .map(([path, value]) => `${path} is ${String(there.get(path))} there and ${String(value)} now`)
   const other = (what: string, a: string | null, b: string | null): readonly [boolean, string] => [
     a !== b,

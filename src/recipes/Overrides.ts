@@ -41,6 +41,12 @@ export const nearest = (wrong: string): string => {
   return paths.reduce((best, path) => (score(path) < score(best) ? path : best))
 }
 
+/** A text as the number or the truth value that it looks like: no setting is a text that looks like one. */
+const plain = (text: string): unknown => {
+  if (text === "true" || text === "false") return text === "true"
+  return text === "" || Number.isNaN(Number(text)) ? text : Number(text)
+}
+
 /** One assignment `path=value`, or what is wrong with it in a sentence. */
 const parseOne = (assignment: string): Result.Result<readonly [string, unknown], string> => {
   const at = assignment.indexOf("=")
@@ -50,8 +56,7 @@ const parseOne = (assignment: string): Result.Result<readonly [string, unknown],
   const schema = schemas.get(path)
   if (schema === undefined) return Result.fail(`There is no setting "${path}"; did you mean ${nearest(path)}?`)
   const decode = Schema.decodeUnknownExit(schema as Schema.Codec<unknown>)
-  // A number is tried first: no setting is a text that looks like one.
-  const value = decode(text === "" ? text : Number.isNaN(Number(text)) ? text : Number(text))
+  const value = decode(plain(text))
   if (Exit.isSuccess(value)) return Result.succeed([path, value.value])
   const description = Schema.resolveAnnotations(schema)?.description ?? "of another type"
   return Result.fail(`${path} has to be ${String(description)}, and "${text}" is not.`)

@@ -42,7 +42,7 @@ export const collect = Effect.fn("Preferences.collect")(function* (
 ) {
   const run = yield* Run
   const { concurrency } = settings
-  const { samples, maxTokens, temperature } = settings.preferences
+  const { samples, maxTokens, temperature, principles, reasoning } = settings.preferences
   const seed = Random.hash(settings.seed, "preferences")
   const slots = prompts.flatMap((prompt) =>
     Array.from({ length: Math.floor(samples / 2) }, (_, pair): Slot => ({ id: prompt.id, prompt, pair }))
@@ -61,7 +61,7 @@ export const collect = Effect.fn("Preferences.collect")(function* (
         recorded("pair", { log: log.pairs, key: slotKey, concurrency }),
         Stage.provide(OnnxLanguageModel.fromPolicy(policy))
       ),
-      Preference.stage({ seed }).pipe(
+      Preference.stage({ seed, principles, reasoning }).pipe(
         recorded("preference", { log: log.preferences, key: Records.pairKey, concurrency }),
         Stage.provide(Feedback.judge)
       ),

@@ -165,3 +165,15 @@ const restored = Effect.fnUntraced(function* <E, R>(
   rmSync(stateDir, { recursive: true, force: true })
   return { policy: yield* begin, finished: 0 }
 })
+
+/** The whole phase: the reinforced policy out of prompts and the supervised policy. */
+export const run = Effect.fn("Reinforcement.run")(function* (
+  settings: Settings,
+  prompts: ReadonlyArray<Sample.Prompt>,
+  supervised: Policy["Service"]
+) {
+  const { training, heldOut } = yield* Preferences.collect(settings, prompts, supervised)
+  const rewardModel = yield* reward(settings, training)
+  const reinforced = yield* policy(settings, training, prompts, rewardModel)
+  return { reinforced, rewardModel, heldOut }
+})

@@ -14,6 +14,7 @@ const Positive = described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(1)), "
 const Share = described(Schema.Number.check(Schema.isBetween({ minimum: 0, maximum: 1 })), "a number from 0 to 1")
 const NonNegative = described(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0)), "a number, 0 or more")
 const Number = described(Schema.Finite, "a number")
+const Boolean = described(Schema.Boolean, "true or false")
 const Schedule = described(Schema.Literals(["constant", "linear", "cosine"]), "constant, linear or cosine")
 
 const training = {
@@ -58,7 +59,11 @@ export const Settings = Schema.Struct({
     /** Samples for each prompt; they are compared two by two. */
     samples: described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(2)), "a whole number, 2 or more"),
     maxTokens: Positive,
-    temperature: NonNegative
+    temperature: NonNegative,
+    /** Principles under which each pair is judged, and averaged over. */
+    principles: Positive,
+    /** The judge thinks step by step before it chooses; its labels then stay between 0.4 and 0.6. */
+    reasoning: Boolean
   }),
   reward: Schema.Struct({
     /** The share of the pairs that is kept out of the training, to test the reward model on. */
@@ -102,9 +107,38 @@ export const Settings = Schema.Struct({
     maxTokens: Positive
   }),
   /** Requests that are under way at the same time; the engine makes batches of them. */
-  concurrency: Positive
+  concurrency: Positive,
+  hosted: Schema.Struct({
+    /** How many samples of a hosted judge make a label; 0 takes probabilities where the server gives them. */
+    votes: Whole,
+    /** Requests that a hosted model gets at the same time. */
+    concurrency: Positive,
+    /** 0 is no limit. */
+    requestsPerMinute: Whole,
+    /** 0 is no limit. */
+    tokensPerMinute: Whole
+  }),
+  budget: Schema.Struct({
+    /** Tokens that hosted models may read and write over all starts of the run; 0 is no limit. */
+    tokens: Whole,
+    /** What they may cost; 0 is no limit. */
+    dollars: NonNegative,
+    /** Dollars for a million tokens read. */
+    inputPrice: NonNegative,
+    /** Dollars for a million tokens written. */
+    outputPrice: NonNegative
+  })
 })
 export type Settings = typeof Settings.Type
+
+/** How hosted models are used, and what they may cost: nothing that a run makes depends on it, but for the votes. */
+const hosted = {
+  hosted: { votes: 0, concurrency: 16, requestsPerMinute: 0, tokensPerMinute: 0 },
+  budget: { tokens: 0, dollars: 0, inputPrice: 0, outputPrice: 0 }
+}
+
+/** As in the paper. */
+const judge = { principles: 1, reasoning: false } as const
 
 const sandboxTraining = {
   epochs: 2,
@@ -136,7 +170,14 @@ export const sandbox = (limit: number = 0): Settings => {
       warmupSteps: scaled(10, 1),
       ...sandboxTraining
     },
-    preferences: { prompts: scaled(768, 8), benign: scaled(384, 4), samples: 2, maxTokens: 72, temperature: 1 },
+    preferences: {
+      prompts: scaled(768, 8),
+      benign: scaled(384, 4),
+      samples: 2,
+      maxTokens: 72,
+      temperature: 1,
+      ...judge
+    },
     reward: { holdout: 0.1, learningRate: 2e-3, warmupSteps: scaled(5, 1), ...sandboxTraining },
     reinforcement: {
       iterations: scaled(16, 2),
@@ -166,7 +207,8 @@ export const sandbox = (limit: number = 0): Settings => {
       missingEndReward: -3
     },
     evaluation: { prompts: scaled(400, 8), benignRevisions: scaled(100, 4), maxTokens: 72 },
-    concurrency: 512
+    concurrency: 512,
+    ...hosted
   }
 }
 
@@ -210,7 +252,7 @@ export const forPrompts = ({ harmful, benign }: PromptCounts): Settings => {
       learningRate: 2e-4,
       ...realTraining
     },
-    preferences: { prompts: harmful, benign, samples: 2, maxTokens, temperature: 1 },
+    preferences: { prompts: harmful, benign, samples: 2, maxTokens, temperature: 1, ...judge },
     reward: { holdout: 0.1, learningRate: 1e-4, ...realTraining },
     reinforcement: {
       iterations: n <= 16 ? 2 : Math.min(24, Math.max(4, Math.ceil(used / 16))),
@@ -238,6 +280,7 @@ export const forPrompts = ({ harmful, benign }: PromptCounts): Settings => {
       missingEndReward: -1
     },
     evaluation: { prompts: heldOut, benignRevisions: heldOut, maxTokens },
-    concurrency: 512
+    concurrency: 512,
+    ...hosted
   }
 }

@@ -4,6 +4,7 @@
 import { Effect } from "effect"
 import type { Evaluation } from "../evaluation/Evaluator.ts"
 import type { Evaluations } from "./Evaluation.ts"
+import * as Usage from "../providers/http/Usage.ts"
 import * as Records from "./Records.ts"
 import { Run } from "./Run.ts"
 
@@ -38,6 +39,8 @@ export interface Summary {
     readonly against_base: number | null
     readonly label_accuracy: number | null
   }
+  /** What hosted models were asked, over all starts of the run; left out where there were none. */
+  readonly hosted?: ReadonlyArray<HostedCalls>
   readonly reinforcement: {
     /** The mean reward of the last iteration's rollouts, standardised. */
     readonly reward: number | null
@@ -47,6 +50,17 @@ export interface Summary {
   }
 }
 
+/** The calls to one hosted model by one stage under one principle. */
+export interface HostedCalls {
+  readonly model: string
+  readonly stage: string
+  /** The id of the principle. */
+  readonly principle: string
+  readonly calls: number
+  readonly input_tokens: number
+  readonly output_tokens: number
+}
+
 /** How a run was evaluated. */
 export interface Evaluated {
   readonly results: Evaluations
@@ -54,6 +68,22 @@ export interface Evaluated {
   readonly prompts: number
   readonly evaluator: string
 }
+
+/** The rows of the accounts, in an order that does not depend on the clock. */
+const hostedCalls = (rows: ReadonlyArray<Usage.Row>): ReadonlyArray<HostedCalls> =>
+  rows
+    .map(({ model, stage, principle, calls, tokens: { input, output } }) => ({
+      model,
+      stage,
+      principle,
+      calls,
+      input_tokens: input,
+      output_tokens: output
+    }))
+    .toSorted((a, b) => {
+      const [x, y] = [a, b].map(({ model, stage, principle }) => JSON.stringify([model, stage, principle]))
+      return x! < y! ? -1 : 1
+    })
 
 const sum = (parts: ReadonlyArray<Readonly<Record<string, number>>>): Record<string, number> => {
   const total: Record<string, number> = {}
@@ -74,6 +104,8 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
   const last = iterations.at(-1)
   const rejected = run.rejected()
   const { results } = evaluated
+  const usage = yield* Effect.serviceOption(Usage.Usage)
+  const hosted = usage._tag === "None" ? [] : hostedCalls(yield* usage.value.rows)
   const summary: Summary = {
     seed: run.manifest.seed,
     models: {
@@ -109,6 +141,7 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
       against_base: results.againstBase?.accuracy ?? null,
       label_accuracy: results.labels.accuracy
     },
+    ...(hosted.length === 0 ? {} : { hosted }),
     reinforcement: { reward: last?.reward ?? null, kl: last?.kl ?? null, iterations }
   }
   return summary

@@ -160,3 +160,9 @@ export const train = Effect.fn("Supervised.train")(function* (settings: Settings
     return policy
   }).pipe(Progress.phase("supervised", Training.stepsOf(rows.length, options)), (self) => run.phase("supervised", self))
 })
+
+/** The whole phase: the supervised policy out of prompts. */
+export const run = Effect.fn("Supervised.run")(function* (settings: Settings, prompts: ReadonlyArray<Sample.Prompt>) {
+  const revised = yield* answers(settings, prompts)
+  return yield* train(settings, revised)
+})

@@ -66,4 +66,22 @@ describe("ConstitutionalAi", () => {
       }
     })
   )
+
+  it.live("judges under several principles and after thinking, where it is asked to", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const judged = { ...settings, preferences: { ...settings.preferences, principles: 2, reasoning: true } }
+      const mock = models()
+      yield* runIn(dir, mock, { settings: judged })
+      const labels = lines(dir, "preferences/preferences.jsonl") as ReadonlyArray<Record<string, any>>
+      assert.strictEqual(labels.length, prompts.length)
+      for (const { probability, judgements } of labels) {
+        assert.strictEqual(judgements.length, 2)
+        assert.isString(judgements[0].reasoning[0])
+        assert.isTrue(probability >= 0.4 && probability <= 0.6)
+      }
+      // Two principles in two orders each.
+      assert.strictEqual(mock.base.choices.length, 4 * prompts.length)
+    })
+  )
 })

@@ -9,13 +9,17 @@ const message = (...assignments: ReadonlyArray<string>) =>
 describe("Overrides", () => {
   it("sets values by path, the last one winning", () => {
     const overrides = Result.getOrThrow(
-      Overrides.parse(["supervised.rounds=2", "seed=7", "reward.schedule = linear", "supervised.rounds=3"])
+      Overrides.parse([
+        ...["supervised.rounds=2", "seed=7", "reward.schedule = linear", "supervised.rounds=3"],
+        "preferences.reasoning=true"
+      ])
     )
     const settings = Overrides.apply(Settings.sandbox(), overrides)
     assert.strictEqual(settings.supervised.rounds, 3)
     assert.strictEqual(settings.seed, 7)
     assert.strictEqual(settings.reward.schedule, "linear")
     assert.strictEqual(settings.reward.epochs, 2)
+    assert.isTrue(settings.preferences.reasoning)
   })
 
   it("names the nearest key", () => {
@@ -26,6 +30,7 @@ describe("Overrides", () => {
   })
 
   it("names the type that a value has to have", () => {
+    assert.include(message("preferences.reasoning=1"), "true or false")
     assert.strictEqual(
       message("supervised.rounds=two"),
       'supervised.rounds has to be a whole number, 1 or more, and "two" is not.'

@@ -112,7 +112,8 @@ describe("phases", () => {
     Effect.gen(function* () {
       const given = yield* inputs
       const none = Overrides.paths.filter((path) => dependents(given, path).length === 0)
-      assert.deepStrictEqual(none.toSorted(), [...sizes, "concurrency"].toSorted())
+      const free = Overrides.paths.filter((path) => /^(concurrency$|hosted\.|budget\.)/.test(path))
+      assert.deepStrictEqual(none.toSorted(), [...sizes, ...free].toSorted())
       assert.deepStrictEqual(dependents(given, "seed"), [...Phases.names])
       assert.deepStrictEqual(dependents(given, "reinforcement.clip"), ["policy", "evaluation"])
     })

@@ -1,0 +1,43 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { existsSync } from "node:fs"
+import { join } from "node:path"
+import * as Constitution from "../../src/Constitution.ts"
+import { Models } from "../../src/Models.ts"
+import * as Manifest from "../../src/recipes/Manifest.ts"
+import * as PromptSets from "../../src/recipes/PromptSets.ts"
+import * as Recipe from "../../src/recipes/Recipe.ts"
+import * as Run from "../../src/recipes/Run.ts"
+import * as Supervised from "../../src/recipes/Supervised.ts"
+import * as Transcript from "../../src/Transcript.ts"
+import { prompts, settings, temporary } from "./Fixture.ts"
+import * as World from "./World.ts"
+
+describe("Supervised", () => {
+  it.live("is a recipe of its own, and the whole method goes on where it ended", () =>
+    Effect.gen(function* () {
+      const dir = temporary()
+      const models = World.models()
+      const constitution = yield* Constitution.shipped
+      const sets = PromptSets.fromPrompts(prompts, settings)
+      const run = yield* Run.open({
+        dir,
+        manifest: Manifest.make({
+          ...{ charter: "0", model: models.description, transcript: Transcript.humanAssistant },
+          ...{ constitution, constitutionSource: "Charter", sets, promptsSource: "test", settings },
+          ...{ feedback: { assistant: null, critic: null, judge: null }, evaluator: "none" }
+        })
+      })
+      const policy = yield* Supervised.run(settings, sets.supervised).pipe(
+        Recipe.provide,
+        Effect.provideService(Run.Run, run),
+        Effect.provideService(Models, models),
+        Effect.provideService(Constitution.Constitution, constitution)
+      )
+      assert.strictEqual(policy.model, "supervised")
+      assert.isTrue(existsSync(join(dir, "supervised/adapter")))
+      assert.isTrue(run.isDone("revise") && run.isDone("supervised") && !run.isDone("preferences"))
+      assert.isFalse(existsSync(join(dir, "calls")))
+    }).pipe(Effect.scoped)
+  )
+})
