@@ -82,9 +82,9 @@ const reduced = (x: Value, a: Value, alpha: number): Value => {
   const [rank, width] = a.shape as [number, number]
   if (rank <= 16 || rank % 16 !== 0) return Op.matmul(x, a, { transB: true, alpha })
   const [B, T] = [x.shape[0]!, x.shape[1]!]
-  const rows = Op.reshape(x, [1, `${B}*${T}`, width])
-  const parts = Op.matmul(rows, Op.reshape(a, [rank / 16, 16, width]), { transB: true, alpha })
-  return Op.reshape(Op.transpose(parts, [1, 0, 2]), [B, T, rank])
+  const factors = Op.reshape(a, [rank / 16, 16, width])
+  const parts = Op.matmul(Op.reshape(x, [B, 1, T, width]), factors, { transB: true, alpha })
+  return Op.reshape(Op.transpose(parts, [0, 2, 1, 3]), [B, T, rank])
 }
 
 /** Adds the network to the graph of `input.ids`. `maxPositions` bounds the rotary tables. */
