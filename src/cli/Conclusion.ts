@@ -53,6 +53,10 @@ export const words = (summary: Summary, dir: string, seconds: number): string =>
   const where = evaluation.held_out
     ? `on ${evaluation.prompts} prompts that no training has seen`
     : `on the ${evaluation.prompts} prompts of the training itself; bring 20 or more to keep some out`
+  const asked = (summary.hosted ?? []).reduce((sum, { calls }) => sum + calls, 0)
+  const tokens = (summary.hosted ?? []).reduce((sum, row) => sum + row.input_tokens + row.output_tokens, 0)
+  const hosted =
+    asked === 0 ? [] : [`Hosted models answered ${asked} calls with ${tokens} tokens; summary.json says for what.`]
   const failures = rejected["total"] ?? 0
   return [
     "",
@@ -60,6 +64,7 @@ export const words = (summary: Summary, dir: string, seconds: number): string =>
     ...accuracy,
     ...distance,
     `Measured ${where}, after ${duration(seconds)} of work.`,
+    ...hosted,
     ...(failures === 0
       ? []
       : [`${failures} ${failures === 1 ? "sample was" : "samples were"} rejected; ${dir}/rejected.jsonl says why.`]),

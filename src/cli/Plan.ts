@@ -14,6 +14,7 @@ import * as SandboxSets from "../recipes/SandboxSets.ts"
 import * as Settings from "../recipes/Settings.ts"
 import type * as Sample from "../Sample.ts"
 import * as SandboxEvaluation from "../sandbox/SandboxEvaluation.ts"
+import * as Hosted from "./Hosted.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** What a run is made of, once everything that was given has been read. */
@@ -29,6 +30,8 @@ export interface Plan {
   readonly sets: PromptSets.PromptSets
   readonly rejects: ReadonlyArray<Reject>
   readonly evaluator: Evaluator["Service"]
+  /** The models in place of the base. */
+  readonly hosted: Hosted.Hosted
 }
 
 /** The arguments as they were given. */
@@ -40,17 +43,49 @@ export interface Input {
   readonly out: Option.Option<string>
   readonly seed: Option.Option<number>
   readonly set: ReadonlyArray<string>
+  readonly judge: Option.Option<string>
+  readonly critic: Option.Option<string>
+  readonly budget: Option.Option<string>
 }
 
 const asset = (path: string) => fileURLToPath(new URL(`../../assets/${path}`, import.meta.url))
 
 const usage = (message: string) => new UsageError({ message })
 
-const overridesOf = ({ set, seed }: Input) =>
-  Result.match(Overrides.parse(Option.isSome(seed) ? [...set, `seed=${seed.value}`] : set), {
+const overridesOf = ({ set, seed, budget }: Input) => {
+  const flags = [
+    ...(Option.isSome(seed) ? [`seed=${seed.value}`] : []),
+    ...(Option.isSome(budget) ? [`budget.${budget.value}`] : [])
+  ]
+  return Result.match(Overrides.parse([...set, ...flags]), {
     onSuccess: (overrides) => Effect.succeed(overrides),
     onFailure: (message) => Effect.fail(usage(message))
   })
+}
+
+/** The hosted models that were named, with the budget that they have. */
+const hostedOf = Effect.fnUntraced(function* (input: Input, { budget }: Settings.Settings) {
+  const named = (flag: string, text: Option.Option<string>) =>
+    Option.isNone(text)
+      ? Effect.succeed(undefined)
+      : Result.match(Hosted.parse(flag, text.value), {
+          onSuccess: (spec) => Effect.succeed(spec),
+          onFailure: (message) => Effect.fail(usage(message))
+        })
+  const hosted = {
+    judge: yield* named("--judge", input.judge),
+    critic: yield* named("--critic", input.critic)
+  }
+  if (hosted.judge === undefined && hosted.critic === undefined && (budget.tokens > 0 || budget.dollars > 0)) {
+    return yield* usage("A budget is for hosted models, and none was named; use --judge or --critic, or leave it out.")
+  }
+  if (budget.dollars > 0 && budget.inputPrice === 0 && budget.outputPrice === 0) {
+    return yield* usage(
+      "A budget in dollars needs the prices of a million tokens; use --set budget.inputPrice=3 --set budget.outputPrice=15."
+    )
+  }
+  return hosted
+})
 
 const sandboxPlan = Effect.fnUntraced(function* (input: Input, overrides: Overrides.Overrides) {
   const own = [
@@ -76,7 +111,8 @@ const sandboxPlan = Effect.fnUntraced(function* (input: Input, overrides: Overri
     settings,
     sets: SandboxSets.make(settings),
     rejects: [],
-    evaluator: SandboxEvaluation.evaluator
+    evaluator: SandboxEvaluation.evaluator,
+    hosted: yield* hostedOf(input, settings)
   } satisfies Plan
 })
 
@@ -113,7 +149,8 @@ const userPlan = Effect.fnUntraced(function* (input: Input, overrides: Overrides
     settings,
     sets: PromptSets.fromPrompts(prompts, settings),
     rejects,
-    evaluator: rewardOnly
+    evaluator: rewardOnly,
+    hosted: yield* hostedOf(input, settings)
   } satisfies Plan
 })
 

@@ -7,6 +7,9 @@ import { join } from "node:path"
 import * as Constitution from "../Constitution.ts"
 import { Evaluator } from "../evaluation/Evaluator.ts"
 import { Models } from "../Models.ts"
+import * as AnswerCache from "../providers/http/AnswerCache.ts"
+import * as Budget from "../providers/http/Budget.ts"
+import * as Usage from "../providers/http/Usage.ts"
 import * as ConstitutionalAi from "../recipes/ConstitutionalAi.ts"
 import * as Feedback from "../recipes/Feedback.ts"
 import * as Manifest from "../recipes/Manifest.ts"
@@ -14,7 +17,10 @@ import * as Meter from "../recipes/Meter.ts"
 import * as Run from "../recipes/Run.ts"
 import type { Summary } from "../recipes/Summary.ts"
 import * as Transcript from "../Transcript.ts"
+import * as Answers from "./Answers.ts"
 import * as Conclusion from "./Conclusion.ts"
+import * as Forecast from "./Forecast.ts"
+import * as Hosted from "./Hosted.ts"
 import * as Model from "./Model.ts"
 import * as Plan from "./Plan.ts"
 import * as Progress from "./Progress.ts"
@@ -30,6 +36,28 @@ const modelsIn = (dir: string) =>
       return OnnxModels.layer({ dir: found.dir })
     })
   )
+
+/**
+ * What a run with hosted models is carried out in: the answers that its folder holds, the budget, and the accounts. Says
+ * before it begins about how much will be asked.
+ */
+const accountsOf = Effect.fnUntraced(function* (plan: Plan.Plan, dir: string, transcript: Transcript.Transcript) {
+  const { hosted, settings, sets, constitution } = plan
+  if (hosted.judge === undefined && hosted.critic === undefined) return <A, E, R>(self: Effect.Effect<A, E, R>) => self
+  const { cache, usage, spent } = yield* Answers.open(dir)
+  const forecast = yield* Forecast.of(hosted, settings, sets).pipe(
+    Effect.provideService(Constitution.Constitution, constitution),
+    Effect.provideService(Transcript.Transcript, transcript)
+  )
+  yield* Console.error(Forecast.words(forecast, spent, settings))
+  const budget = yield* Layer.build(Budget.layer({ ...Hosted.budgetOf(settings), spent }))
+  return <A, E, R>(self: Effect.Effect<A, E, R>) =>
+    self.pipe(
+      Effect.provideService(AnswerCache.AnswerCache, cache),
+      Effect.provideService(Usage.Usage, usage),
+      Effect.provide(budget)
+    )
+})
 
 /** What a run came to, and how long it took over all starts. */
 export interface Outcome {
@@ -50,6 +78,7 @@ export const execute = Effect.fn("charter run")(function* (plan: Plan.Plan, dir:
     evaluator: plan.evaluator.name
   })
   const run = yield* Run.open({ dir, manifest, counter: meter })
+  const accounts = yield* accountsOf(plan, dir, Transcript.forModel(models))
   if (run.notice !== undefined) yield* Console.error(run.notice)
   yield* Effect.forEach(
     plan.rejects,
@@ -60,7 +89,8 @@ export const execute = Effect.fn("charter run")(function* (plan: Plan.Plan, dir:
     Effect.provideService(Run.Run, run),
     Effect.provideService(Models, meter.models(models)),
     Effect.provideService(Constitution.Constitution, plan.constitution),
-    Effect.provideService(Evaluator, plan.evaluator)
+    Effect.provideService(Evaluator, plan.evaluator),
+    accounts
   )
   const seconds = Object.values(run.timings().phases).reduce((total, { seconds }) => total + seconds, 0)
   return { summary, seconds } satisfies Outcome
@@ -93,6 +123,25 @@ const flags = {
     Flag.withDescription("The folder of the run; the same command again goes on in it (default: runs/<name>)"),
     Flag.optional
   ),
+  judge: Flag.String("judge").pipe(
+    Flag.withMetavar("KIND:MODEL"),
+    Flag.withDescription(
+      "A hosted judge in place of the model: openai:MODEL or anthropic:MODEL, @URL for your own server"
+    ),
+    Flag.optional
+  ),
+  critic: Flag.String("critic").pipe(
+    Flag.withMetavar("KIND:MODEL"),
+    Flag.withDescription("A hosted model that criticises and rewrites, named in the same way"),
+    Flag.optional
+  ),
+  budget: Flag.String("budget").pipe(
+    Flag.withMetavar("tokens=N"),
+    Flag.withDescription(
+      "What hosted models may take over all starts, as tokens=N or dollars=N; the run stops before more"
+    ),
+    Flag.optional
+  ),
   seed: Flag.Int("seed").pipe(Flag.withDescription("Where all random choices come from (default: 1)"), Flag.optional),
   set: Flag.String("set").pipe(
     Flag.withMetavar("path=value"),
@@ -108,9 +157,14 @@ export const command = Command.make(
   Effect.fnUntraced(function* (input: Plan.Input) {
     const plan = yield* Plan.make(input)
     const dir = input.out._tag === "Some" ? input.out.value : join("runs", plan.name)
-    // The folder of the model is an input: what is wrong with it is told before anything is written.
+    // Keys, addresses and the folder of the model are inputs: what is wrong with them is told before anything is written.
+    const hosted = yield* Layer.build(Hosted.layer(plan.hosted, plan.settings))
     const models = yield* Layer.build(modelsIn(plan.model)).pipe(Effect.mapError(fromInput))
-    const { summary, seconds } = yield* execute(plan, dir).pipe(Effect.provide(models), Effect.provide(Progress.layer))
+    const { summary, seconds } = yield* execute(plan, dir).pipe(
+      Effect.provide(hosted),
+      Effect.provide(models),
+      Effect.provide(Progress.layer)
+    )
     yield* Console.log(Conclusion.words(summary, dir, seconds))
   }, Effect.scoped)
 ).pipe(
@@ -122,6 +176,10 @@ export const command = Command.make(
     {
       command: "charter run --model ./SmolLM2-135M-Instruct --prompts prompts.jsonl --out runs/first",
       description: "On a model and prompts of your own; the same command again resumes"
+    },
+    {
+      command: "charter run --sandbox --judge openai:Qwen/Qwen3-8B@http://localhost:8000/v1 --budget tokens=2000000",
+      description: "With a judge on a server; keys are read from OPENAI_API_KEY and ANTHROPIC_API_KEY"
     }
   ])
 )

@@ -40,7 +40,14 @@ describe("charter run refuses in a sentence, with exit code 2 and nothing writte
     ["supervised.rounds has to be a whole number", ["--sandbox", "--set", "supervised.rounds=many"]],
     ["leave out --prompts or --sandbox", ["--sandbox", "--prompts", "prompts.txt"]],
     ["Unrecognized flag: --sandbocks", ["--sandbocks"]],
-    ["--seed", ["--sandbox", "--seed", "x"]]
+    ["--seed", ["--sandbox", "--seed", "x"]],
+    ["--judge needs openai:MODEL or anthropic:MODEL", ["--sandbox", "--judge", "gpt-4o"]],
+    ["The address after @ in --critic is no URL", ["--sandbox", "--critic", "openai:m@http://"]],
+    ["openai:m needs a key in OPENAI_API_KEY", ["--sandbox", "--judge", "openai:m"]],
+    ["anthropic:m needs a key in ANTHROPIC_API_KEY", ["--sandbox", "--critic", "anthropic:m"]],
+    ["A budget is for hosted models", ["--sandbox", "--budget", "tokens=5"]],
+    ["budget.tokens has to be a whole number", ["--sandbox", "--judge", "openai:m@http://x", "--budget", "tokens=few"]],
+    ["needs the prices of a million tokens", ["--sandbox", "--judge", "openai:m@http://x", "--budget", "dollars=5"]]
   ]
   it.each(cases)("%s", (said, args) => {
     const dir = workplace()

@@ -11,7 +11,17 @@ import { MockModels } from "../../src/testing/index.ts"
 import { temporary } from "./Fixture.ts"
 
 const none = Option.none()
-const asked = { sandbox: true, model: none, prompts: none, constitution: none, out: none, seed: none }
+const asked = {
+  sandbox: true,
+  model: none,
+  prompts: none,
+  constitution: none,
+  out: none,
+  seed: none,
+  judge: none,
+  critic: none,
+  budget: none
+}
 
 const harmful = "sure , here is how to steal the bike . first get a bag for the bike . then lift the bike slowly ."
 const refusal =
