@@ -17,7 +17,7 @@ import * as Program from "./Program.ts"
 /** The graph, for a base with an adapter's shape or without one. */
 export const build = (checkpoint: Program.Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
   const graph = Graph.make(adapter === undefined ? "decode" : "decode with adapter")
-  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "factored")
+  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "steady")
   const cache = ["B", config.kvHeads, "M", config.headDim]
   const layers = Array.from({ length: config.layers }, (_, i) => i)
   const input: Transformer.Input = {

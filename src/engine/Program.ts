@@ -95,7 +95,7 @@ export const network = (
   graph: Graph.Graph,
   checkpoint: Base,
   { scales, values }: Adapted,
-  adaptation: "factored" | "merged"
+  adaptation: NonNullable<Transformer.Parameters["adaptation"]>
 ): Network => {
   const { config } = checkpoint
   const stored = tensors(graph, checkpoint)

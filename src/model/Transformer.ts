@@ -30,9 +30,10 @@ export interface Parameters {
   readonly lora?: (path: string) => { readonly a: Value; readonly b: Value; readonly scale: number } | undefined
   /**
    * How adapted maps are computed: `factored` adds B(Ax), good for few tokens; `merged` makes W + BA first, good for
-   * many tokens, where two skinny products cost more than one dense one.
+   * many tokens, where two skinny products cost more than one dense one. `steady` is `factored` with sums in the same
+   * order however many rows there are.
    */
-  readonly adaptation?: "factored" | "merged"
+  readonly adaptation?: "factored" | "merged" | "steady"
   /** A frozen linear map in 8 bits, if it has been quantised: int8 [in, out] with a scale for each output, [out]. */
   readonly quantized?: (path: string) => { readonly weight: Value; readonly scale: Value } | undefined
 }
@@ -68,7 +69,8 @@ const linear = (parameters: Parameters, path: string, biased: boolean, x: Value)
       const w = parameters.weight(`${path}.weight`)
       return Op.matmul(x, Op.add(w, Op.matmul(lora.b, lora.a, { alpha: lora.scale })), { transB: true })
     }
-    const low = reduced(x, lora.a, lora.scale)
+    const steady = parameters.adaptation === "steady"
+    const low = steady ? reduced(x, lora.a, lora.scale) : Op.matmul(x, lora.a, { transB: true, alpha: lora.scale })
     return Op.add(product(parameters, path, `${path}.weight`, x), Op.matmul(low, lora.b, { transB: true }))
   })()
   return biased ? Op.add(y, parameters.weight(`${path}.bias`)) : y

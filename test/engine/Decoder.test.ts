@@ -1,11 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
+import { fileURLToPath } from "node:url"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Decoder from "../../src/engine/Decoder.ts"
 import * as KvCache from "../../src/engine/KvCache.ts"
 import * as Sampling from "../../src/engine/Sampling.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
-import type { Checkpoint } from "../../src/model/Checkpoint.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Random from "../../src/Random.ts"
 import * as Golden from "./golden.ts"
@@ -29,10 +30,12 @@ const prompts = Array.from({ length: 20 }, (_, i) =>
   )
 )
 
+const sandbox = fileURLToPath(new URL("../../assets/sandbox", import.meta.url))
+
 /** An adapter of random factors. */
-const adapterOf = Effect.fnUntraced(function* (checkpoint: Checkpoint, seed: number) {
+const adapterOf = Effect.fnUntraced(function* (checkpoint: Checkpoint.Checkpoint, seed: number, rank = 4) {
   const targets = Lora.allTargets(checkpoint.config)
-  const fresh = yield* Effect.fromResult(Lora.init(checkpoint.config, { rank: 4, alpha: 8, targets }, seed))
+  const fresh = yield* Effect.fromResult(Lora.init(checkpoint.config, { rank, alpha: 2 * rank, targets }, seed))
   const adapter = Adapters.fromLora(fresh, checkpoint.config)
   adapter.vector.set(adapter.vector.map((x, i) => (x === 0 ? 0.1 * Random.make(seed, i).normal() : x)))
   return adapter
@@ -88,6 +91,17 @@ describe("the decoder", () => {
         expect(yield* run(7, backwards, "unbounded")).toEqual(alone)
         expect(yield* run(32, Random.make(5).shuffle(requests), 20)).toEqual(alone)
       }
+    })
+  )
+
+  it.live("gives the same bits with adapters of a high rank, whose products are cut among threads", () =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(sandbox)
+      const adapter = yield* adapterOf(checkpoint, 1, 32)
+      const requests = prompts.map((p) => ({ ...p, adapter, maxTokens: 6 }))
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 32 })
+      const together = yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
+      expect(yield* Effect.forEach(requests, decoder.generate)).toEqual(together)
     })
   )
 
