@@ -7,6 +7,7 @@
 import { Template } from "@huggingface/jinja"
 import { Effect, Option, Schema } from "effect"
 import * as path from "node:path"
+import * as Bounded from "./Bounded.ts"
 import * as ModelFile from "./ModelFile.ts"
 import { quoted, reason as reasonOf } from "./Quoted.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
@@ -40,6 +41,9 @@ export interface ChatTemplate {
   ) => Effect.Effect<string, ChatTemplateError>
 }
 
+/** A conversation takes a template some milliseconds; one that loops without end is stopped after this many. */
+const patience = 2000
+
 /** A template from its source; `file` names it in errors and `tokens` are its variables such as `bos_token`. */
 export const make = (
   source: string,
@@ -48,7 +52,7 @@ export const make = (
 ): Effect.Effect<ChatTemplate, ChatTemplateError> =>
   Effect.map(
     Effect.try({
-      try: () => new Template(source),
+      try: () => Bounded.within(patience, () => new Template(source)),
       catch: (cause) =>
         new ChatTemplateError({
           file,
@@ -59,7 +63,9 @@ export const make = (
       render: (messages, options) =>
         Effect.try({
           try: () =>
-            template.render({ ...tokens, messages, add_generation_prompt: options?.addGenerationPrompt ?? false }),
+            Bounded.within(patience, () =>
+              template.render({ ...tokens, messages, add_generation_prompt: options?.addGenerationPrompt ?? false })
+            ),
           catch: (cause) =>
             new ChatTemplateError({
               file,

@@ -6,7 +6,7 @@
  * `alpha_pattern` that matches the end of a name gives that map its own rank or alpha.
  */
 import { Result } from "effect"
-import * as vm from "node:vm"
+import * as Bounded from "./Bounded.ts"
 import type { Linear } from "./ModelConfig.ts"
 import * as Quoted from "./Quoted.ts"
 
@@ -58,14 +58,8 @@ const matchAll = (
     }
   }
   return Result.try({
-    // A script can be stopped in the middle of a pattern that backtracks without end; a plain call cannot.
-    try: () =>
-      vm.runInNewContext(
-        "compiled.map((c) => names.map((n) => c.test(n)))",
-        { compiled, names },
-        { timeout: patience }
-      ),
-    catch: () => `has a pattern that takes too long to match a module's name; simplify it`
+    try: () => Bounded.within(patience, () => compiled.map((pattern) => names.map((name) => pattern.test(name)))),
+    catch: () => "has a pattern that takes too long to match a module's name; simplify it"
   })
 }
 

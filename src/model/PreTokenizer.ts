@@ -33,6 +33,10 @@ export const asInRust = (json: unknown): unknown => {
       return Predicate.hasProperty(config.pattern, "Regex") && typeof config.pattern.Regex === "string"
         ? { ...config, pattern: { Regex: explicitSpace(config.pattern.Regex) } }
         : json
+    case "FixedLength":
+      // The library would cut a text into pieces of no length for ever.
+      if (!(Number(config.length) >= 1)) throw new Error(`FixedLength has the length ${String(config.length)}`)
+      return json
     case "ByteLevel":
       // The prefix space goes in front of the whole text, before it is split, so such a one stays as it is.
       return config.use_regex === false || config.add_prefix_space === true

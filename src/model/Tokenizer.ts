@@ -2,12 +2,14 @@
  * Tokenizers: text to token ids and back, from a model folder's `tokenizer.json`.
  */
 import * as Library from "@huggingface/tokenizers"
-import { Effect, Predicate, Schema } from "effect"
+import { Effect, Predicate, Result, Schema } from "effect"
 import * as path from "node:path"
+import * as Bounded from "./Bounded.ts"
 import * as ModelFile from "./ModelFile.ts"
 import * as PreTokenizer from "./PreTokenizer.ts"
-import { quotedJson, reason } from "./Quoted.ts"
+import { reason } from "./Quoted.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
+import * as TokenizerVocabulary from "./TokenizerVocabulary.ts"
 
 /** A `tokenizer.json` or `tokenizer_config.json` that is missing or not understood. */
 export class TokenizerError extends Schema.TaggedError<TokenizerError>()("TokenizerError", {
@@ -51,11 +53,20 @@ interface LibraryTokenizer {
   token_to_id(token: string): number | undefined
   id_to_token(id: number): string | undefined
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>
-  get_vocab(): ReadonlyMap<string, number>
+  readonly decoder: Decoder | null
 }
 
-/** What a tokenizer has to be able to read: the last of it reaches the bytes, where there are any. */
-const trial = "Hi, it's 42!\n\n  é 日本 🙂\u0007"
+/** What is used of the library's decoders. */
+interface Decoder {
+  text_decoder?: { decode(bytes: Uint8Array): string }
+  readonly decoders?: ReadonlyArray<Decoder>
+}
+
+/** A pattern that backtracks without end is stopped after this many ms. */
+const patience = 2000
+
+/** What a tokenizer has to be able to read: words that try patterns, and what reaches the bytes, where there are any. */
+const trial = `${"a".repeat(40)}! ${"1".repeat(40)}\n` + "Hi, it's 42!\n\n  é 日本 🙂\u0007"
 
 /**
  * Loads the tokenizer of a model folder.
@@ -75,13 +86,28 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       reason: "has no tokenizer.json; save the model's fast tokenizer in this folder"
     })
   }
+  const vocabulary = yield* Effect.fromResult(
+    Result.mapError(
+      TokenizerVocabulary.fromJson(json),
+      (wrong) => new TokenizerError({ file, reason: `is not understood: it ${wrong}; save it again` })
+    )
+  )
+  if (vocabulary.largest >= vocabSize) {
+    return yield* new TokenizerError({
+      file,
+      reason: `has the token ${vocabulary.largest} where the model's vocabulary has ${vocabSize}; put the files of one model together`
+    })
+  }
   const config = yield* asTokenizerError(TokenizerConfig.read(dir))
   const library = yield* Effect.try({
     try: (): LibraryTokenizer => {
       const made: LibraryTokenizer = new Library.Tokenizer(portable(json), config.json)
+      keepMarks(made.decoder)
       // Much of what is wrong with a tokenizer shows only when it is used.
-      const ids = made.encode(trial, { add_special_tokens: false }).ids.filter((id) => id !== undefined)
-      if (ids.length > 0) made.decode(ids, plain)
+      Bounded.within(patience, () => {
+        const ids = made.encode(trial, { add_special_tokens: false }).ids.filter((id) => id !== undefined)
+        if (ids.length > 0) made.decode(ids, plain)
+      })
       return made
     },
     catch: (cause) =>
@@ -91,24 +117,9 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       })
   })
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
-  const added = library.get_added_tokens_decoder()
-  const specialIds = new Set([...added].filter(([, token]) => token.special).map(([id]) => id))
-  let size = 0
-  for (const [token, id] of library.get_vocab()) {
-    if (!Number.isSafeInteger(id) || id < 0) {
-      return yield* new TokenizerError({
-        file,
-        reason: `gives ${quotedJson(token)} the id ${quotedJson(id)}, which is no token id; save it again`
-      })
-    }
-    if (id >= vocabSize && !added.has(id)) {
-      return yield* new TokenizerError({
-        file,
-        reason: `has the token ${id} where the model's vocabulary has ${vocabSize}; put the files of one model together`
-      })
-    }
-    size = Math.max(size, id + 1)
-  }
+  const specialIds = new Set(
+    [...library.get_added_tokens_decoder()].filter(([, token]) => token.special).map(([id]) => id)
+  )
   for (const key of ["bos_token", "eos_token"] as const) {
     const id = idOf(config.tokens[key])
     if (id !== undefined && id >= vocabSize) {
@@ -128,7 +139,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       if (known.length === 0) return ""
       return library.decode(known, plain)
     },
-    size,
+    size: vocabulary.largestAdded + 1,
     idOf,
     specialIds,
     bos: config.addBos ? idOf(config.tokens.bos_token) : undefined,
@@ -137,6 +148,12 @@ export const load = Effect.fn("Tokenizer.load")(function* (
 })
 
 const plain = { clean_up_tokenization_spaces: false }
+
+/** The library's decoder of byte tokens drops U+FEFF where it comes first; here it is a character like any other. */
+const keepMarks = (decoder: Decoder | null): void => {
+  if (decoder?.text_decoder !== undefined) decoder.text_decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+  decoder?.decoders?.forEach(keepMarks)
+}
 
 const portable = (json: unknown): unknown =>
   Predicate.hasProperty(json, "pre_tokenizer")

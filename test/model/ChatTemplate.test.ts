@@ -40,6 +40,8 @@ A: {{ message['content'] }}
       const refused = yield* Effect.flip(render("{{ raise_exception('roles must alternate') }}"))
       expect(refused).toBeInstanceOf(ChatTemplate.ChatTemplateError)
       expect(refused.message).toContain("refuses the conversation: roles must alternate")
+      const endless = "{% for i in range(1000000) %}{% for j in range(1000000) %}{% endfor %}{% endfor %}"
+      expect((yield* Effect.flip(render(endless))).message).toContain("it takes longer than 2 s")
       const broken = yield* Effect.flip(render("{% for %}"))
       expect(broken.message).toContain("chat_template.jinja has a chat template that is not understood")
     })

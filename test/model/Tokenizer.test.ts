@@ -74,6 +74,42 @@ describe("Tokenizer", () => {
   )
 })
 
+describe("Tokenizer and a model", () => {
+  it.effect("have to have the same vocabulary, but for added tokens beyond it", () =>
+    Effect.gen(function* () {
+      const dir = yield* write({ bos_token: "<s>" })
+      const message = (vocabSize: number) =>
+        Effect.map(Effect.flip(Tokenizer.load(dir, vocabSize)), (error) => error.message)
+      expect((yield* Tokenizer.load(dir, 4)).size).toBe(4)
+      expect(yield* message(2)).toContain("tokenizer.json has the token 2 where the model's vocabulary has 2")
+      // The added token is beyond the vocabulary here: it matters only where a text needs it.
+      expect(yield* message(3)).toContain("tokenizer_config.json has as bos_token the token 3")
+      yield* Effect.promise(() => fs.rm(path.join(dir, "tokenizer_config.json")))
+      expect((yield* Tokenizer.load(dir, 3)).encode("<s>hi")).toEqual([3, 2])
+    })
+  )
+
+  it.effect("refuse tokens that are none before they do harm", () =>
+    Effect.gen(function* () {
+      const dir = yield* write({})
+      const refusal = Effect.fnUntraced(function* (change: object, model: object = {}) {
+        const json = { ...small, ...change, model: { ...small.model, ...model } }
+        yield* Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer.json"), JSON.stringify(json)))
+        return (yield* Effect.flip(Tokenizer.load(dir))).message
+      })
+      expect(yield* refusal({}, { vocab: { h: 2 ** 31 } })).toContain(`it gives "h" the id 2147483648`)
+      expect(yield* refusal({}, { vocab: { h: "0" } })).toContain(`it gives "h" the id "0"`)
+      expect(yield* refusal({}, { vocab: [["h", null]] })).toContain(`has ["h",null] in its vocabulary`)
+      expect(yield* refusal({}, { vocab: undefined })).toContain("it has no vocabulary")
+      expect(yield* refusal({}, { merges: [["h"]] })).toContain("merges that are no pairs")
+      expect(yield* refusal({ added_tokens: [{ id: 1, content: "" }] })).toContain("lacks an id or a text")
+      expect(yield* refusal({ pre_tokenizer: { type: "FixedLength", length: 0 } })).toContain("has the length 0")
+      const slow = { type: "Split", pattern: { Regex: "(.*.*)*#" }, behavior: "Isolated", invert: false }
+      expect(yield* refusal({ pre_tokenizer: slow })).toContain("it takes longer than 2 s")
+    })
+  )
+})
+
 describe.skipIf(!RealModel.exists)("Tokenizer of a real model", () => {
   it.effect("agrees with transformers", () =>
     Effect.gen(function* () {
