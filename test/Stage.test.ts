@@ -269,6 +269,24 @@ describe("Stage.checkpoint", () => {
     })
   )
 
+  it.effect("goes on from wherever the file was torn", () =>
+    Effect.gen(function* () {
+      const path = yield* file
+      const kept = counted().stage.pipe(Stage.checkpoint({ file: path, schema: Item }))
+      yield* numbers(items(2, 4, 6).pipe(kept))
+      const whole = readFileSync(path)
+      for (let length = 0; length <= whole.length; length++) {
+        writeFileSync(path, whole.subarray(0, length))
+        const { asked, stage } = counted()
+        const again = stage.pipe(Stage.checkpoint({ file: path, schema: Item }))
+        assert.deepStrictEqual(yield* numbers(items(2, 4, 6).pipe(again)), [1, 2, 3])
+        const lines = whole.toString().slice(0, length).split("\n").length - 1
+        assert.deepStrictEqual(asked, [2, 4, 6].slice(lines))
+        assert.isTrue(readFileSync(path).equals(whole))
+      }
+    })
+  )
+
   it.effect("names a damaged line in the middle and what to do", () =>
     Effect.gen(function* () {
       const path = yield* file

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as fc from "fast-check"
 import { Sample, Transcript } from "../src/index.ts"
 
 const { chat, humanAssistant, plain } = Transcript
@@ -230,6 +231,17 @@ describe("clean", () => {
       assert.include(error.message, "begins with a stop text")
     })
   )
+
+  it("cuts at the first of the stop texts, and leaves every other text whole", () => {
+    const stop = ["\n\nHuman:", "\n\nPrompt:"]
+    fc.assert(
+      fc.property(fc.string(), fc.constantFrom(...stop), fc.string(), (before, at, after) => {
+        fc.pre(!stop.some((text) => `${before}${at.slice(0, -1)}`.includes(text)))
+        assert.strictEqual(Transcript.cut(`${before}${at}${after}`, stop), before)
+        assert.strictEqual(Transcript.cut(before, stop), before)
+      })
+    )
+  })
 
   it.effect("does not take an empty answer", () =>
     Effect.gen(function* () {

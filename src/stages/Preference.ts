@@ -118,6 +118,8 @@ const judgement = ({ principle, request, straight, swapped }: Judged): Sample.Ju
   })
 }
 
+// Without a reasoning the language model is never looked up, which the types below say and inference cannot know.
+
 /** One soft label. Only a {@link Options.reasoning} needs a language model besides the judge. */
 export const one: {
   (comparison: Sample.Comparison, options?: Plain): Effect.Effect<Sample.Preference, Failure, Needs>

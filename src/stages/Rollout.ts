@@ -27,12 +27,12 @@ export const one = Effect.fnUntraced(function* (
   const { iteration, index = 0 } = options
   const policy = yield* Policy
   const transcript = yield* Transcript.Transcript
-  const { seed, maxTokens, temperature } = Sampling.merge(yield* Sampling.Sampling, options)
+  const { options: _, principle: __, ...sampling } = Sampling.merge(yield* Sampling.Sampling, options)
   const { context, stop } = transcript.response(prompt)
   const id = `${prompt.id}/${index}/rollout/${iteration}`
-  const completion = yield* policy.sample({ id, context, seed, maxTokens, temperature, stop })
+  const completion = yield* policy.sample({ ...sampling, id, context, stop })
   const text = completion.text.trim()
-  return Sample.rollout({ ...completion, prompt, iteration, index, text, model: policy.model, seed })
+  return Sample.rollout({ ...completion, prompt, iteration, index, text, model: policy.model, seed: sampling.seed })
 }, Stage.span("Rollout.one"))
 
 export interface StageOptions extends Sampling.Options, Stage.Options {

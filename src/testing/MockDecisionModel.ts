@@ -73,8 +73,8 @@ export const make = (script: Script.Script<Call, number>, options: Script.Option
 }
 
 /** What determines an answer. */
-const keyOf = ({ instructions, a, b, sampling: { id, seed, temperature, context } }: Call) =>
-  Recording.keyOf("decision-model", { instructions, a, b, id, seed, temperature, context })
+const keyOf = ({ instructions, a, b, sampling }: Call) =>
+  Recording.keyOf("decision-model", { instructions, a, b, ...sampling, principle: undefined })
 
 /** The judge around it, with its probabilities written into a recording; give it the real one with `Layer.provide`. */
 export const record = (

@@ -73,8 +73,8 @@ export const make = (script: Script.Script<Call, string>, options: Script.Option
 }
 
 /** What determines an answer. */
-const keyOf = ({ id, seed, maxTokens, temperature, stop, context, prompt }: Call) =>
-  Recording.keyOf("language-model", { id, seed, maxTokens, temperature, stop, asked: context ?? prompt })
+const keyOf = ({ context, prompt, ...sampling }: Call) =>
+  Recording.keyOf("language-model", { ...sampling, principle: undefined, asked: context ?? prompt })
 
 /** The model around it, with its texts written into a recording; give it the real model with `Layer.provide`. */
 export const record = (

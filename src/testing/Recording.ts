@@ -16,6 +16,16 @@ import { Effect, FileSystem, Schema } from "effect"
 import type { PlatformError } from "effect"
 import * as Sample from "../Sample.ts"
 
+/** A file that is no recording: which line, and what to do. */
+export class RecordingError extends Schema.TaggedError<RecordingError>()("RecordingError", {
+  file: Schema.String,
+  line: Schema.Number
+}) {
+  override get message(): string {
+    return `${this.file}:${this.line}: is no recorded call; record the file anew`
+  }
+}
+
 /** One recorded call. */
 const Entry = Schema.Struct({
   key: Schema.String,
@@ -42,21 +52,31 @@ export const make = (entries: Iterable<Entry> = []): Recording => {
 }
 
 /** The key of a call of one kind. */
-export const keyOf = (kind: string, call: object): string => Sample.id(kind, JSON.stringify(call))
+export const keyOf = (kind: string, call: object): string =>
+  Sample.id(
+    kind,
+    JSON.stringify(call, (_, value: unknown) => (value instanceof Map ? [...value] : value))
+  )
 
 const Line = Schema.fromJsonString(Entry)
 
 /** Reads a recording from a JSONL file. */
 export const load = (
   file: string
-): Effect.Effect<Recording, PlatformError.PlatformError | Schema.SchemaError, FileSystem.FileSystem> =>
+): Effect.Effect<Recording, PlatformError.PlatformError | RecordingError, FileSystem.FileSystem> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    const lines = (yield* fs.readFileString(file)).split("\n").filter((line) => line !== "")
-    return make(yield* Effect.forEach(lines, (line) => Schema.decodeEffect(Line)(line)))
+    const text = (yield* fs.readFileString(file)).trimEnd()
+    const lines = text === "" ? [] : text.split("\n")
+    const decode = (line: string, i: number) =>
+      Schema.decodeEffect(Line)(line).pipe(Effect.mapError(() => new RecordingError({ file, line: i + 1 })))
+    return make(yield* Effect.forEach(lines, decode))
   })
 
-/** Writes a recording to a JSONL file, sorted by what was asked for: the same recording is the same file. */
+/**
+ * Writes a recording to a JSONL file, beside it and renamed. It is sorted by what was asked for, so that the same
+ * recording is the same file.
+ */
 export const save = (
   { entries }: Recording,
   file: string
@@ -64,5 +84,6 @@ export const save = (
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const sorted = [...entries.values()].sort((a, b) => (`${a.id} ${a.key}` < `${b.id} ${b.key}` ? -1 : 1))
-    yield* fs.writeFileString(file, sorted.map((entry) => `${JSON.stringify(entry)}\n`).join(""))
+    yield* fs.writeFileString(`${file}.part`, sorted.map((entry) => `${JSON.stringify(entry)}\n`).join(""))
+    yield* fs.rename(`${file}.part`, file)
   })

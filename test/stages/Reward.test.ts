@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { Reward, Rollout, Sample } from "../../src/index.ts"
+import { Reward, Rollout, Sample, Sampling } from "../../src/index.ts"
 import { MockPolicy, MockRewardModel } from "../../src/testing/index.ts"
 import { prompt } from "./Fixture.ts"
 
@@ -18,6 +18,17 @@ describe("Rollout", () => {
       assert.strictEqual(rollout!.tokenIds.length, rollout!.logprobs.length)
       assert.deepInclude(policy.samples[0], { seed: 5, maxTokens: 8, temperature: 1 })
       assert.strictEqual(policy.samples[0]!.context, "\n\nHuman: How do I annoy my neighbour?\n\nAssistant:")
+    })
+  )
+
+  it.effect("passes every setting of the sampling on", () =>
+    Effect.gen(function* () {
+      const policy = MockPolicy.make()
+      yield* Rollout.one(prompt, { iteration: 0, topP: 0.9 }).pipe(
+        Sampling.provide({ topK: 40, temperature: 0.8 }),
+        Effect.provide(policy.layer)
+      )
+      assert.deepInclude(policy.samples[0], { topP: 0.9, topK: 40, temperature: 0.8 })
     })
   )
 

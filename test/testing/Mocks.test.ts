@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
@@ -181,6 +181,19 @@ describe("Recording", () => {
         MockDecisionModel.replay(again, { model: "mock-judge" }).layer
       )
       assert.deepStrictEqual(yield* pipeline.pipe(Effect.provide([replays, constitution])), before)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("names the line of a file that is no recorded call", () =>
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+      )
+      const file = join(folder, "answers.jsonl")
+      writeFileSync(file, '{"key":"a","id":"b","answer":"c"}\n{"key":"a"\n')
+      const error = yield* Recording.load(file).pipe(Effect.flip)
+      assert.strictEqual(error.message, `${file}:2: is no recorded call; record the file anew`)
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
