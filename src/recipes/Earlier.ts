@@ -33,15 +33,12 @@ const numbers = (dir: string): ReadonlyArray<number> =>
         .toSorted((a, b) => a - b)
     : []
 
-/** The phases of which another run makes something else, with what they have in the folder. */
-const changed = (dir: string, before: Manifest, now: Manifest) =>
-  Object.entries(before.phases)
-    .filter(([name, { fingerprint }]) => now.phases[name]?.fingerprint !== fingerprint)
-    .map(([name, { logs, files }]) => ({
-      name,
-      logs: Object.keys(logs),
-      paths: [...Object.keys(logs), ...files, callsFile(name)].filter((path) => existsSync(join(dir, path)))
-    }))
+/** Everything that a phase may have in a folder. */
+const pathsOf = (name: string, { logs, files }: Phases.Phase): ReadonlyArray<string> => [
+  ...Object.keys(logs),
+  ...files,
+  callsFile(name)
+]
 
 /** What becomes of a folder under another manifest. */
 export interface Move {
@@ -57,17 +54,20 @@ export interface Move {
 
 /** Plans the move of everything that does not hold under another manifest. */
 export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
-  const phases = changed(dir, before, now).filter(({ paths }) => paths.length > 0)
-  const names = phases.map(({ name }) => name)
-  const holds = (name: string) => (log: string) => now.phases[name]?.logs[log] === before.phases[name]?.logs[log]
-  const inPart = phases.filter(({ name, logs, paths }) =>
-    paths.some((path) => logs.includes(path) && holds(name)(path))
-  )
-  const partly = inPart.map(({ name }) => name)
+  const begun = Object.entries(before.phases)
+    .map(([name, phase]) => {
+      const paths = pathsOf(name, phase).filter((path) => existsSync(join(dir, path)))
+      const next = now.phases[name]
+      const holds = paths.some((path) => path in phase.logs && next?.logs[path] === phase.logs[path])
+      return { name, phase, paths, holds, same: next?.fingerprint === phase.fingerprint }
+    })
+    .filter(({ paths }) => paths.length > 0)
+  const phases = begun.filter(({ same }) => !same)
+  const named = (phases: typeof begun) => phases.map(({ name }) => name)
   const n = (numbers(dir).at(-1) ?? 0) + 1
   const to = `${folder}/${n}`
   const aside = (path: string) => join(dir, to, path)
-  const gone = new Set(phases.flatMap(({ name, logs }) => [...logs, ...before.phases[name]!.files]))
+  const gone = new Set(phases.flatMap(({ name, phase }) => pathsOf(name, phase)))
   const commit = () => Atomic.writeUnsafe(join(dir, "manifest.json"), `${JSON.stringify(now, null, 2)}\n`)
   const copy = (path: string) => () => {
     const text = Atomic.readUnsafe(join(dir, path))
@@ -78,16 +78,9 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
     renameSync(join(dir, path), aside(path))
   }
   return {
-    kept: Object.entries(before.phases)
-      .filter(
-        ([name, { logs, files }]) =>
-          !names.includes(name) &&
-          now.phases[name]?.fingerprint === before.phases[name]!.fingerprint &&
-          [...Object.keys(logs), ...files].some((path) => existsSync(join(dir, path)))
-      )
-      .map(([name]) => name),
-    inPart: partly,
-    again: names.filter((name) => !partly.includes(name)),
+    kept: named(begun.filter(({ same }) => same)),
+    inPart: named(phases.filter(({ holds }) => holds)),
+    again: named(phases.filter(({ holds }) => !holds)),
     to: phases.length === 0 ? undefined : to,
     steps:
       phases.length === 0
@@ -96,7 +89,7 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
             copy("manifest.json"),
             ...lists.map(copy),
             ...phases.flatMap(({ paths }) => paths.map(move)),
-            () => rewrite(dir, names, gone),
+            () => rewrite(dir, named(phases), gone),
             commit
           ]
   }
@@ -136,11 +129,7 @@ export const recover = (dir: string, manifest: Manifest): void => {
   const aside = join(dir, folder, String(n))
   const there = Atomic.readUnsafe(join(aside, "manifest.json"))
   if (there !== undefined && there !== Atomic.readUnsafe(join(dir, "manifest.json"))) return
-  const paths = Object.entries(manifest.phases).flatMap(([name, { logs, files }]) => [
-    ...Object.keys(logs),
-    ...files,
-    callsFile(name)
-  ])
+  const paths = Object.entries(manifest.phases).flatMap(([name, phase]) => pathsOf(name, phase))
   for (const path of [...paths, ...lists]) {
     if (!existsSync(join(aside, path))) continue
     mkdirSync(dirname(join(dir, path)), { recursive: true })
@@ -195,7 +184,10 @@ export const rejected = (sources: ReadonlyMap<string, ReadonlyArray<string>>): R
 /** What is done about another manifest, in a sentence: what changed, what is kept and what is done again. */
 export const words = (differences: ReadonlyArray<string>, { kept, inPart, again, to }: Move): string | undefined => {
   if (to === undefined) return undefined
-  const shown = differences.slice(0, 3).join(", ")
+  const shown =
+    differences.length === 0
+      ? "This version of Charter works otherwise than the one that began the run"
+      : differences.slice(0, 3).join(", ")
   const more = differences.length > 3 ? ` (and ${differences.length - 3} more)` : ""
   const are = (names: ReadonlyArray<string>) => `${list(names)} ${names.length === 1 ? "is" : "are"}`
   const parts = [
