@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import { Response, Sample, Sampling, Stage, Transcript } from "../../src/index.ts"
@@ -95,6 +98,37 @@ describe("Response", () => {
         [0, 2]
       )
       assert.strictEqual(rejected[0]!.reason.tag, "InternalProviderError")
+    })
+  )
+
+  it.effect("replays finished answers from a file, as records, and asks for none of them again", () =>
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+      )
+      const model = MockLanguageModel.make(({ id }) => `answer ${id}`, { failOn: [2] })
+      const answers = Stream.make(prompt, Sample.prompt("And my brother?")).pipe(
+        Response.stage({ samples: 2, concurrency: 1 }).pipe(
+          Stage.checkpoint({ file: join(folder, "answers.jsonl"), schema: Sample.Response, concurrency: 1 }),
+          Stage.rejectTo(() => Effect.void),
+          Stage.provide(model.layer)
+        ),
+        Stream.runCollect
+      )
+      assert.strictEqual((yield* answers).length, 3)
+      // The prompt of which an answer failed is asked again as a whole, the other one not at all.
+      const again = yield* answers
+      assert.strictEqual(model.calls.length, 6)
+      assert.deepStrictEqual(
+        again.map((response) => [response instanceof Sample.Response, response.prompt.text, response.index]),
+        [
+          [true, prompt.text, 0],
+          [true, prompt.text, 1],
+          [true, "And my brother?", 0],
+          [true, "And my brother?", 1]
+        ]
+      )
     })
   )
 
