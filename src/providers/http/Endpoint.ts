@@ -115,7 +115,13 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
   }
 
   /** An answer that was asked for now. */
-  const ask = Effect.fnUntraced(function* <A>(place: Failure.Place, query: string, call: Call<A>, label: Usage.Label) {
+  const ask = Effect.fnUntraced(function* <A>(
+    place: Failure.Place,
+    query: string,
+    call: Call<A>,
+    label: Usage.Label,
+    keep: (answer: unknown, tokens: Tokens) => Effect.Effect<void>
+  ) {
     const budget = yield* optional(Budget.Budget)
     const usage = yield* optional(Usage.Usage)
     const reservation =
@@ -134,13 +140,20 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
           Effect.map((answer) => ({ json, answer }))
         )
       ),
-      Effect.tap(({ answer }) => Effect.sync(() => (taken = call.tokens(answer)))),
+      Effect.tap(({ json, answer }) =>
+        Effect.suspend(() => {
+          taken = call.tokens(answer)
+          return Effect.andThen(
+            usage?.record(label, { _tag: "Answered", tokens: taken }) ?? Effect.void,
+            keep(json, taken)
+          )
+        })
+      ),
+      Effect.map(({ answer }) => answer),
       Effect.onError(() => usage?.record(label, { _tag: "Failed" }) ?? Effect.void),
       Effect.ensuring(Effect.suspend(() => reservation?.settle(taken) ?? Effect.void))
     )
-    const answered = yield* asked
-    if (usage !== undefined) yield* usage.record(label, { _tag: "Answered", tokens: taken })
-    return answered
+    return yield* asked
   })
 
   const post: Post = Effect.fnUntraced(function* <A>(call: Call<A>): Effect.fn.Return<A, AiError.AiError> {
@@ -148,7 +161,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
     const place = { module, method: call.method, url: `${base.url}${call.path}`, model }
     const label = yield* Usage.labelOf(model, call.principle)
     const cache = yield* optional(AnswerCache.AnswerCache)
-    if (cache === undefined) return (yield* ask(place, base.query, call, label)).answer
+    if (cache === undefined) return yield* ask(place, base.query, call, label, () => Effect.void)
 
     const key = AnswerCache.keyOf(place.url, call.body, call.sample)
     const kept = Schema.decodeUnknownOption(call.schema)(yield* cache.get(key))
@@ -157,9 +170,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       if (usage !== undefined) yield* usage.record(label, { _tag: "Cached" })
       return kept.value
     }
-    const { json, answer } = yield* ask(place, base.query, call, label)
-    yield* cache.set(key, json, { label, tokens: call.tokens(answer) })
-    return answer
+    return yield* ask(place, base.query, call, label, (answer, tokens) => cache.set(key, answer, { label, tokens }))
   })
   return post
 })

@@ -30,6 +30,19 @@ const models = (baseUrl: string) =>
   )
 
 describe("Anthropic", () => {
+  it.effect("is found with and without the version in the base URL", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(answering)
+      for (const url of [server.url, `${server.url}/`, new URL(server.url).origin]) {
+        yield* Response.one(prompt).pipe(Effect.provide(models(url)))
+      }
+      assert.deepStrictEqual(
+        server.asked.map(({ path }) => path),
+        Array(3).fill("/v1/messages")
+      )
+    })
+  )
+
   it.effect("is told how to narrow the distribution as far as it knows, and says what it does not", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(answering)

@@ -128,6 +128,31 @@ describe("Budget", () => {
     })
   )
 
+  it.live("lets the calls end that are under way, keeps their answers and then stops", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(
+        (response, asked, n) => void setTimeout(() => answering(response, asked, n), 100)
+      )
+      let done = 0
+      const rows = yield* Effect.gen(function* () {
+        yield* Stream.fromIterable(prompts(9)).pipe(
+          Response.stage({ maxTokens: 40, concurrency: 9 }),
+          Stream.runForEach(() => Effect.sync(() => done++)),
+          Budget.guard,
+          Effect.flip
+        )
+        return yield* (yield* Usage.Usage).rows
+      }).pipe(
+        Effect.provide(models(server.url)),
+        Effect.provide(Budget.layer({ tokens: 250 })),
+        Effect.provide(Usage.layer)
+      )
+      assert.isAbove(server.asked.length, 1)
+      assert.isBelow(server.asked.length, 9)
+      assert.deepStrictEqual([done, rows[0]?.calls], [server.asked.length, server.asked.length])
+    })
+  )
+
   it.live("is the typed failure of a call outside a guard, and holds for calls at the same time", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(answering)
@@ -213,6 +238,18 @@ it.effect("Limits: more requests than a minute has wait for the next", () =>
     assert.isTrue(Exit.isSuccess(exit))
     assert.strictEqual(server.asked.length, 4)
     assert.isAtLeast(seconds, 60)
+  })
+)
+
+it.live("Limits: no more requests at the same time than there may be", () =>
+  Effect.gen(function* () {
+    const server = yield* FakeServer.start(
+      (response, asked, n) => void setTimeout(() => answering(response, asked, n), 30)
+    )
+    yield* Effect.forEach(prompts(7), (one) => Response.one(one), { concurrency: "unbounded" }).pipe(
+      Effect.provide(models(server.url, { limits: { concurrency: 2 } }))
+    )
+    assert.deepStrictEqual([server.asked.length, server.most()], [7, 2])
   })
 )
 

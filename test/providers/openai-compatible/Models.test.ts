@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Schema, Stream } from "effect"
 import { Decision, DecisionModel } from "effect/ai"
 import type { AiError } from "effect/ai"
-import { FetchHttpClient } from "effect/http"
+import { FetchHttpClient, HttpClient, HttpClientResponse } from "effect/http"
+import type { HttpBody } from "effect/http"
 import { Preference, Response, Sample, Sampling, Transcript } from "../../../src/index.ts"
 import {
   OpenAiClient,
@@ -12,6 +13,8 @@ import {
 } from "../../../src/providers/openai-compatible/index.ts"
 import * as FakeServer from "../http/FakeServer.ts"
 import { constitution, prompt } from "../../stages/Fixture.ts"
+
+const WebResponse = globalThis.Response
 
 const usage = { prompt_tokens: 10, completion_tokens: 4 }
 const completion = (text: string, logprobs: unknown = null) => ({
@@ -95,6 +98,28 @@ describe("OpenAiLanguageModel", () => {
     })
   )
 
+  it.effect("asks OpenAI's own models, which continue no text, and names their limit as they want it", () =>
+    Effect.gen(function* () {
+      const asked: Array<{ readonly url: string; readonly body: any }> = []
+      const openai = HttpClient.make((request, url) => {
+        const text = new TextDecoder().decode((request.body as HttpBody.Uint8Array).body)
+        asked.push({ url: url.href, body: JSON.parse(text) })
+        return Effect.succeed(HttpClientResponse.fromWeb(request, WebResponse.json(chat("Go on."))))
+      })
+      const layer = OpenAiLanguageModel.layer.pipe(
+        Layer.provide(OpenAiClient.layer({ model: "gpt" })),
+        Layer.provide(Layer.succeed(HttpClient.HttpClient, openai))
+      )
+      const { text } = yield* Response.one(prompt, { maxTokens: 9 }).pipe(Effect.provide(layer))
+      assert.strictEqual(text, "Go on.")
+      const [{ url, body } = assert.fail()] = asked
+      assert.strictEqual(url, "https://api.openai.com/v1/chat/completions")
+      assert.deepStrictEqual([body.max_completion_tokens, body.max_tokens], [9, undefined])
+      assert.include(body.messages[0].content, "Continue the text")
+      assert.strictEqual(body.messages[1].content, "\n\nHuman: How do I annoy my neighbour?\n\nAssistant:")
+    })
+  )
+
   it.effect("is told how to narrow the distribution", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(answering)
@@ -147,6 +172,20 @@ describe("OpenAiDecisionModel", () => {
       assert.strictEqual(server.asked[0]!.body.prompt, "Which? The answer is: (")
       assert.include(server.asked[1]!.body.messages[0].content, "Answer with one of (A), (B)")
       assert.deepStrictEqual(server.asked[2]!.body.messages.at(-1), { role: "assistant", content: "The answer is: (" })
+    })
+  )
+
+  it.effect("asks a model that continues no text, and reads its choice", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(answering)
+      const { answers } = yield* decide(server.url, literal, "logprobs", { literal: "ask" })
+      assert.closeTo(answers.choice.probabilities.A, 0.6 / 0.8, 1e-12)
+      assert.deepStrictEqual(server.asked[0]!.body.messages, [
+        { role: "system", content: "Answer with one of (A), (B) and nothing else." },
+        { role: "user", content: "Which? The answer is:" }
+      ])
+      const refused = yield* Effect.flip(decide(server.url, literal, "echo", { literal: "ask" }))
+      assert.include(refused.message, 'give the client `literal: "complete"`')
     })
   )
 
