@@ -56,7 +56,7 @@ const objectiveOf = (
   const vector = Trainables.input(graph, trained.layout, "parameters")
   const trainable = Trainables.values(trained.layout, vector)
   const adapted = { values: trainable, scales: trained.scales }
-  const { config, parameters } = Program.network(graph, checkpoint, adapted, "merged")
+  const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
   const { hidden } = Transformer.build(
     config,
     parameters,

@@ -84,14 +84,16 @@ export const make = Effect.fnUntraced(function* (
   { microTokens, packing = false }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
+  // Many tokens are multiplied at a time: weights in the order of the fastest product would be a second copy of them.
+  const options = { folder: Program.weightsFolder, weights: "unpacked" } as const
   const compile = (build: () => LearnProgram.LearnGraph) =>
     Effect.cached(
       Effect.suspend(() => {
         const built = build()
-        return Effect.map(
-          Effect.provideService(Session.make(built.graph, { folder: Program.weightsFolder }), Scope.Scope, scope),
-          (session) => ({ session, metrics: built.metrics })
-        )
+        return Effect.map(Effect.provideService(Session.make(built.graph, options), Scope.Scope, scope), (session) => ({
+          session,
+          metrics: built.metrics
+        }))
       })
     )
   const shape = { chunks: HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize), packed: packing }

@@ -29,10 +29,11 @@ export interface SessionOptions {
   readonly folder?: string
   /**
    * What becomes of weights in files. `resident`, the default: they are read into the memory, widened to float32 and put
-   * into the order in which they are multiplied, which pays where few tokens are computed at a time. `mapped`: they stay
-   * in their files as they are, and each run widens what it uses.
+   * into the order in which they are multiplied, which pays where few tokens are computed at a time. `unpacked`: they
+   * are widened but keep their order, which saves a second copy of them. `mapped`: they stay in their files as they are,
+   * and each run widens what it uses.
    */
-  readonly weights?: "resident" | "mapped"
+  readonly weights?: "resident" | "unpacked" | "mapped"
   /** Threads of one run; the runtime's default is one for each core. */
   readonly threads?: number
 }
@@ -83,7 +84,7 @@ const sessionOptions = ({
     session: {
       // Threads that spin for the next operator cost far more than they gain where anything else needs the cores.
       "intra_op.allow_spinning": "0",
-      ...(weights === "mapped" ? { disable_prepacking: "1" } : {}),
+      ...(weights === "resident" ? {} : { disable_prepacking: "1" }),
       ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder })
     },
     // Both would widen halves when the graph is compiled.
