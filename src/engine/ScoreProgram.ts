@@ -16,13 +16,23 @@ import * as Program from "./Program.ts"
 /** What is asked of a sequence: log-probabilities of tokens, or what a head of one row makes of a hidden state. */
 export type Kind = "logprobs" | "score" | "value"
 
-const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined) => {
+/** Rows of more tokens are long: the scores of their attention must not exist together. */
+const longest = 1024
+
+/** Whether a row belongs to the programs for long rows. */
+export const isLong = (row: ReadonlyArray<number>): boolean => row.length > longest
+
+const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, long: boolean) => {
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
   const input: Transformer.Input = {
     ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
     positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
     mask: undefined,
-    whole: { last: Graph.input(graph, "last", "int32", ["B"]), total: Graph.input(graph, "total", "int32", []) }
+    whole: {
+      last: Graph.input(graph, "last", "int32", ["B"]),
+      total: Graph.input(graph, "total", "int32", []),
+      blockwise: long
+    }
   }
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   return { config, parameters, picked: Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])) }
@@ -42,9 +52,9 @@ export const feeds = (rows: ReadonlyArray<ReadonlyArray<number>>, at: ReadonlyAr
 }
 
 /** The hidden states at flat positions `at`: `hidden` [N, width]. */
-export const hidden = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+export const hidden = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, long: boolean): Graph.Graph => {
   const graph = Graph.make("hidden states")
-  Graph.output(graph, "hidden", network(graph, checkpoint, adapter).picked)
+  Graph.output(graph, "hidden", network(graph, checkpoint, adapter, long).picked)
   return graph
 }
 
@@ -59,9 +69,9 @@ export const projection = (checkpoint: Checkpoint, adapter: Adapters.Adapter | u
 }
 
 /** What the adapter's head makes of the hidden states at flat positions `at`: `out` [N]. */
-export const scalar = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+export const scalar = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, long: boolean): Graph.Graph => {
   const graph = Graph.make("scores")
-  const { config, picked } = network(graph, checkpoint, adapter)
+  const { config, picked } = network(graph, checkpoint, adapter, long)
   Graph.output(graph, "out", Program.head(picked, Graph.input(graph, "head", "float32", [1, config.hiddenSize])))
   return graph
 }

@@ -54,6 +54,8 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const arrival = yield* Latch.make(false)
   const waiting: Array<Job> = []
+  // Most runs are large, so fp32 weights are not worth a second copy; those in 8 bits are small, and faster with one.
+  const weights = checkpoint.quantized === undefined ? "mapped" : "resident"
   const rowsAtOnce = Math.max(16, Math.floor(logitBytes / (4 * checkpoint.config.vocabSize)))
   const sessions = new Map<string, Session.Session>()
 
@@ -111,15 +113,16 @@ export const make = Effect.fnUntraced(function* (
       ),
       ...(adapter === undefined ? {} : Adapters.feeds(adapter))
     }
-    const key = Adapters.key(adapter)
+    const long = ScoreProgram.isLong(rows[0]!)
+    const key = `${long ? "long " : ""}${Adapters.key(adapter)}`
     let out: Float32Array
     if (kind === "logprobs") {
-      const session = yield* compiled(`hidden ${key}`, () => ScoreProgram.hidden(checkpoint, adapter), "mapped")
+      const session = yield* compiled(`hidden ${key}`, () => ScoreProgram.hidden(checkpoint, adapter, long), weights)
       const { hidden } = yield* session.run(feeds)
       const targets = jobs.flatMap((j) => j.request.targets)
       out = yield* project(adapter, Session.floats(hidden!), targets)
     } else {
-      const session = yield* compiled(`scalar ${key}`, () => ScoreProgram.scalar(checkpoint, adapter), "mapped")
+      const session = yield* compiled(`scalar ${key}`, () => ScoreProgram.scalar(checkpoint, adapter, long), weights)
       const results = yield* session.run({ ...feeds, head: head(adapter, kind, checkpoint) })
       out = Session.floats(results["out"]!)
     }
@@ -133,9 +136,10 @@ export const make = Effect.fnUntraced(function* (
 
   /** Takes waiting jobs of one adapter and kind that fit into a run, alike in length. */
   const take = (): ReadonlyArray<Job> => {
-    const { adapter, kind } = waiting[0]!.request
+    const { adapter, ids, kind } = waiting[0]!.request
+    const long = ScoreProgram.isLong(ids)
     const alike = waiting
-      .filter((j) => j.request.adapter === adapter && j.request.kind === kind)
+      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && ScoreProgram.isLong(r.ids) === long)
       .sort((a, b) => a.request.ids.length - b.request.ids.length)
     const taken: Array<Job> = []
     for (const job of alike) {

@@ -34,9 +34,9 @@ export interface Input {
   readonly past?: Past
   /**
    * Sizes for attention in one operator, which has no gradient, knows no past and takes no mask but the causal one:
-   * int32 [B] = T − 1, and int32 [] = T. There is no `mask` then.
+   * int32 [B] = T − 1, and int32 [] = T; `blockwise` for long rows. There is no `mask` then.
    */
-  readonly whole?: { readonly last: Value; readonly total: Value }
+  readonly whole?: { readonly last: Value; readonly total: Value; readonly blockwise: boolean }
 }
 
 /** What stands for minus infinity in masks: far below any score, and finite, so that no row of softmax is NaN. */
@@ -62,7 +62,7 @@ export const make = (
     const { past, whole } = input
     if (whole !== undefined) {
       const { window } = config.attention[layer]!
-      const options = { heads: config.heads, kvHeads, scale, window }
+      const options = { blockwise: whole.blockwise, heads: config.heads, kvHeads, scale, window }
       return { mixed: Op.causalAttention(q, k, v, whole.last, whole.total, options) }
     }
     const [keys, values] = [heads(k, kvHeads, headDim), heads(v, kvHeads, headDim)]

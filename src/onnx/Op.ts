@@ -462,6 +462,11 @@ export interface AttentionOptions {
   readonly scale: number
   /** A token sees so many tokens, itself the last of them; all before it where there is no window. */
   readonly window: number | undefined
+  /**
+   * Whether scores are computed block by block (Dao et al. 2022) and never exist together: slower for short rows, but
+   * in memory that grows with T and not with T².
+   */
+  readonly blockwise: boolean
 }
 
 /** `x` [..., W] with `more` zeros at the end of the last axis, which is a number. No gradient. */
@@ -482,7 +487,7 @@ export const causalAttention = (
   v: Value,
   last: Value,
   total: Value,
-  { heads, kvHeads, scale: factor, window }: AttentionOptions
+  { blockwise, heads, kvHeads, scale: factor, window }: AttentionOptions
 ): Value => {
   wants("GroupQueryAttention", "float32", q, k, v)
   wants("GroupQueryAttention", "int32", last, total)
@@ -492,16 +497,13 @@ export const causalAttention = (
   const padded = Math.ceil(size / 8) * 8
   const wide = (x: Value, count: number): Value =>
     padded === size ? x : reshape(padLast(reshape(x, [B, T, count, size]), padded - size), [B, T, count * padded])
-  const past: Shape = [B, kvHeads, T, padded]
+  const present = { dtype: "float32", shape: [B, kvHeads, T, padded] } as const
   const attended = Graph.node(
     q.graph,
     "GroupQueryAttention",
     [wide(q, heads), wide(k, kvHeads), wide(v, kvHeads), null, null, last, total],
-    [
-      { dtype: "float32", shape: [B, T, heads * padded] },
-      { dtype: "float32", shape: past },
-      { dtype: "float32", shape: past }
-    ],
+    // The runtime goes block by block if it has to give out keys and values, too.
+    [{ dtype: "float32", shape: [B, T, heads * padded] }, ...(blockwise ? [present, present] : [])],
     {
       num_heads: { int: heads },
       kv_num_heads: { int: kvHeads },

@@ -92,13 +92,15 @@ describe("products in 8 bits", () => {
 })
 
 describe("causal attention", () => {
-  for (const [d, window] of [
-    [8, undefined],
-    [8, 3],
-    [4, 3],
-    [12, undefined]
+  for (const [d, window, blockwise] of [
+    [8, undefined, false],
+    [8, undefined, true],
+    [8, 3, false],
+    [8, 3, true],
+    [4, 3, false],
+    [12, undefined, false]
   ] as const) {
-    const within = window === undefined ? "" : ` within ${window} tokens`
+    const within = `${window === undefined ? "" : ` within ${window} tokens`}${blockwise ? ", block by block" : ""}`
     it.live(`of heads of ${d} dimensions is softmax over what a token sees${within}`, () =>
       Effect.gen(function* () {
         const [B, T, heads, kvHeads, scale] = [2, 7, 4, 2, 0.3]
@@ -110,7 +112,7 @@ describe("causal attention", () => {
           input("v", kvHeads * d),
           Graph.input(graph, "last", "int32", ["B"]),
           Graph.input(graph, "total", "int32", []),
-          { heads, kvHeads, scale, window }
+          { blockwise, heads, kvHeads, scale, window }
         )
         Graph.output(graph, "y", attended)
         const session = yield* Session.make(graph)
