@@ -33,6 +33,9 @@ export interface Answers {
 /** Opens the answers of the run in `dir`, which has to be locked. */
 export const open = Effect.fnUntraced(function* (dir: string): Effect.fn.Return<Answers, RunError, Scope.Scope> {
   const log = yield* Log.open({ file: join(dir, fileName), schema: Answer, key: ({ key }) => key })
+  // Answers come in an order that no two runs share.
+  const keys = Effect.sync(() => log.values().map(({ key }) => key))
+  yield* Effect.addFinalizer(() => Effect.ignore(Effect.flatMap(keys, (found) => log.settle(found.toSorted()))))
   const usage = yield* Usage.make
   for (const { tokens, answer: _, key: __, ...label } of log.values()) {
     yield* usage.record(label, { _tag: "Answered", tokens })

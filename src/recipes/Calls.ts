@@ -5,7 +5,8 @@
  * may end between them. So each answer is written down before anything is made of it; the phase's records take its
  * place, and when all of them are there the calls are forgotten. A call is known by everything that was asked.
  *
- * This differs from `AnswerCache`, which keeps the answers of a server for any program that asks the same again.
+ * This differs from `AnswerCache`, which keeps what servers answered to requests, for any phase or program that sends the
+ * same one again.
  */
 import { Context, Effect, References, Schema } from "effect"
 import { DecisionModel, LanguageModel, Response } from "effect/ai"

@@ -72,6 +72,8 @@ export interface Evaluated {
 /** The rows of the accounts, in an order that does not depend on the clock. */
 const hostedCalls = (rows: ReadonlyArray<Usage.Row>): ReadonlyArray<HostedCalls> =>
   rows
+    // What only failed is not on the account, and a later start does not know of it.
+    .filter(({ calls }) => calls > 0)
     .map(({ model, stage, principle, calls, tokens: { input, output } }) => ({
       model,
       stage,
