@@ -35,7 +35,6 @@ export const build = (checkpoint: Program.Base, adapter: Adapters.Adapter | unde
   const { probability, token } = sample(
     logits,
     Graph.input(graph, "inverse_temperature", "float32", ["N", 1]),
-    Graph.input(graph, "greedy", "bool", ["N"]),
     Graph.input(graph, "uniform", "float32", ["N", 1])
   )
   Graph.output(graph, "token", token)
@@ -47,23 +46,55 @@ export const build = (checkpoint: Program.Base, adapter: Adapters.Adapter | unde
 }
 
 /**
- * One token for each row of logits [N, V], with its probability: the largest where `greedy`, else the inverse of the
- * cumulative distribution of softmax(logits / temperature) at a uniform number in [0, 1).
+ * One token for each row of logits [N, V], with its probability: the inverse of the cumulative distribution of
+ * softmax(logits / temperature) at a uniform number in [0, 1).
+ *
+ * The running sum over the vocabulary is taken in two steps: over the sums of blocks of it, then within the block that
+ * is hit. It is the slowest pass over [N, V] otherwise.
  */
 const sample = (
   logits: Graph.Value,
   inverseTemperature: Graph.Value,
-  greedy: Graph.Value,
   uniform: Graph.Value
 ): { readonly token: Graph.Value; readonly probability: Graph.Value } => {
-  const graph = logits.graph
+  const { graph } = logits
+  const [rows, vocabulary] = logits.shape as [Graph.Dim, number]
+  const width = blockWidth(vocabulary)
+  const blocks = vocabulary / width
   const probabilities = Op.softmax(Op.mul(logits, inverseTemperature))
-  const cumulative = Op.cumsum(probabilities)
+  const sums = Op.sum(Op.reshape(probabilities, [rows, blocks, width]), [2])
+  const cumulative = Op.cumsum(sums)
   // The sum of float32 probabilities is not exactly one: the last entry of the running sum is what they sum to.
-  const total = Op.max(cumulative, [-1], true)
-  const below = Op.where(Op.greater(Op.mul(uniform, total), cumulative), Graph.scalar(graph, 1), Graph.scalar(graph, 0))
-  const drawn = Op.cast(Op.sum(below, [-1]), "int64")
-  const token = Op.where(greedy, Op.argmax(logits), drawn)
-  const probability = Op.gatherElements(probabilities, Op.reshape(token, [...token.shape, 1]))
-  return { token, probability: Op.reshape(probability, token.shape) }
+  const target = Op.mul(uniform, Op.max(cumulative, [1], true))
+  const block = countBelow(cumulative, target)
+  const column = (x: Graph.Value): Graph.Value => Op.cast(Op.reshape(x, [rows, 1]), "int64")
+  const sum = Op.gatherElements(sums, column(block))
+  const before = Op.sub(Op.gatherElements(cumulative, column(block)), sum)
+  const one = Graph.scalar(graph, 1)
+  const share = Op.minimum(Op.maximum(Op.div(Op.sub(target, before), sum), Graph.scalar(graph, 0)), one)
+
+  // 0, blocks, 2·blocks, …: where the rows begin among all blocks.
+  const ones = Op.shift(Op.zerosLike(block), 1)
+  const firsts = Op.scale(Op.shift(Op.cumsum(ones), -1), blocks)
+  const all = Op.reshape(probabilities, [`${rows}*${blocks}`, width])
+  const hit = Op.gather(all, Op.cast(Op.add(firsts, block), "int64"))
+  const within = Op.cumsum(hit)
+  const inside = countBelow(within, Op.mul(share, Op.max(within, [1], true)))
+  return {
+    token: Op.cast(Op.add(Op.scale(block, width), inside), "int64"),
+    probability: Op.reshape(Op.gatherElements(hit, column(inside)), [rows])
+  }
+}
+
+/** How many numbers of each row [N, K] are below the row's target [N, 1], as float32 [N]. */
+const countBelow = (x: Graph.Value, target: Graph.Value): Graph.Value => {
+  const [one, zero] = [Graph.scalar(x.graph, 1), Graph.scalar(x.graph, 0)]
+  return Op.sum(Op.where(Op.greater(target, x), one, zero), [1])
+}
+
+/** The divisor of the vocabulary's size that is nearest to its square root. */
+const blockWidth = (vocabulary: number): number => {
+  let width = Math.floor(Math.sqrt(vocabulary))
+  while (vocabulary % width !== 0) width--
+  return width === 1 ? vocabulary : width
 }

@@ -322,7 +322,7 @@ const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session
     const { maxTokens, stop, stopIds, temperature } = job.request
     let token = Number(tokens[i]!)
     let logprob = logprobs[i]!
-    let samplingLogprob = temperature === 0 ? 0 : temperature === 1 ? logprob : Math.log(probabilities[i]!)
+    let samplingLogprob = temperature === 1 ? logprob : Math.log(probabilities[i]!)
     if (!job.plain) {
       const logits = results["logits"]!
       const width = logits.dims[1]!
@@ -347,23 +347,20 @@ const sampling = (jobs: ReadonlyArray<Job>): Session.Feeds => {
   const count = jobs.length
   const inverse = new Float32Array(count)
   const uniform = new Float32Array(count)
-  const greedy = new Uint8Array(count)
   jobs.forEach((job, i) => {
     const { temperature } = job.request
+    // The greedy token is taken from the logits themselves.
     inverse[i] = temperature === 0 ? 1 : 1 / temperature
-    greedy[i] = temperature === 0 ? 1 : 0
     uniform[i] = uniformFor(job)
   })
   return {
     inverse_temperature: Session.float32(inverse, [count, 1]),
-    uniform: Session.float32(uniform, [count, 1]),
-    greedy: new Session.Tensor("bool", greedy, [count])
+    uniform: Session.float32(uniform, [count, 1])
   }
 }
 
 /** The same for a run that samples nothing. */
 const idle: Session.Feeds = {
   inverse_temperature: Session.float32(new Float32Array([1]), [1, 1]),
-  uniform: Session.float32(new Float32Array(1), [1, 1]),
-  greedy: new Session.Tensor("bool", new Uint8Array([1]), [1])
+  uniform: Session.float32(new Float32Array(1), [1, 1])
 }

@@ -41,8 +41,9 @@ export interface Draw {
   readonly samplingLogprob: number
 }
 
-/** Whether the temperature is all there is, so that no single logit has to be looked at outside of the graph. */
-export const isPlain = ({ logitBias, minP, repetitionPenalty, topK, topP }: Options): boolean =>
+/** Whether a temperature is all there is, so that no single logit has to be looked at outside of the graph. */
+export const isPlain = ({ logitBias, minP, repetitionPenalty, temperature, topK, topP }: Options): boolean =>
+  temperature > 0 &&
   topK === undefined &&
   (topP === undefined || topP >= 1) &&
   (minP === undefined || minP <= 0) &&
