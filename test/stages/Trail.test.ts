@@ -4,9 +4,9 @@ import { Preference, Response, Revision, Reward, Rollout, Sample, Stage } from "
 import { MockDecisionModel, MockLanguageModel, MockPolicy, MockRewardModel } from "../../src/testing/index.ts"
 import { constitution } from "./Fixture.ts"
 
-/** 500 prompts through every stage. */
+/** 200 prompts through every stage. */
 const records = Effect.fnUntraced(function* (failOn: (n: number) => boolean) {
-  const prompts = Array.from({ length: 500 }, (_, i) => Sample.prompt(`Question ${i}`))
+  const prompts = Array.from({ length: 200 }, (_, i) => Sample.prompt(`Question ${i}`))
   const seed = 3
   const rejected: Array<Stage.Rejected> = []
   const sink = Stage.rejectTo((sample) => Effect.sync(() => void rejected.push(sample)))
@@ -43,8 +43,8 @@ describe("the way back", () => {
       const byId = new Map(revisions.map((revision) => [revision.id, revision]))
       const promptIds = new Set(prompts.map(({ id }) => id))
       const all = [...revisions, ...preferences, ...rewards]
-      assert.isAbove(all.length, 1000)
-      assert.isAbove(rejected.length, 100)
+      assert.isAbove(all.length, 400)
+      assert.isAbove(rejected.length, 40)
 
       for (const record of all) {
         const trail = Sample.trail(record, (id) => byId.get(id))
