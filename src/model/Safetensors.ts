@@ -64,6 +64,8 @@ const withFile = <A>(
 ): Effect.Effect<A, Header.SafetensorsError> =>
   Effect.tryPromise({
     try: async () => {
+      // A pipe or a device would be waited for without end.
+      if (!(await fs.stat(file)).isFile()) throw new Error("it is no file")
       const handle = await fs.open(file, "r")
       try {
         return await use(handle)

@@ -66,7 +66,7 @@ interface Decoder {
 const patience = 2000
 
 /** What a tokenizer has to be able to read: words that try patterns, and what reaches the bytes, where there are any. */
-const trial = `${"a".repeat(40)}! ${"1".repeat(40)}\n` + "Hi, it's 42!\n\n  é 日本 🙂\u0007"
+const trial = `${"a".repeat(40)}! ${"1".repeat(40)}\nHi, it's 42!\n\n  é 日本 🙂\u0007`
 
 /**
  * Loads the tokenizer of a model folder.

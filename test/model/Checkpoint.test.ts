@@ -81,6 +81,58 @@ describe("Checkpoint", () => {
     })
   )
 
+  it.effect("is used through the links of a cache, and not through those of an index", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      for (const name of ["config.json", "model.safetensors"]) {
+        yield* Effect.promise(() => fs.symlink(path.join(tiny, name), path.join(dir, name)))
+      }
+      expect((yield* Checkpoint.open(dir)).tensors.get("model.norm.weight")!.file).toBe(
+        path.join(yield* Effect.promise(() => fs.realpath(dir)), "model.safetensors")
+      )
+
+      yield* Effect.promise(() => fs.rm(path.join(dir, "model.safetensors")))
+      for (const name of ["../x", "/etc/passwd", "a/b", "a\\b", "C:x", ".", "..", "", "x\u0000"]) {
+        yield* writeText(dir, "model.safetensors.index.json", JSON.stringify({ weight_map: { x: name } }))
+        const error = yield* Effect.flip(Checkpoint.open(dir))
+        expect(error.message).toContain("index.json names the weight file")
+        expect(error.message).toContain("which is not in its folder")
+      }
+      yield* writeText(dir, "model.safetensors.index.json", JSON.stringify({ weight_map: { x: "gone.safetensors" } }))
+      expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain(
+        "names the weight file gone.safetensors, which is missing"
+      )
+    })
+  )
+
+  it.effect("says what is no file, no text and no token", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const message = Effect.map(Effect.flip(Checkpoint.open(dir)), (error) => error.message)
+      yield* Effect.promise(() => fs.mkdir(path.join(dir, "config.json")))
+      expect(yield* message).toContain("config.json cannot be read: it is no file")
+      yield* Effect.promise(() => fs.rmdir(path.join(dir, "config.json")))
+      yield* Effect.promise(() => fs.writeFile(path.join(dir, "config.json"), Buffer.of(0x22, 0xff, 0x22)))
+      expect(yield* message).toContain("config.json is not UTF-8")
+      yield* writeText(dir, "config.json", JSON.stringify(yield* configJson))
+      yield* Effect.promise(() => fs.symlink("/dev/zero", path.join(dir, "model.safetensors")))
+      expect(yield* message).toContain("model.safetensors cannot be read: it is no file")
+      yield* Effect.promise(() => fs.rm(path.join(dir, "model.safetensors")))
+      yield* Effect.promise(() =>
+        fs.copyFile(path.join(tiny, "model.safetensors"), path.join(dir, "model.safetensors"))
+      )
+      yield* writeText(
+        dir,
+        "config.json",
+        JSON.stringify({ ...(yield* configJson), eos_token_id: 320, pad_token_id: -1 })
+      )
+      expect(yield* message).toContain("config.json has the eos_token_id 320, which a vocabulary of 320 does not have")
+      yield* writeText(dir, "generation_config.json", JSON.stringify({ eos_token_id: [999, 5] }))
+      const opened = yield* Checkpoint.open(dir)
+      expect([opened.eosTokenIds, opened.padTokenId]).toEqual([[5], undefined])
+    })
+  )
+
   it.effect("says in one sentence why a folder is no model", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
