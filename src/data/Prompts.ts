@@ -87,15 +87,15 @@ const rowKind = (row: Jsonl.Row): Result.Result<Sample.Kind, string> => {
  * A row's own id is kept, so that records can be followed back to it; without one the content names the prompt. The
  * conversation ends with a turn of the human.
  */
-const promptOf = (id: unknown, messages: ReadonlyArray<Message>, kind: Sample.Kind): Sample.Prompt =>
-  (typeof id === "string" && id !== "") || typeof id === "number"
-    ? new Sample.Prompt({ id: String(id), text: messages.at(-1)?.content ?? "", messages, kind })
+const promptOf = (row: Rows.Row, messages: ReadonlyArray<Message>, kind: Sample.Kind): Sample.Prompt =>
+  hasId(row)
+    ? new Sample.Prompt({ id: String(row["id"]), text: messages.at(-1)?.content ?? "", messages, kind })
     : Sample.prompt(messages, kind)
 
+const hasId = ({ id }: Rows.Row): boolean => (typeof id === "string" && id !== "") || typeof id === "number"
+
 const fromRow = (row: Rows.Row): Result.Result<Sample.Prompt, string> =>
-  Result.flatMap(rowKind(row), (kind) =>
-    Result.map(conversation(row), (messages) => promptOf(row["id"], messages, kind))
-  )
+  Result.flatMap(rowKind(row), (kind) => Result.map(conversation(row), (messages) => promptOf(row, messages, kind)))
 
 /** The format of a file: Parquet and JSON arrays by their first bytes, CSV by its name, the rest by its lines. */
 const formatOf = Effect.fnUntraced(function* (file: string) {
@@ -114,8 +114,8 @@ const formatOf = Effect.fnUntraced(function* (file: string) {
 })
 
 /**
- * The prompts of a file in its order, at most `limit` of them; rows that cannot be used, and repetitions, are in their
- * places as failures.
+ * The prompts of a file in its order, at most `limit` of them; rows that cannot be used, or have the id of another row,
+ * are in their places as failures. A prompt that stands there twice is two prompts with ids of their own.
  */
 export const read = (
   file: string,
@@ -125,14 +125,18 @@ export const read = (
     Effect.gen(function* () {
       const format = yield* formatOf(file)
       const seen = Seen.make()
+      const repeated = new Map<string, number>()
       const prompt = (result: Result.Result<Rows.Entry, Reject>): Result.Result<Sample.Prompt, Reject> =>
         Result.flatMap(result, ({ line, row }): Result.Result<Sample.Prompt, Reject> => {
           const made = fromRow(row)
           if (Result.isFailure(made)) return Rows.reject(file, line, made.failure)
-          const earlier = seen.meet(made.success.id, line)
-          return earlier === undefined
-            ? Result.succeed(made.success)
-            : Rows.reject(file, line, `the same prompt (or id) as line ${earlier}`)
+          const { id } = made.success
+          const earlier = seen.meet(id, line)
+          if (earlier === undefined) return Result.succeed(made.success)
+          if (hasId(row)) return Rows.reject(file, line, `the same id as line ${earlier}`)
+          const time = (repeated.get(id) ?? 1) + 1
+          repeated.set(id, time)
+          return Result.succeed(new Sample.Prompt({ ...made.success, id: Sample.id("prompt", id, time) }))
         })
       const limit = options.limit ?? Infinity
       let taken = 0

@@ -22,7 +22,10 @@ export const fromPrompts = (prompts: ReadonlyArray<Sample.Prompt>, settings: Set
   const heldOut = settings.evaluation.prompts > 0 && settings.evaluation.prompts < prompts.length
   const order = Random.make(settings.seed, "held-out prompts").shuffle(prompts.map(({ id }) => id))
   const kept = new Set(heldOut ? order.slice(0, settings.evaluation.prompts) : [])
-  const rest = prompts.filter(({ id }) => !kept.has(id))
+  // A prompt that stands in a file twice must not be trained on and tested on.
+  const content = ({ messages }: Sample.Prompt) => JSON.stringify(messages)
+  const tested = new Set(prompts.filter(({ id }) => kept.has(id)).map(content))
+  const rest = prompts.filter((prompt) => !tested.has(content(prompt)))
   const take = (harmful: number, benign: number) => [
     ...rest.filter(({ kind }) => kind === "harmful").slice(0, harmful),
     ...rest.filter(({ kind }) => kind === "benign").slice(0, benign)

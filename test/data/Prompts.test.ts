@@ -106,14 +106,18 @@ layer(NodeServices.layer)("Prompts", (it) => {
     })
   )
 
-  it.effect("rejects a prompt or an id that was there before", () =>
+  it.effect("rejects an id that was there before; a repeated prompt is another one", () =>
     Effect.gen(function* () {
       const file = yield* write("p.jsonl", '{"id":"x","prompt":"a"}\n{"id":"x","prompt":"b"}\n{"id":"y","prompt":"b"}')
       assert.deepStrictEqual((yield* readAll(file)).map(show), [
         ["harmful", "a"],
-        [2, "the same prompt (or id) as line 1"],
+        [2, "the same id as line 1"],
         ["harmful", "b"]
       ])
+      const repeated = yield* readAll(yield* write("p.txt", "a\nb\na\na\n"))
+      const ids = repeated.map((result) => Result.getOrThrow(result).id)
+      assert.strictEqual(new Set(ids).size, 4)
+      assert.strictEqual(ids[0], Sample.prompt("a").id)
     })
   )
 
