@@ -66,4 +66,22 @@ describe.skipIf(!exists)("SmolLM2-135M-Instruct against transformers", () => {
       }
     })
   )
+
+  it.live("samples the same bits alone and together, long and short prompts", () =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(dir)
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e9, maxRows: 8 })
+      const requests = [3, 20, 70, 9, 70, 33].map((length, i) => ({
+        id: `sample ${i}`,
+        ids: Array.from({ length }, (_, t) => 100 + ((i * 977 + t * 131) % 40_000)),
+        adapter: undefined,
+        seed: 1,
+        maxTokens: 6,
+        temperature: 1,
+        stopIds: new Set<number>()
+      }))
+      const together = yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
+      expect(yield* Effect.forEach(requests, decoder.generate)).toEqual(together)
+    })
+  )
 })
