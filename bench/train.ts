@@ -1,7 +1,7 @@
 /**
  * How fast Charter learns, and in how much memory: LoRA of rank 16 on all linear layers.
  *
- *     node bench/train.ts MODEL [sft|full|reward|dpo] [steps] [--precision fp32|int8]
+ *     node bench/train.ts MODEL [sft|reward|dpo] [steps] [--micro-tokens 512] [--recompute]
  *
  * Prints one line of JSON: the best step of a few is counted, as the machine may be busy otherwise.
  */
@@ -23,7 +23,7 @@ const option = (name: string, otherwise: number) => {
   const at = process.argv.indexOf(name)
   return at < 0 ? otherwise : Number(process.argv[at + 1])
 }
-const how = { microTokens: option("--micro-tokens", 512) }
+const how = { microTokens: option("--micro-tokens", 512), recompute: process.argv.includes("--recompute") }
 const rates = { learningRates: [1e-4], weightDecays: [0], maxGradNorm: 1 }
 
 const program = Effect.gen(function* () {
@@ -35,10 +35,20 @@ const program = Effect.gen(function* () {
     Lora.init(config, { rank: 16, alpha: 32, targets: Lora.allTargets(config) }, 1, { score: kind === "reward" })
   )
   const adapter = Adapters.fromLora(lora, config)
-  const rows = Array.from({ length: 8 }, (_, i) => ({ id: `${i}`, ids: tokens(256), weights: Array<number>(256).fill(1) }))
+  const rows = Array.from({ length: 8 }, (_, i) => ({
+    id: `${i}`,
+    ids: tokens(256),
+    weights: Array<number>(256).fill(1)
+  }))
   const pairs = Array.from({ length: 8 }, (_, i) => {
     const prompt = tokens(60)
-    return { id: `${i}`, first: [...prompt, ...tokens(100)], second: [...prompt, ...tokens(100)], from: 60, probability: 1 }
+    return {
+      id: `${i}`,
+      first: [...prompt, ...tokens(100)],
+      second: [...prompt, ...tokens(100)],
+      from: 60,
+      probability: 1
+    }
   })
   const forward = Forward.over(yield* Scorer.make(checkpoint, { maxTokens: how.microTokens }))
   const [objective, data] = (

@@ -133,6 +133,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const reference = adapter === undefined ? undefined : { ...trainee, vector: trainee.vector.slice() }
   const how = {
     packing: input.packing,
+    recompute: settings.recompute,
     microTokens: settings.microTokens,
     ...(settings.microBatch === null ? {} : { microRows: settings.microBatch })
   }

@@ -28,6 +28,7 @@ export interface CommonInput {
   readonly maxGradNorm: number
   readonly maxLength: Option.Option<number>
   readonly precision: "fp32"
+  readonly recompute: boolean
   readonly saveEvery: number
   readonly keep: number
   readonly seed: number
@@ -51,6 +52,7 @@ export interface Common {
   readonly maxGradNorm: number
   readonly maxLength: number
   readonly precision: "fp32"
+  readonly recompute: boolean
   readonly saveEvery: number
   readonly keep: number
   readonly seed: number
@@ -128,6 +130,7 @@ export const common = Effect.fnUntraced(function* (
     maxGradNorm: input.maxGradNorm,
     maxLength: length,
     precision: input.precision,
+    recompute: input.recompute,
     saveEvery: input.saveEvery,
     keep: input.keep,
     seed: input.seed

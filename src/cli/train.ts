@@ -60,6 +60,10 @@ const common = {
     Flag.withDescription("How frozen weights are computed"),
     Flag.withDefault("fp32" as const)
   ),
+  recompute: Flag.Boolean("recompute").pipe(
+    Flag.withDescription("Compute layers again in the backward pass: less memory, a third more time"),
+    Flag.withDefault(false)
+  ),
   saveEvery: Flag.Int("save-every").pipe(
     Flag.withDescription("Keep a checkpoint and evaluate every so many steps (default: only at the end)"),
     Flag.withDefault(0)

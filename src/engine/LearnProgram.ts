@@ -42,6 +42,8 @@ export interface Shape {
   readonly chunks: number
   /** Rows stand side by side in one sequence (see `Packing`). */
   readonly packed?: boolean
+  /** Layers are computed again in the backward pass: a third more work, and of each layer only its input is kept. */
+  readonly recompute?: boolean
 }
 
 /** The network with its trainable vector and an objective's loss and metrics. */
@@ -57,12 +59,8 @@ const objectiveOf = (
   const trainable = Trainables.values(trained.layout, vector)
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
-  const { hidden } = Transformer.build(
-    config,
-    parameters,
-    Program.tokenInputs(graph, shape.packed),
-    config.maxPositions
-  )
+  const input = Program.tokenInputs(graph, shape.packed)
+  const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   const at = once(() => Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])))
   const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
   const result = objective.build(
@@ -83,7 +81,7 @@ const objectiveOf = (
       Object.entries(objective.inputs).map(([name, { dtype, shape }]) => [name, Graph.input(graph, name, dtype, shape)])
     )
   )
-  return { loss: result.loss, trainable, metrics: { loss: result.loss, ...result.metrics } }
+  return { input, loss: result.loss, trainable, metrics: { loss: result.loss, ...result.metrics } }
 }
 
 /** Adds clipping and AdamW and names the results. */
@@ -110,6 +108,8 @@ const report = (graph: Graph.Graph, metrics: Readonly<Record<string, Value>>): R
   return Object.keys(metrics)
 }
 
+const layerOf = ({ label }: Graph.Node): string | undefined => /^layer\d+/.exec(label)?.[0]
+
 /** The gradient of one micro-batch, added to the one so far. */
 export const accumulate = (
   checkpoint: Checkpoint,
@@ -119,10 +119,11 @@ export const accumulate = (
 ): LearnGraph => {
   const graph = Graph.make(`learn ${objective.name}`)
   const { layout } = trained
-  const { loss, metrics, trainable } = objectiveOf(graph, checkpoint, trained, objective, shape, true)
+  const { input, loss, metrics, trainable } = objectiveOf(graph, checkpoint, trained, objective, shape, true)
   const gradients = Gradient.gradients(
     loss,
-    layout.entries.map((e) => trainable.get(e.name)!)
+    layout.entries.map((e) => trainable.get(e.name)!),
+    shape.recompute === true ? { segment: layerOf, from: [input.ids] } : undefined
   )
   const gradient = Trainables.flatten(layout, gradients)
   Graph.output(graph, "gradient_out", Op.add(gradient, Trainables.input(graph, layout, "gradient")))

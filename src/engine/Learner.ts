@@ -74,6 +74,8 @@ export interface Options {
   readonly microTokens: number
   /** Micro-batches come from `Packing`: their rows stand side by side. */
   readonly packing?: boolean
+  /** Layers are computed again in the backward pass instead of kept. */
+  readonly recompute?: boolean
 }
 
 /** Compiles an objective over a checkpoint. Graphs are compiled when first needed and released with the scope. */
@@ -81,7 +83,7 @@ export const make = Effect.fnUntraced(function* (
   checkpoint: Checkpoint,
   trained: LearnProgram.Trained,
   objective: Objective,
-  { microTokens, packing = false }: Options
+  { microTokens, packing = false, recompute = false }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
   // Many tokens are multiplied at a time: weights in the order of the fastest product would be a second copy of them.
@@ -96,7 +98,8 @@ export const make = Effect.fnUntraced(function* (
         }))
       })
     )
-  const shape = { chunks: HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize), packed: packing }
+  const chunks = HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize)
+  const shape = { chunks, packed: packing, recompute }
   const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
   const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
   const apply = yield* compile(() => ({ graph: LearnProgram.apply(trained), metrics: [] }))

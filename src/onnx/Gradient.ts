@@ -202,17 +202,33 @@ const reducedAxes = (node: Node): ReadonlyArray<number> => {
 export const differentiable: ReadonlyArray<string> = Object.keys(table)
 
 /**
+ * What is computed again in the backward pass instead of kept from the forward pass (Chen et al. 2016, "Training deep
+ * nets with sublinear memory cost"): of each segment only what comes into it is kept.
+ */
+export interface Recompute {
+  /** The segment that a node belongs to, if any; the nodes of a segment follow each other. */
+  readonly segment: (node: Node) => string | undefined
+  /** The inputs that activations depend on. What does not depend on them, such as a mask, is kept. */
+  readonly from: ReadonlyArray<Value>
+}
+
+/**
  * Adds the gradients of a scalar loss with respect to `parameters` and returns them in that order. A parameter on
  * which the loss does not depend gets zeros.
  *
  * Throws `GraphError` when the loss is no scalar or depends on a parameter through an operator without a derivative.
  */
-export const gradients = (loss: Value, parameters: ReadonlyArray<Value>): ReadonlyArray<Value> => {
+export const gradients = (
+  loss: Value,
+  parameters: ReadonlyArray<Value>,
+  recompute?: Recompute
+): ReadonlyArray<Value> => {
   const graph = loss.graph
   if (loss.shape.length !== 0) Graph.fail(graph, "gradients", [loss], "the loss must be a scalar")
   return Graph.labelled(graph, "gradient", () => {
     const forward = graph.nodes.slice()
     const needed = dependents(graph, forward, parameters)
+    const again = recompute === undefined ? (node: Node) => node : recomputed(graph, forward.slice(), recompute)
     const arrived = new Map<Value, Array<Value>>([[loss, [Graph.scalar(graph, 1)]]])
     const total = (value: Value): Value | undefined => {
       const parts = arrived.get(value)
@@ -237,6 +253,7 @@ export const gradients = (loss: Value, parameters: ReadonlyArray<Value>): Readon
       }
       const dy = total(node.outputs[0]!)
       if (dy === undefined) continue
+      const used = again(node, dy)
       if (custom !== undefined) {
         const given = custom.vjp(dy)
         custom.inputs.forEach((x, i) => give(x, given[i] === null ? null : () => given[i]!))
@@ -244,11 +261,47 @@ export const gradients = (loss: Value, parameters: ReadonlyArray<Value>): Readon
       }
       const vjp = table[node.op]
       if (vjp === undefined) return Graph.fail(graph, node.op, node.inputs, `it has no derivative (in ${node.label})`)
-      const given = vjp(node, dy)
+      const given = vjp(used, dy)
       node.inputs.forEach((x, i) => give(x, given[i]))
     }
     return parameters.map((p) => total(p) ?? Op.zerosLike(p))
   })
+}
+
+/**
+ * From a node to its copy in the backward pass. A segment is copied when its first gradient arrives, and its inputs are
+ * made to depend on that gradient: without this the runtime would merge the copies with what they copy, or compute them
+ * early, and keep everything all the same.
+ */
+const recomputed = (graph: Graph.Graph, forward: ReadonlyArray<Node>, { from, segment }: Recompute) => {
+  const active = dependents(graph, forward, from)
+  const copies = new Map<Node, Node>()
+  const done = new Set<string>()
+  const copy = (name: string, dy: Value): void => {
+    const values = new Map<Value, Value>()
+    const nothing = Op.scale(Op.sumAll(dy), 0)
+    const own = forward.filter((node) => segment(node) === name && node.inputs.some((x) => x !== null && active.has(x)))
+    const inside = new Set(own.flatMap((node) => node.outputs))
+    const input = (x: Value | null): Value | null => {
+      if (x === null || !active.has(x) || !floating.has(x.dtype)) return x
+      if (!inside.has(x) && !values.has(x)) values.set(x, Op.add(x, nothing))
+      return values.get(x) ?? x
+    }
+    for (const node of own) {
+      const inputs = node.inputs.map(input)
+      const outputs = Graph.node(graph, node.op, inputs, node.outputs, node.attributes, node.domain)
+      node.outputs.forEach((value, i) => values.set(value, outputs[i]!))
+      copies.set(node, { ...node, inputs, outputs })
+    }
+  }
+  return (node: Node, dy: Value): Node => {
+    const name = segment(node)
+    if (name !== undefined && !done.has(name)) {
+      done.add(name)
+      copy(name, dy)
+    }
+    return copies.get(node) ?? node
+  }
 }
 
 /** The values that depend on a parameter: only these need gradients. */

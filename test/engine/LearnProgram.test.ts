@@ -1,11 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as path from "node:path"
+import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Batch from "../../src/engine/Batch.ts"
+import * as LearnProgram from "../../src/engine/LearnProgram.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Trainables from "../../src/engine/Trainables.ts"
 import * as Lora from "../../src/model/Lora.ts"
+import type * as Graph from "../../src/onnx/Graph.ts"
 import * as Golden from "./golden.ts"
 
 const rates = { learningRates: [1e-2], weightDecays: [0.01], maxGradNorm: 1 }
@@ -18,6 +21,42 @@ const adapterFolder = path.join(Golden.folder, "adapter")
 
 // What it computes in one run is held against transformers in `families.test.ts`.
 describe("a learning program against transformers", () => {
+  it.effect("computes the same gradient where layers are computed again, and keeps nothing else of them", () =>
+    Effect.gen(function* () {
+      const golden = yield* Golden.load
+      const adapter = Adapters.fromLora(yield* Lora.read(adapterFolder), golden.checkpoint.config)
+      const rows = batch(golden)
+      const micro = Batch.supervised(rows, Batch.totalWeight(rows))
+      const learnt = (recompute: boolean) =>
+        Effect.gen(function* () {
+          const how = { microTokens: 72, recompute }
+          const learner = yield* Learner.make(golden.checkpoint, adapter, Objective.sft, how)
+          const state = Learner.initialState(adapter.vector.slice())
+          const { loss } = yield* learner.step(state, [micro], rates)
+          return { loss, moment: state.m }
+        })
+      const [kept, again] = [yield* learnt(false), yield* learnt(true)]
+      expect(Math.abs(kept.loss - again.loss)).toBeLessThan(1e-6)
+      expect(Golden.distance(kept.moment, again.moment)).toBeLessThan(1e-6 * Golden.largest(kept.moment) + 1e-9)
+
+      // In the graph: no node of the backward pass reads what a node of a layer's forward pass made, but its result.
+      const shape = { chunks: 1, recompute: true }
+      const { graph } = LearnProgram.accumulate(golden.checkpoint, adapter, Objective.sft, shape)
+      const place = new Map(graph.nodes.flatMap((node) => node.outputs.map((value) => [value, node.label] as const)))
+      const results = new Set<Graph.Value>()
+      for (const node of graph.nodes) {
+        if (node.label.startsWith("gradient")) continue
+        for (const x of node.inputs) if (x !== null && place.get(x) !== node.label) results.add(x)
+      }
+      const read = graph.nodes
+        .filter((node) => node.label.startsWith("gradient"))
+        .flatMap((node) => node.inputs.filter((x) => x !== null))
+        .filter((x) => /^layer/.test(place.get(x) ?? "") && !results.has(x))
+        .filter((x) => x.shape.includes("T") && x.dtype === "float32" && x.shape.length < 4)
+      expect(read.map((x) => x.name)).toEqual([])
+    })
+  )
+
   for (const microBatches of [1, 3]) {
     it.effect(`takes the same five LoRA steps, in ${microBatches} micro-batches`, () =>
       Effect.gen(function* () {
