@@ -4,7 +4,9 @@
  * The network and the output projection are graphs of their own, so that logits, which are the largest thing by far,
  * exist for a few tokens at a time.
  */
+import { availableParallelism } from "node:os"
 import type { Checkpoint } from "../model/Checkpoint.ts"
+import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
@@ -22,8 +24,17 @@ const longest = 1024
 /** Whether a row belongs to the programs for long rows. */
 export const isLong = (row: ReadonlyArray<number>): boolean => row.length > longest
 
+/**
+ * Whether a row's results would depend on how many rows are computed with it. Few rows are shared among threads by
+ * columns: where a thread gets no more than 64 of them, the runtime sums products that it has not packed in longer
+ * pieces. Such a network is small, so its weights are packed, and its adapters are summed in one order.
+ */
+export const isNarrow = ({ headDim, hiddenSize, kvHeads }: ModelConfig): boolean =>
+  Math.min(hiddenSize, kvHeads * headDim) <= 64 * availableParallelism()
+
 const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, long: boolean) => {
-  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
+  const adaptation = isNarrow(checkpoint.config) ? "steady" : "merged"
+  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), adaptation)
   const input: Transformer.Input = {
     ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
     positions: Graph.input(graph, "positions", "int64", ["B", "T"]),

@@ -55,7 +55,8 @@ export const make = Effect.fnUntraced(function* (
   const arrival = yield* Latch.make(false)
   const waiting: Array<Job> = []
   // Most runs are large, so fp32 weights are not worth a second copy; those in 8 bits are small, and faster with one.
-  const weights = checkpoint.quantized === undefined ? "mapped" : "resident"
+  const large = checkpoint.quantized === undefined && !ScoreProgram.isNarrow(checkpoint.config)
+  const weights = large ? "mapped" : "resident"
   const rowsAtOnce = Math.max(16, Math.floor(logitBytes / (4 * checkpoint.config.vocabSize)))
   const sessions = new Map<string, Session.Session>()
 

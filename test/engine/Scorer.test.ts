@@ -1,6 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { fileURLToPath } from "node:url"
+import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as Lora from "../../src/model/Lora.ts"
 import * as Golden from "./golden.ts"
 
 describe("the scorer", () => {
@@ -30,6 +34,28 @@ describe("the scorer", () => {
           const golden = expected.subarray(b * 23, b * 23 + logprobs.length)
           expect(Golden.distance(logprobs, golden)).toBeLessThan(1e-4)
         })
+      }
+    })
+  )
+
+  it.live("gives a row the same bits alone and among others, of whatever length they are", () =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(fileURLToPath(new URL("../../assets/sandbox", import.meta.url)))
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
+      const targets = Lora.allTargets(checkpoint.config)
+      const fresh = yield* Effect.fromResult(Lora.init(checkpoint.config, { rank: 16, alpha: 32, targets }, 1))
+      const adapter = Adapters.fromLora(fresh, checkpoint.config)
+      // What was learnt is not zero.
+      adapter.vector = adapter.vector.map((x, i) => (x === 0 ? 0.02 * Math.sin(i) : x))
+      for (const used of [undefined, adapter]) {
+        const rows = Array.from({ length: 16 }, (_, b) => Array.from({ length: 20 + (b % 5) }, (_, t) => 20 + b * t))
+        const score = (ids: ReadonlyArray<number>) =>
+          scorer.score({ ids, adapter: used, kind: "logprobs", at: [ids.length - 2], targets: [ids.at(-1)!] })
+        const alone = yield* Effect.forEach(rows, score)
+        for (const count of [4, 8, 16]) {
+          const together = yield* Effect.forEach(rows.slice(0, count), score, { concurrency: "unbounded" })
+          expect(together).toEqual(alone.slice(0, count))
+        }
       }
     })
   )
