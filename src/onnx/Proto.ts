@@ -81,7 +81,11 @@ const tensor = ({ data, value }: Initializer) => {
 
 /** The bytes of the ONNX model. Weights are external, so this stays small whatever the size of the network. */
 export const encode = (graph: Graph): Uint8Array => {
-  const nodes = graph.nodes.map((n) =>
+  // Nodes that need weights alone come first in the file: the runtime orders what it runs from the end of the graph, the
+  // later node of two first, and would otherwise widen all halves before it multiplies with the first of them.
+  const stored = new Set<Value | null>([null, ...graph.initializers.map(({ value }) => value)])
+  const constant = Map.groupBy(graph.nodes, (n) => n.inputs.every((v) => stored.has(v)))
+  const nodes = [...(constant.get(true) ?? []), ...(constant.get(false) ?? [])].map((n) =>
     create(NodeProtoSchema, {
       name: n.outputs[0]!.name,
       opType: n.op,
