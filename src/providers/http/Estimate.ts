@@ -84,7 +84,8 @@ export const of = <A, E, R>(
   Exclude<R, LanguageModel.LanguageModel | DecisionModel.DecisionModel | Model.ModelName>
 > =>
   Effect.gen(function* () {
-    const usage = yield* Usage.Usage
-    yield* Effect.provide(program, layer(options))
+    // Accounts of its own: a layer might be that of the program around.
+    const usage = yield* Usage.make
+    yield* program.pipe(Effect.provide(layer(options)), Effect.provideService(Usage.Usage, usage))
     return yield* usage.rows
-  }).pipe(Effect.provide(Usage.layer)) as never
+  }) as never

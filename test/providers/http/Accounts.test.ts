@@ -175,6 +175,8 @@ it.live("Usage counts by stage and principle, and Estimate the same calls before
       Stream.fromIterable(prompts(2)).pipe(Response.pair(), Preference.stage(), Stream.runDrain)
     ])
     const rows = yield* Effect.gen(function* () {
+      // An estimate is no part of the accounts, wherever it is made.
+      yield* Estimate.of(program)
       yield* program
       return yield* (yield* Usage.Usage).rows
     }).pipe(Effect.provide(models(server.url)), Effect.provide([Usage.layer, constitution]))
