@@ -3,7 +3,8 @@
  *
  *     node bench/train.ts MODEL [sft|reward|dpo] [steps] [--micro-tokens 512] [--recompute]
  *
- * Prints one line of JSON: the best step of a few is counted, as the machine may be busy otherwise.
+ * Prints one line of JSON. The best step of a few is counted, as the machine may be busy otherwise; `cpu_seconds` are
+ * those of all cores in that step, which other work disturbs less.
  */
 import { Effect } from "effect"
 import * as Adapters from "../src/engine/Adapters.ts"
@@ -64,11 +65,15 @@ const program = Effect.gen(function* () {
   const learner = yield* Learner.make(checkpoint, adapter, objective, how)
   const state = Learner.initialState(adapter.vector)
   const seconds: Array<number> = []
+  const cpu: Array<number> = []
   let loss = 0
   for (let step = 0; step < Number(count); step++) {
     const started = performance.now()
+    const used = process.cpuUsage()
     ;({ loss } = yield* learner.step(state, yield* data.collate(data.rows), rates))
     seconds.push((performance.now() - started) / 1000)
+    const { system, user } = process.cpuUsage(used)
+    cpu.push((user + system) / 1e6)
   }
   const best = Math.min(...seconds)
   const all = data.rows.reduce<number>((n, row) => n + data.tokens(row), 0)
@@ -78,6 +83,8 @@ const program = Effect.gen(function* () {
       loss,
       tokens_per_second: Math.round(all / best),
       ...(kind === "sft" ? {} : { pairs_per_second: Number((8 / best).toFixed(2)) }),
+      cpu_seconds: Number(Math.min(...cpu).toFixed(2)),
+      tokens_per_cpu_second: Math.round(all / Math.min(...cpu)),
       seconds: seconds.map((s) => Number(s.toFixed(2))),
       peak_resident_gb: Number((process.resourceUsage().maxRSS / 2 ** 20).toFixed(2))
     })
