@@ -55,7 +55,8 @@ export const layer = (options: Options) =>
     Effect.gen(function* () {
       const scope = yield* Effect.scope
       const checkpoint = yield* Effect.mapError(Checkpoint.open(options.dir), asEngineError)
-      const tokenizer = yield* Effect.option(Tokenizer.load(options.dir))
+      // Most who ask have a tokenizer of their own; a second one is loaded when a stop text is to be recognised.
+      const tokenizer = yield* Effect.cached(Effect.option(Tokenizer.load(options.dir)))
       const base: Program.Base =
         options.precision === "int8"
           ? { ...checkpoint, quantized: yield* Effect.mapError(Quantized.open(checkpoint), asEngineError) }
@@ -65,7 +66,7 @@ export const layer = (options: Options) =>
         maxRows: options.maxRows ?? 256
       })
       const scorer = yield* Scorer.make(base, {
-        maxTokens: options.scoreTokens ?? 4096,
+        maxTokens: options.scoreTokens ?? 2048,
         busy: decoder.busy
       })
       const adapters = new Map<string, Adapters.Adapter>()
@@ -93,9 +94,10 @@ export const layer = (options: Options) =>
 
       const score = (request: Scorer.Request) => Effect.mapError(scorer.score(request), asEngineError)
 
-      const stopper = (texts: ReadonlyArray<string>) => {
-        if (texts.length === 0 || Option.isNone(tokenizer)) return {}
-        const { decode } = tokenizer.value
+      const stopper = Effect.fnUntraced(function* (texts: ReadonlyArray<string>) {
+        const loaded = texts.length === 0 ? Option.none() : yield* tokenizer
+        if (Option.isNone(loaded)) return {}
+        const { decode } = loaded.value
         // A stop text spans few tokens: the end of the answer is enough to see it.
         const window = 8 + Math.max(...texts.map((t) => t.length))
         return {
@@ -104,7 +106,7 @@ export const layer = (options: Options) =>
             return texts.some((text) => tail.includes(text))
           }
         }
-      }
+      })
 
       return {
         Generate: Effect.fnUntraced(function* ({ adapter: name, n, stopIds, stopTexts, ...request }) {
@@ -115,7 +117,7 @@ export const layer = (options: Options) =>
             adapter: yield* optional(name),
             maxTokens: Math.min(request.maxTokens, room),
             stopIds: new Set(stopIds),
-            ...stopper(stopTexts)
+            ...(yield* stopper(stopTexts))
           }
           return yield* Effect.forEach(
             Array.from({ length: n }, (_, i) => (i === 0 ? request.id : `${request.id}#${i}`)),

@@ -39,7 +39,7 @@ export interface Options {
 const patience = 200
 
 /** Bytes of the logits that exist at a time. */
-const logitBytes = 2 ** 25
+const logitBytes = 24 * 2 ** 20
 
 interface Job {
   readonly request: Request
