@@ -1,37 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect } from "effect"
+import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Random from "../../src/Random.ts"
-import { models as mocks, runIn, temporary } from "./Fixture.ts"
+import { temporary } from "./Fixture.ts"
 import * as World from "./World.ts"
 
-const { prompts, settings } = World
-
-/** Runs the world in the folder. */
-const run = (dir: string, watch: World.Watch = {}) =>
-  runIn(dir, mocks(), { service: World.models(watch), prompts, settings })
-
-/** Runs the world until so many calls have begun or ended; true if it came to its end before. */
-const runUntil = (dir: string, at: "begins" | "ends", calls: number, ended: (call: string) => void) =>
-  Effect.gen(function* () {
-    const reached = yield* Deferred.make<false>()
-    let count = 0
-    const tick = Effect.sync(() => {
-      // From outside, as a signal comes: as soon as nothing else runs.
-      if (++count === calls) queueMicrotask(() => Deferred.doneUnsafe(reached, Effect.succeed(false)))
-    })
-    return yield* run(dir, {
-      // What begins then is under way when the end comes, and what has ended is not written yet.
-      begins: () => (at === "begins" ? Effect.andThen(tick, count >= calls ? Effect.never : Effect.void) : Effect.void),
-      ends: (call) =>
-        Effect.andThen(
-          Effect.sync(() => ended(call)),
-          at === "ends" ? tick : Effect.void
-        )
-    }).pipe(Effect.as(true), Effect.raceFirst(Deferred.await(reached)))
-  })
+const { prompts, run, runUntil, settings } = World
 
 const whole = temporary()
 let calls = 0
@@ -76,15 +52,15 @@ describe("a run over 500 prompts", () => {
       const dir = temporary()
       const random = Random.make(7, "interruptions")
       const seen = new Map<string, number>()
-      const ended = (call: string) => void seen.set(call, (seen.get(call) ?? 0) + 1)
+      const ended = (call: string) => Effect.sync(() => void seen.set(call, (seen.get(call) ?? 0) + 1))
       let stops = 0
       while (stops < 30) {
         const after = 1 + random.int((2 * (calls - seen.size)) / (31 - stops))
-        if (yield* runUntil(dir, stops % 2 === 0 ? "begins" : "ends", after, ended)) break
+        if (yield* runUntil(dir, stops % 2 === 0 ? "begins" : "ends", after, { ends: ended })) break
         stops++
       }
       assert.strictEqual(stops, 30)
-      yield* run(dir, { ends: (call) => Effect.sync(() => ended(call)) })
+      yield* run(dir, { ends: ended })
       assert.deepStrictEqual(World.files(dir), World.files(whole))
       assert.deepStrictEqual(
         [...seen].filter(([, times]) => times > 1),

@@ -2,7 +2,7 @@
  * World: models whose answers are a function of everything that was asked and learnt, and whose trainings live in files
  * as the engine's do. So a run that was stopped and continued shows every difference in its files.
  */
-import { Effect, Stream } from "effect"
+import { Deferred, Effect, Stream } from "effect"
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { join, relative } from "node:path"
 import { Models } from "../../src/Models.ts"
@@ -11,6 +11,7 @@ import * as Random from "../../src/Random.ts"
 import * as Settings from "../../src/recipes/Settings.ts"
 import { RewardModel, RewardModelError } from "../../src/RewardModel.ts"
 import * as Sample from "../../src/Sample.ts"
+import { models as mocks, runIn } from "./Fixture.ts"
 
 /** 300 prompts that ask for harm and 200 that ask for help. */
 export const prompts = [
@@ -173,6 +174,37 @@ export const models = (watch: Watch = {}): Models["Service"] => {
     rewardModel: (name, from) => Effect.sync(() => rewardModel(name, start(from)))
   })
 }
+
+/** Runs the world in a folder. */
+export const run = (dir: string, watch: Watch = {}) =>
+  runIn(dir, mocks(), { service: models(watch), prompts, settings })
+
+/** Runs the world until so many calls have begun or ended; true if it came to its end before. */
+export const runUntil = Effect.fnUntraced(function* (
+  dir: string,
+  at: "begins" | "ends",
+  calls: number,
+  watch: Pick<Watch, "ends" | "fails"> = {}
+) {
+  const reached = yield* Deferred.make<false>()
+  let count = 0
+  const tick = Effect.sync(() => {
+    // From outside, as a signal comes: as soon as nothing else runs.
+    if (++count === calls) queueMicrotask(() => Deferred.doneUnsafe(reached, Effect.succeed(false)))
+  })
+  return yield* run(dir, {
+    ...watch,
+    // What begins then is under way when the end comes, and what has ended is not written yet.
+    begins: () =>
+      at === "begins"
+        ? Effect.andThen(
+            tick,
+            Effect.suspend(() => (count >= calls ? Effect.never : Effect.void))
+          )
+        : Effect.void,
+    ends: (call) => Effect.andThen(watch.ends?.(call) ?? Effect.void, at === "ends" ? tick : Effect.void)
+  }).pipe(Effect.as(true), Effect.raceFirst(Deferred.await(reached)))
+})
 
 /** The files of a folder by path, but for those that depend on the clock and on what was there before. */
 export const files = (dir: string): ReadonlyMap<string, string> =>
