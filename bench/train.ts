@@ -1,7 +1,7 @@
 /**
  * How fast Charter learns, and in how much memory: LoRA of rank 16 on all linear layers.
  *
- *     node bench/train.ts MODEL [sft|reward|dpo] [steps] [--micro-tokens 512] [--recompute]
+ *     node bench/train.ts MODEL [sft|reward|dpo] [steps] [--micro-tokens 512] [--recompute] [--int8]
  *
  * Prints one line of JSON. The best step of a few is counted, as the machine may be busy otherwise; `cpu_seconds` are
  * those of all cores in that step, which other work disturbs less.
@@ -16,6 +16,7 @@ import type * as Training from "../src/engine/Training.ts"
 import * as TrainingData from "../src/engine/TrainingData.ts"
 import * as Checkpoint from "../src/model/Checkpoint.ts"
 import * as Lora from "../src/model/Lora.ts"
+import * as Quantized from "../src/model/Quantized.ts"
 import * as Random from "../src/Random.ts"
 
 const [dir, kind = "sft", count = "3"] = process.argv.slice(2)
@@ -28,7 +29,9 @@ const how = { microTokens: option("--micro-tokens", 512), recompute: process.arg
 const rates = { learningRates: [1e-4], weightDecays: [0], maxGradNorm: 1 }
 
 const program = Effect.gen(function* () {
-  const checkpoint = yield* Checkpoint.open(dir)
+  const opened = yield* Checkpoint.open(dir)
+  const int8 = process.argv.includes("--int8")
+  const checkpoint = int8 ? { ...opened, quantized: yield* Quantized.open(opened) } : opened
   const { config } = checkpoint
   const random = Random.make(1, "bench")
   const tokens = (n: number) => Array.from({ length: n }, () => random.int(config.vocabSize))
@@ -80,6 +83,7 @@ const program = Effect.gen(function* () {
   console.log(
     JSON.stringify({
       kind,
+      precision: int8 ? "int8" : "fp32",
       loss,
       tokens_per_second: Math.round(all / best),
       ...(kind === "sft" ? {} : { pairs_per_second: Number((8 / best).toFixed(2)) }),

@@ -5,10 +5,12 @@ import { Effect } from "effect"
 import { copyFileSync, existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Adapters from "../engine/Adapters.ts"
+import type * as Program from "../engine/Program.ts"
 import * as Trainables from "../engine/Trainables.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as ModelConfig from "../model/ModelConfig.ts"
+import * as Quantized from "../model/Quantized.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
@@ -24,6 +26,18 @@ export interface Start {
   readonly seed: number
   readonly head: "none" | "score" | "value"
 }
+
+/** The model in the precision in which it is computed. */
+export const base = (
+  checkpoint: Checkpoint.Checkpoint,
+  precision: Quantized.Precision
+): Effect.Effect<Program.Base, UsageError> =>
+  precision === "fp32"
+    ? Effect.succeed(checkpoint)
+    : Quantized.open(checkpoint).pipe(
+        Effect.map((quantized) => ({ ...checkpoint, quantized })),
+        Effect.mapError(fromInput)
+      )
 
 /** The adapter of a folder, of the rank that was asked for. */
 export const read = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint, rank?: number) {

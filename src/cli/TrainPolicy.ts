@@ -150,8 +150,9 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
   }
   yield* tellRejects(prompts.rejects, input.out)
 
-  const decoder = yield* Decoder.make(checkpoint, { memory: 2 ** 29, maxRows: 64 })
-  const scorer = yield* Scorer.make(checkpoint, { maxTokens: common.microTokens })
+  const base = yield* TrainModel.base(checkpoint, common.precision)
+  const decoder = yield* Decoder.make(base, { memory: 2 ** 29, maxRows: 64 })
+  const scorer = yield* Scorer.make(base, { maxTokens: common.microTokens })
   const forward = Forward.over(scorer)
   const { clip } = settings
   const objective =
@@ -160,7 +161,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
       : input.kind === "grpo"
         ? Objective.grpo({ clip, beta: settings.klCoefficient })
         : Objective.rloo({ clip })
-  const learner = yield* Learner.make(checkpoint, trainee, objective, common)
+  const learner = yield* Learner.make(base, trainee, objective, common)
 
   const found = yield* Effect.mapError(TrainingState.load(folder.path("state"), trainee.layout.size), fromFailure)
   const state = found?.state ?? Learner.initialState(trainee.vector)

@@ -127,7 +127,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     head: input.kind === "reward" ? "score" : "none"
   }
   const trainee = yield* TrainModel.begin(start)
-  const scorer = yield* Scorer.make(checkpoint, { maxTokens: settings.microTokens })
+  const base = yield* TrainModel.base(checkpoint, settings.precision)
+  const scorer = yield* Scorer.make(base, { maxTokens: settings.microTokens })
   const forward = Forward.over(scorer)
   // The reference is what the training began with: the adapter that was given, or the model itself.
   const reference = adapter === undefined ? undefined : { ...trainee, vector: trainee.vector.slice() }
@@ -171,7 +172,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   yield* tellRejects([...train.rejects, ...(evaluation?.rejects ?? [])], input.out)
 
   const objective = objectiveOf(input)
-  const learner = yield* Learner.make(checkpoint, trainee, objective, how)
+  const learner = yield* Learner.make(base, trainee, objective, how)
   const stateDir = folder.path("state")
   const found = yield* Effect.mapError(TrainingState.load(stateDir, trainee.layout.size), fromFailure)
   let lines = folder.resume(found?.progress ?? 0)

@@ -27,7 +27,7 @@ export interface CommonInput {
   readonly weightDecay: number
   readonly maxGradNorm: number
   readonly maxLength: Option.Option<number>
-  readonly precision: "fp32"
+  readonly precision: "fp32" | "int8"
   readonly recompute: boolean
   readonly saveEvery: number
   readonly keep: number
@@ -51,7 +51,7 @@ export interface Common {
   readonly weightDecay: number
   readonly maxGradNorm: number
   readonly maxLength: number
-  readonly precision: "fp32"
+  readonly precision: "fp32" | "int8"
   readonly recompute: boolean
   readonly saveEvery: number
   readonly keep: number
@@ -96,6 +96,9 @@ export const common = Effect.fnUntraced(function* (
     return yield* wrong(
       "--full trains the model's own parameters; leave out --adapter, or merge it into the model first."
     )
+  }
+  if (input.full && input.precision === "int8") {
+    return yield* wrong("--full trains all parameters and has no frozen ones; leave out --precision int8.")
   }
   const rank = Option.getOrElse(input.loraRank, () => 16)
   const alpha = Option.getOrElse(input.loraAlpha, () => 2 * rank)

@@ -56,8 +56,8 @@ const common = {
     Flag.withDescription("Longer rows are rejected (default: 1024, or the model's positions)"),
     Flag.optional
   ),
-  precision: Flag.Literals("precision", ["fp32"]).pipe(
-    Flag.withDescription("How frozen weights are computed"),
+  precision: Flag.Literals("precision", ["fp32", "int8"]).pipe(
+    Flag.withDescription("How frozen linear maps are computed, forward and backward"),
     Flag.withDefault("fp32" as const)
   ),
   recompute: Flag.Boolean("recompute").pipe(

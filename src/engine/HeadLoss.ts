@@ -12,7 +12,7 @@ import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 
 /** Bytes that the logits of a chunk may take. */
-const chunkBytes = 2 ** 25
+const chunkBytes = 2 ** 26
 
 /** How many chunks keep the logits of at most `tokens` tokens within bounds. */
 export const chunksFor = (tokens: number, vocabulary: number): number =>

@@ -5,7 +5,6 @@
  * Batch size and length are symbols, so one graph serves every shape. Trainables, moments and the gradient are flat
  * vectors (see `Trainables.ts`).
  */
-import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Gradient from "../onnx/Gradient.ts"
 import * as Graph from "../onnx/Graph.ts"
@@ -49,7 +48,7 @@ export interface Shape {
 /** The network with its trainable vector and an objective's loss and metrics. */
 const objectiveOf = (
   graph: Graph.Graph,
-  checkpoint: Checkpoint,
+  checkpoint: Program.Base,
   trained: Trained,
   objective: Objective,
   shape: Shape,
@@ -112,7 +111,7 @@ const layerOf = ({ label }: Graph.Node): string | undefined => /^layer\d+/.exec(
 
 /** The gradient of one micro-batch, added to the one so far. */
 export const accumulate = (
-  checkpoint: Checkpoint,
+  checkpoint: Program.Base,
   trained: Trained,
   objective: Objective,
   shape: Shape
@@ -131,7 +130,7 @@ export const accumulate = (
 }
 
 /** Loss and metrics of one micro-batch, without a gradient. */
-export const measure = (checkpoint: Checkpoint, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
+export const measure = (checkpoint: Program.Base, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
   const graph = Graph.make(`measure ${objective.name}`)
   const { metrics } = objectiveOf(graph, checkpoint, trained, objective, shape, false)
   return { graph, metrics: report(graph, metrics) }

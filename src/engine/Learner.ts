@@ -5,7 +5,6 @@
  * (`engine/Training.ts`).
  */
 import { Effect, Scope } from "effect"
-import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import * as Session from "../onnx/Session.ts"
 import * as HeadLoss from "./HeadLoss.ts"
@@ -80,7 +79,7 @@ export interface Options {
 
 /** Compiles an objective over a checkpoint. Graphs are compiled when first needed and released with the scope. */
 export const make = Effect.fnUntraced(function* (
-  checkpoint: Checkpoint,
+  checkpoint: Program.Base,
   trained: LearnProgram.Trained,
   objective: Objective,
   { microTokens, packing = false, recompute = false }: Options

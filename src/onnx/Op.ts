@@ -414,6 +414,8 @@ export interface QuantizedRows {
   readonly codes: Value
   /** float32 [..., 1]. */
   readonly scale: Value
+  /** What was quantised, float32 [..., K]. */
+  readonly source: Value
 }
 
 /**
@@ -435,23 +437,31 @@ export const quantizeRows = (x: Value): QuantizedRows => {
   const each = reshape(steps, [rows])
   const zero = one("Expand", [Graph.constant(graph, "uint8", [1], [128]), shapeOf(each)], "uint8", [rows])
   const codes = one("QuantizeLinear", [flat, each, zero], "uint8", flat.shape, { axis: { int: 0 } })
-  return { codes: one("Reshape", [codes, shapeOf(x)], "uint8", x.shape), scale: steps }
+  return { codes: one("Reshape", [codes, shapeOf(x)], "uint8", x.shape), scale: steps, source: x }
 }
 
 /**
  * Quantised rows [..., K] by int8 weights [K, N] with a scale for each column [N]: float32 [..., N].
  *
- * The codes are unsigned and the weights signed, because that is what the processor's 8-bit units multiply. No gradient.
+ * The codes are unsigned and the weights signed, because that is what the processor's 8-bit units multiply. The gradient
+ * goes to what was quantised, as if it had not been, and is computed in 8 bits, too: dx = (dy · scales) Wᵀ.
  */
-export const matmulQuantized = ({ codes, scale }: QuantizedRows, weights: Value, scales: Value): Value => {
+export const matmulQuantized = ({ codes, scale, source }: QuantizedRows, weights: Value, scales: Value): Value => {
   const { graph } = codes
   const [K, N] = weights.shape
   if (weights.dtype !== "int8" || weights.shape.length !== 2 || K !== codes.shape.at(-1) || scales.shape[0] !== N) {
     Graph.fail(graph, "MatMulInteger", [codes, weights, scales], "it takes [..., K], int8 [K, N] and [N]")
   }
-  const inputs = [codes, weights, Graph.scalar(graph, 1), scales, Graph.constant(graph, "uint8", [], [128])]
-  const shape = [...codes.shape.slice(0, -1), N!]
-  return mul(one("MatMulIntegerToFloat", inputs, "float32", shape, {}, "com.microsoft"), scale)
+  const one_ = Graph.scalar(graph, 1)
+  const multiply = (rows: Value, by: Value, scaleOf: Value) => {
+    const inputs = [rows, by, one_, scaleOf, Graph.constant(graph, "uint8", [], [128])]
+    const shape = [...rows.shape.slice(0, -1), by.shape[1]!]
+    return one("MatMulIntegerToFloat", inputs, "float32", shape, {}, "com.microsoft")
+  }
+  return Graph.withGradient([source], mul(multiply(codes, weights, scales), scale), (dy) => {
+    const rows = quantizeRows(mul(dy, scales))
+    return [mul(multiply(rows.codes, transpose(weights, [1, 0]), one_), rows.scale)]
+  })
 }
 
 /** How heads attend. */

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Effect } from "effect"
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -132,6 +132,23 @@ describe("charter train sft", () => {
       step: best,
       eval_loss: Math.min(...losses)
     })
+  })
+
+  it("learns nearly the same with frozen weights in 8 bits, and with layers computed again", async () => {
+    const dir = workplace()
+    const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))
+    vi.stubEnv("XDG_CACHE_HOME", join(dir, "cache"))
+    const losses: Array<ReadonlyArray<number>> = []
+    for (const more of [[], ["--recompute"], ["--precision", "int8"]]) {
+      const out = join(dir, `out ${losses.length}`)
+      const result = await train("sft", "--model", tiny, "--data", data, "--out", out, "--epochs", "3", ...more)
+      assert.strictEqual(result.status, 0, result.stderr)
+      losses.push(lines(join(out, "metrics.jsonl")).map((line) => line["loss"] as number))
+    }
+    vi.unstubAllEnvs()
+    assert.isBelow(Golden.distance(losses[0]!, losses[1]!), 1e-5)
+    assert.isBelow(Golden.distance(losses[0]!, losses[2]!), 0.02)
+    assert.notDeepEqual(losses[0], losses[2])
   })
 
   it("learns the same with short rows side by side", async () => {

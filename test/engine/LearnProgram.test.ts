@@ -1,13 +1,17 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import fs from "node:fs"
+import os from "node:os"
 import * as path from "node:path"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Batch from "../../src/engine/Batch.ts"
 import * as LearnProgram from "../../src/engine/LearnProgram.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
+import type * as Program from "../../src/engine/Program.ts"
 import * as Trainables from "../../src/engine/Trainables.ts"
 import * as Lora from "../../src/model/Lora.ts"
+import * as Quantized from "../../src/model/Quantized.ts"
 import type * as Graph from "../../src/onnx/Graph.ts"
 import * as Golden from "./golden.ts"
 
@@ -54,6 +58,32 @@ describe("a learning program against transformers", () => {
         .filter((x) => (place.get(x) ?? "").startsWith("layer") && !results.has(x))
         .filter((x) => x.shape.includes("T") && x.dtype === "float32" && x.shape.length < 4)
       expect(read.map((x) => x.name)).toEqual([])
+    })
+  )
+
+  it.effect("computes nearly the same gradient with frozen maps in 8 bits, forward and backward", () =>
+    Effect.gen(function* () {
+      const golden = yield* Golden.load
+      const adapter = Adapters.fromLora(yield* Lora.read(adapterFolder), golden.checkpoint.config)
+      const rows = batch(golden)
+      const micro = Batch.supervised(rows, Batch.totalWeight(rows))
+      const cache = fs.mkdtempSync(path.join(os.tmpdir(), "charter-int8-"))
+      yield* Effect.addFinalizer(() => Effect.sync(() => fs.rmSync(cache, { recursive: true })))
+      const quantized = yield* Quantized.open(golden.checkpoint, cache)
+      const learnt = Effect.fnUntraced(function* (checkpoint: Program.Base) {
+        const learner = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 72 })
+        const state = Learner.initialState(adapter.vector.slice())
+        const { loss } = yield* learner.step(state, [micro], rates)
+        return { loss, moment: state.m }
+      })
+      const exact = yield* learnt(golden.checkpoint)
+      const rough = yield* learnt({ ...golden.checkpoint, quantized })
+      expect(rough.loss).not.toBe(exact.loss)
+      expect(Math.abs(rough.loss - exact.loss)).toBeLessThan(0.01)
+      const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, x, i) => sum + x * b[i]!, 0)
+      const cosine =
+        dot(exact.moment, rough.moment) / Math.sqrt(dot(exact.moment, exact.moment) * dot(rough.moment, rough.moment))
+      expect(cosine).toBeGreaterThan(0.999)
     })
   )
 
