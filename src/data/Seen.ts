@@ -51,9 +51,10 @@ export const make = (): Seen => {
 
   return {
     meet: (key, line) => {
-      const digest = hash("sha256", key, "buffer")
-      const low = digest.readUInt32LE(0)
-      const high = digest.readUInt32LE(4)
+      // As text: a buffer for each key would be memory outside of the heap, which is given back late.
+      const digest = hash("sha256", key)
+      const low = Number.parseInt(digest.slice(0, 8), 16)
+      const high = Number.parseInt(digest.slice(8, 16), 16)
       const found = now.lines[place(low, high)]
       if (found !== undefined && found !== 0) return found
       if (++count > 0.7 * now.slots) grow()
