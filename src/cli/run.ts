@@ -103,7 +103,7 @@ const flags = {
   ),
   model: Flag.String("model").pipe(
     Flag.withMetavar("DIR"),
-    Flag.withDescription("A Hugging Face model folder (config.json, tokenizer.json, model.safetensors)"),
+    Flag.withDescription("A Hugging Face model folder, or a name of the hub such as owner/name"),
     Flag.optional
   ),
   prompts: Flag.String("prompts").pipe(

@@ -113,7 +113,7 @@ const words = ({ mean_logprob, rejected, rows, seconds, tokens, tokens_per_secon
 const flags = {
   model: Flag.String("model").pipe(
     Flag.withMetavar("DIR"),
-    Flag.withDescription("A Hugging Face model folder; rows of input_ids need no tokenizer in it")
+    Flag.withDescription("A Hugging Face model folder or a name of the hub; rows of input_ids need no tokenizer in it")
   ),
   adapter: Flag.String("adapter").pipe(
     Flag.withMetavar("DIR"),

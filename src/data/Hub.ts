@@ -9,7 +9,7 @@
  */
 import { datasetInfo, downloadFile, listFiles } from "@huggingface/hub"
 import { Effect, FileSystem, Path, Redacted, Stream } from "effect"
-import { homedir } from "node:os"
+import * as HubCache from "../hub/HubCache.ts"
 import * as Bytes from "./Bytes.ts"
 import { DataError } from "./DataError.ts"
 import * as Files from "./Files.ts"
@@ -34,44 +34,35 @@ export interface FileOptions extends Options {
   readonly path: string
 }
 
-const defaultCache = (path: Path.Path): string => {
-  const { HF_HUB_CACHE: cache, HF_HOME: home } = process.env
-  return cache ?? path.join(home ?? path.join(homedir(), ".cache", "huggingface"), "hub")
-}
-
-const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision)
-
-/** Whether a name from outside stays in the folder that it is joined to. */
-const staysInside = (name: string) => name !== "" && !/(^|[/\\])\.\.?([/\\]|$)|^[/\\]|:/.test(name)
-
-const credentials = ({ accessToken, hubUrl }: Options) => ({
+const credentials = ({ accessToken = HubCache.environment().token, hubUrl }: Options) => ({
   ...(accessToken === undefined ? {} : { accessToken: Redacted.value(accessToken) }),
-  ...(hubUrl === undefined ? {} : { hubUrl })
+  hubUrl: hubUrl ?? HubCache.environment().endpoint
 })
 
 /** The folder of the data set in the cache, and the commit of the revision. */
 const locate = Effect.fnUntraced(function* (options: Options) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const { dataset, revision = "main", offline = process.env["HF_HUB_OFFLINE"] === "1" } = options
+  const environment = HubCache.environment()
+  const { cacheDir = environment.cacheDir, dataset, revision = "main", offline = environment.offline } = options
   const fail = (message: string) => new DataError({ file: dataset, message })
-  if (!/^[\w.-]+(\/[\w.-]+)?$/.test(dataset) || !staysInside(dataset)) {
+  if (!HubCache.isName(dataset)) {
     return yield* fail(`${dataset} is no name of a data set; it is owner/name.`)
   }
-  if (!staysInside(revision)) return yield* fail(`${revision} is no name of a revision.`)
-  const folder = path.join(options.cacheDir ?? defaultCache(path), `datasets--${dataset.replaceAll("/", "--")}`)
-  if (isCommit(revision)) return { folder, commit: revision, offline }
+  if (!HubCache.staysInside(revision)) return yield* fail(`${revision} is no name of a revision.`)
+  const folder = HubCache.folder(cacheDir, { type: "dataset", name: dataset })
+  if (HubCache.isCommit(revision)) return { folder, commit: revision, offline }
   const ref = path.join(folder, "refs", revision)
   if (offline) {
     const commit = yield* fs.readFileString(ref).pipe(Effect.orElseSucceed(() => ""))
-    if (isCommit(commit.trim())) return { folder, commit: commit.trim(), offline }
+    if (HubCache.isCommit(commit.trim())) return { folder, commit: commit.trim(), offline }
     return yield* fail(`${dataset} at ${revision} is not in the cache ${folder}, and the hub is not asked (offline).`)
   }
   const info = yield* Effect.tryPromise({
     try: () => datasetInfo({ name: dataset, revision, additionalFields: ["sha"], ...credentials(options) }),
     catch: (error) => fail(`The hub does not give ${dataset} at ${revision}: ${sentence(error)}`)
   })
-  if (!isCommit(info.sha)) return yield* fail(`The hub gives no commit of ${dataset} at ${revision}.`)
+  if (!HubCache.isCommit(info.sha)) return yield* fail(`The hub gives no commit of ${dataset} at ${revision}.`)
   yield* fs.makeDirectory(path.dirname(ref), { recursive: true }).pipe(
     Effect.andThen(Bytes.atomically(ref, (part) => fs.writeFileString(part, info.sha))),
     Effect.mapError((error) => fail(`The cache ${folder} cannot be written: ${error.message}`))
@@ -122,7 +113,7 @@ export const file = Effect.fnUntraced(function* (options: FileOptions) {
   const path = yield* Path.Path
   const name = `${options.dataset}/${options.path}`
   const fail = (message: string) => new DataError({ file: name, message })
-  if (!staysInside(options.path)) return yield* fail(`${options.path} is no path in a data set.`)
+  if (!HubCache.staysInside(options.path)) return yield* fail(`${options.path} is no path in a data set.`)
   const { folder, commit, offline } = yield* locate(options)
   const target = path.join(folder, "snapshots", commit, options.path)
   if (yield* fs.exists(target).pipe(Effect.orElseSucceed(() => false))) return target

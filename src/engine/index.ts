@@ -17,6 +17,7 @@ export * as Session from "../onnx/Session.ts"
 // Models as they lie on the disk.
 export * as ChatTemplate from "../model/ChatTemplate.ts"
 export * as Checkpoint from "../model/Checkpoint.ts"
+export * as HubModel from "../model/HubModel.ts"
 export * as Lora from "../model/Lora.ts"
 export * as ModelConfig from "../model/ModelConfig.ts"
 export * as Safetensors from "../model/Safetensors.ts"

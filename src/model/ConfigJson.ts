@@ -15,6 +15,9 @@ import * as RopeConfig from "./RopeConfig.ts"
 export const activations = ["silu", "gelu_pytorch_tanh"] as const
 export type Activation = (typeof activations)[number]
 
+/** Positions at most: each costs memory in every graph, and a broken file must not ask for thousands of millions. */
+const mostPositions = 131_072
+
 const Size = Schema.Int.check(Schema.isGreaterThan(0), Schema.isLessThanOrEqualTo(0x7fffffff))
 /** A bound far above any network's, so that a broken file cannot ask for endless names. */
 const Depth = Schema.Int.check(Schema.isGreaterThan(0), Schema.isLessThanOrEqualTo(4096))
@@ -115,7 +118,7 @@ export const read = (name: Family.Name, unknown: unknown): Result.Result<ModelCo
       vocabSize: json.vocab_size ?? defaults.vocab_size,
       normEps: json.rms_norm_eps ?? defaults.rms_norm_eps,
       activation: known,
-      maxPositions: longrope ? Math.min(maxPositions, original) : maxPositions,
+      maxPositions: Math.min(longrope ? original : maxPositions, maxPositions, mostPositions),
       tieEmbeddings: json.tie_word_embeddings ?? defaults.tie_word_embeddings,
       biases: { qkv: bias(family.biases.qkv), output: bias(family.biases.output), mlp: bias(family.biases.mlp) },
       attentionScale: 1 / Math.sqrt(family.queryScalar ? (json.query_pre_attn_scalar ?? 256) : headDim),

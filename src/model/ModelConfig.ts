@@ -43,7 +43,7 @@ export interface ModelConfig {
   /** Epsilon of the RMS norms. */
   readonly normEps: number
   readonly activation: ConfigJson.Activation
-  /** The longest sequence the network was made for. */
+  /** The longest sequence the network was made for, of at most 131,072 tokens. */
   readonly maxPositions: number
   /** Whether the embedding is also the output projection. */
   readonly tieEmbeddings: boolean

@@ -19,6 +19,10 @@ const ropes = (json: unknown) => parse(json).attention.map(({ rope }) => rope)
 const windows = (json: unknown) => parse(json).attention.map(({ window }) => window)
 
 describe("ModelConfig.fromJson", () => {
+  it("does not believe in more positions than Charter computes", () => {
+    expect(parse({ ...llama, max_position_embeddings: 2 ** 31 - 1 }).maxPositions).toBe(131_072)
+  })
+
   it("takes transformers' defaults for what is left out", () => {
     const { attention, ...rest } = parse({ model_type: "llama" })
     expect(rest).toEqual({
