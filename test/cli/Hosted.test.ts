@@ -229,6 +229,45 @@ describe("a run with hosted models", () => {
     })
   )
 
+  it.live("thinks before it judges, under several principles, as the forecast said", () =>
+    Effect.gen(function* () {
+      const judge = yield* FakeServer.start(server())
+      const preferences = { ...Fixture.settings.preferences, principles: 2, reasoning: true }
+      const settings = { ...Fixture.settings, preferences }
+      const dir = Fixture.temporary()
+      const { exit, said } = yield* run(yield* plan({ judge: openai("fake", judge.url) }, settings), dir)
+      summaryOf(exit)
+      const labels = rows(dir, "preferences/preferences.jsonl")
+      // Two principles in two orders, a thought and a choice in each.
+      assert.strictEqual(judge.asked.length, labels.length * 2 * 2 * 2)
+      assert.include(said.join("\n"), `at most about ${judge.asked.length} calls`)
+    })
+  )
+
+  it.live("is judged by votes where the settings say so, which is another judge", () =>
+    Effect.gen(function* () {
+      const judge = yield* FakeServer.start((response, asked, n) =>
+        FakeServer.json({
+          model: "fake-1",
+          choices: [{ text: asked.body.seed % 3 === 0 ? "(B)" : "(A)", finish_reason: "stop" }],
+          usage
+        })(response, asked, n)
+      )
+      const settings = { ...Fixture.settings, hosted: { ...Fixture.settings.hosted, votes: 3 } }
+      const dir = Fixture.temporary()
+      const { exit } = yield* run(yield* plan({ judge: openai("fake", judge.url) }, settings), dir)
+      const summary = summaryOf(exit)
+      const manifest = JSON.parse(readFileSync(join(dir, "manifest.json"), "utf8"))
+      assert.strictEqual(manifest.feedback.judge, "openai:fake, 3 votes")
+      const labels = rows(dir, "preferences/preferences.jsonl")
+      assert.strictEqual(judge.asked.length, labels.length * 2 * 3)
+      assert.strictEqual(
+        summary.hosted?.reduce((sum, row) => sum + row.calls, 0),
+        judge.asked.length
+      )
+    })
+  )
+
   it.live("is criticised and rewritten by another one", () =>
     Effect.gen(function* () {
       const critic = yield* FakeServer.start(server())
