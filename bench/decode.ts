@@ -3,8 +3,8 @@
  *
  *     node bench/decode.ts [MODEL] [--precision fp32|int8] [--batch 1,8,32,128] [--tokens 64]
  *
- * Without a model, the sandbox's. `cpu` is the share of the machine's cores that the decoding had: well below one, the
- * figure says more about the neighbours than about the decoder. The prefill is timed apart.
+ * Without a model, the sandbox's. The rate is that of the fastest tenth of the steps, which other work on the machine
+ * disturbs least; the median's stands beside it.
  */
 import { Effect } from "effect"
 import { availableParallelism } from "node:os"
@@ -41,33 +41,27 @@ const program = Effect.gen(function* () {
     temperature: 1,
     stopIds: new Set()
   })
+  const steps = Number(values.tokens)
   console.log(`${dir}, ${values.precision}, ${availableParallelism()} cores`)
   for (const batch of values.batch.split(",").map(Number)) {
     const decoder = yield* Decoder.make(base, { memory: 2 ** 32, maxRows: batch })
-    const run = (maxTokens: number) =>
-      Effect.gen(function* () {
-        const started = performance.now()
-        const cpu = process.cpuUsage()
-        yield* Effect.forEach(
-          Array.from({ length: batch }, (_, i) => request(i, maxTokens)),
-          decoder.generate,
-          { concurrency: "unbounded" }
-        )
-        const seconds = (performance.now() - started) / 1000
-        const used = process.cpuUsage(cpu)
-        return { seconds, cpu: (used.user + used.system) / 1e6 }
-      })
-    yield* run(2)
-    const prefill = yield* run(1)
-    const whole = yield* run(Number(values.tokens) + 1)
-    const seconds = whole.seconds - prefill.seconds
-    const tokens = batch * Number(values.tokens)
-    console.log(
-      `batch ${String(batch).padStart(3)}: ${(tokens / seconds).toFixed(0).padStart(6)} tokens/s` +
-        `, ${((1000 * seconds) / Number(values.tokens)).toFixed(1)} ms a step` +
-        `, prefill ${((batch * prompt) / prefill.seconds).toFixed(0)} tokens/s` +
-        `, cpu ${((whole.cpu - prefill.cpu) / seconds / availableParallelism()).toFixed(2)}`
+    // The first request is asked after each token whether it ends: that is the clock.
+    const ticks: Array<number> = []
+    const tick = () => {
+      ticks.push(performance.now())
+      return false
+    }
+    yield* Effect.forEach(
+      Array.from({ length: batch }, (_, i) => ({ ...request(i, steps + 1), ...(i === 0 ? { stop: tick } : {}) })),
+      decoder.generate,
+      { concurrency: "unbounded" }
     )
+    const times = ticks
+      .slice(1)
+      .map((at, i) => at - ticks[i]!)
+      .sort((a, b) => a - b)
+    const rate = (share: number) => ((1000 * batch) / times[Math.floor(share * times.length)]!).toFixed(0).padStart(6)
+    console.log(`batch ${String(batch).padStart(3)}: ${rate(0.1)} tokens/s, median ${rate(0.5)}`)
   }
 })
 
