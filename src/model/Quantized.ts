@@ -8,6 +8,7 @@
  */
 import { Effect } from "effect"
 import { createHash, randomBytes } from "node:crypto"
+import { closeSync, openSync, readSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { homedir } from "node:os"
 import * as path from "node:path"
@@ -81,27 +82,30 @@ const groups = ({ config, tensors }: Checkpoint): ReadonlyArray<ReadonlyArray<Pa
 }
 
 /** The hash of a file's contents, by which it is named. */
-const hashOf = async (maps: ReadonlyArray<Part>): Promise<string> => {
+const hashOf = (maps: ReadonlyArray<Part>): string => {
   const hash = createHash("sha256").update(`charter int8 ${version}`)
   for (const { path, tensor } of maps) {
     hash.update(JSON.stringify([path, tensor.dtype, tensor.shape]))
-    await addTo(hash, tensor)
+    addTo(hash, tensor)
   }
   return hash.digest("hex").slice(0, 32)
 }
 
-const addTo = async (hash: ReturnType<typeof createHash>, { file, length, offset }: Safetensors.TensorInfo) => {
-  const handle = await fs.open(file, "r")
+/** One buffer for all reads: a fresh one for each tensor would cost more than the hashing. */
+const chunk = Buffer.allocUnsafe(1 << 20)
+
+/** Synchronous, as ONNX Runtime is: this runs where sessions live, in a thread of its own. */
+const addTo = (hash: ReturnType<typeof createHash>, { file, length, offset }: Safetensors.TensorInfo) => {
+  const handle = openSync(file, "r")
   try {
-    const chunk = Buffer.allocUnsafe(Math.min(length, 1 << 22))
     for (let done = 0; done < length;) {
-      const { bytesRead } = await handle.read(chunk, 0, Math.min(chunk.length, length - done), offset + done)
+      const bytesRead = readSync(handle, chunk, 0, Math.min(chunk.length, length - done), offset + done)
       if (bytesRead === 0) throw new Error("it ends inside its tensors")
       hash.update(chunk.subarray(0, bytesRead))
       done += bytesRead
     }
   } finally {
-    await handle.close()
+    closeSync(handle)
   }
 }
 
@@ -120,13 +124,16 @@ const kept = Effect.fnUntraced(function* (file: string, maps: ReadonlyArray<Part
   })
   if (matrices.some((matrix) => matrix === undefined)) return undefined
   const digest = yield* Effect.option(
-    Effect.tryPromise(async () => {
-      const hash = createHash("sha256")
-      for (const { path } of maps) {
-        await addTo(hash, tensors.get(`${path}.weight`)!)
-        await addTo(hash, tensors.get(`${path}.scale`)!)
-      }
-      return hash.digest("hex")
+    Effect.try({
+      try: () => {
+        const hash = createHash("sha256")
+        for (const { path } of maps) {
+          addTo(hash, tensors.get(`${path}.weight`)!)
+          addTo(hash, tensors.get(`${path}.scale`)!)
+        }
+        return hash.digest("hex")
+      },
+      catch: reason
     })
   )
   // A disk that lost some of it would change every result without a word.
@@ -174,7 +181,7 @@ export const open = Effect.fn("Quantized.open")(function* (
   const dir = yield* Effect.promise(() => fs.realpath(folder))
   const all = new Map<string, Matrix>()
   for (const maps of groups(checkpoint)) {
-    const hash = yield* Effect.tryPromise({
+    const hash = yield* Effect.try({
       try: () => hashOf(maps),
       catch: (cause) => new CheckpointError({ file: checkpoint.dir, reason: `cannot be read: ${reason(cause)}` })
     })
