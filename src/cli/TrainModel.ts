@@ -13,6 +13,7 @@ import * as ModelConfig from "../model/ModelConfig.ts"
 import * as Quantized from "../model/Quantized.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
+import type { NewAdapter } from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** What begins a training. */
@@ -22,7 +23,7 @@ export interface Start {
   readonly adapter: string | undefined
   /** The rank that was asked for, where one was. */
   readonly rank: number | undefined
-  readonly lora: { readonly rank: number; readonly alpha: number } | null
+  readonly lora: NewAdapter | null
   readonly seed: number
   readonly head: "none" | "score" | "value"
 }
@@ -65,11 +66,11 @@ const whole = Effect.fnUntraced(function* ({ checkpoint, head, seed }: Start) {
   return { config: wholeConfig, taskType, tensors, scales: new Map<string, number>() } satisfies Lora.Adapter
 })
 
-const adapted = Effect.fnUntraced(function* (start: Start, lora: { readonly rank: number; readonly alpha: number }) {
+const adapted = Effect.fnUntraced(function* (start: Start, { alpha, rank, targets }: NewAdapter) {
   const { adapter, checkpoint, head, seed } = start
   const score = head === "score"
   if (adapter === undefined) {
-    const config = { ...lora, targets: Lora.allTargets(checkpoint.config) }
+    const config = { rank, alpha, targets: targets ?? Lora.allTargets(checkpoint.config) }
     return yield* Effect.mapError(Effect.fromResult(Lora.init(checkpoint.config, config, seed, { score })), fromInput)
   }
   const found = yield* read(adapter, checkpoint, start.rank)
@@ -89,6 +90,9 @@ export const begin = Effect.fnUntraced(function* (start: Start) {
   const lora = yield* start.lora === null ? whole(seeded) : adapted(seeded, start.lora)
   return Adapters.fromLora(lora, start.checkpoint.config, { value: start.head === "value" })
 })
+
+/** What an adapter is, for the record of a training. */
+export const described = ({ config: { alpha, rank, targets } }: Adapters.Adapter) => ({ rank, alpha, targets })
 
 /** Files of a model folder that a model trained as a whole takes along. */
 const companions = [

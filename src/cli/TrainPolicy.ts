@@ -139,7 +139,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
       prompts: prompts.hash,
       steps,
       ...common,
-      lora: common.lora === null ? null : { rank: trainee.config.rank, alpha: trainee.config.alpha },
+      lora: common.lora === null ? null : TrainModel.described(trainee),
       ...settings
     },
     prompts.rejects

@@ -144,12 +144,18 @@ const sharedLength = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): numbe
 
 type Sides = Pick<NamedPair, "first" | "second"> & { readonly from: number }
 
-/** With `prompt_input_ids` the two are completions, without it whole sequences that share their prompt. */
+/** Under TRL's old names or its new ones: `chosen_input_ids`, or `chosen_ids`. */
+const named = (row: Rows.Row, side: "prompt" | "chosen" | "rejected"): string =>
+  row[`${side}_ids`] === undefined ? `${side}_input_ids` : `${side}_ids`
+
+const hasTokenPair = (row: Rows.Row): boolean => row[named(row, "chosen")] !== undefined
+
+/** With the prompt's ids the two are completions, without them whole sequences that share their prompt. */
 const tokenPair = (row: Rows.Row): Result.Result<Sides, string> =>
   Result.gen(function* () {
-    const prompt = row["prompt_input_ids"] === undefined ? [] : yield* idsOf(row, "prompt_input_ids")
-    const chosen = yield* idsOf(row, "chosen_input_ids")
-    const rejected = yield* idsOf(row, "rejected_input_ids")
+    const prompt = row[named(row, "prompt")] === undefined ? [] : yield* idsOf(row, named(row, "prompt"))
+    const chosen = yield* idsOf(row, named(row, "chosen"))
+    const rejected = yield* idsOf(row, named(row, "rejected"))
     if (chosen.length === 0 || rejected.length === 0) return yield* Result.fail("one of the completions is empty")
     const [first, second] = [
       [...prompt, ...chosen],
@@ -180,9 +186,7 @@ export const pair = (encoder: Encoder) =>
     const probability = yield* Effect.fromResult(number(row, "probability", 1))
     if (probability < 0 || probability > 1) return yield* Effect.fail("`probability` is not between 0 and 1")
     const margin = yield* Effect.fromResult(number(row, "margin", 0))
-    const sides = yield* row["chosen_input_ids"] === undefined
-      ? textPair(encoder, row)
-      : Effect.fromResult(tokenPair(row))
+    const sides = yield* hasTokenPair(row) ? Effect.fromResult(tokenPair(row)) : textPair(encoder, row)
     yield* fits(encoder, sides.first)
     yield* fits(encoder, sides.second)
     if (same(sides.first, sides.second)) {

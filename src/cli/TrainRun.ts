@@ -158,7 +158,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
       eval: evaluation?.hash ?? null,
       steps,
       ...settings,
-      lora: settings.lora === null ? null : { rank: trainee.config.rank, alpha: trainee.config.alpha },
+      lora: settings.lora === null ? null : TrainModel.described(trainee),
       ...(input.kind === "dpo"
         ? { beta: input.beta, loss: input.loss, labelSmoothing: input.labelSmoothing }
         : { packing: input.packing })

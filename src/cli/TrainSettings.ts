@@ -17,6 +17,7 @@ export interface CommonInput {
   readonly out: string
   readonly loraRank: Option.Option<number>
   readonly loraAlpha: Option.Option<number>
+  readonly loraTargets: Option.Option<string>
   readonly full: boolean
   readonly steps: Option.Option<number>
   readonly batchSize: Option.Option<number>
@@ -34,10 +35,17 @@ export interface CommonInput {
   readonly seed: number
 }
 
+/** A new adapter's rank, alpha and the names of the linear layers that it is on; null stands for all of them. */
+export interface NewAdapter {
+  readonly rank: number
+  readonly alpha: number
+  readonly targets: ReadonlyArray<string> | null
+}
+
 /** What every training is determined by. */
 export interface Common {
   /** Null where all parameters are trained. */
-  readonly lora: { readonly rank: number; readonly alpha: number } | null
+  readonly lora: NewAdapter | null
   readonly batchSize: number
   /** Rows of a micro-batch at most; null leaves it to the bound on tokens. */
   readonly microBatch: number | null
@@ -87,7 +95,10 @@ export const common = Effect.fnUntraced(function* (
   positions: number,
   batchSize: number
 ): Effect.fn.Return<Common, UsageError> {
-  if (input.full && (Option.isSome(input.loraRank) || Option.isSome(input.loraAlpha))) {
+  if (
+    input.full &&
+    [input.loraRank, input.loraAlpha, input.loraTargets].some((given) => Option.isSome<unknown>(given))
+  ) {
     return yield* wrong(
       "--full trains all parameters and has no LoRA; leave out --full, or --lora-rank and --lora-alpha."
     )
@@ -101,6 +112,9 @@ export const common = Effect.fnUntraced(function* (
     return yield* wrong("--full trains all parameters and has no frozen ones; leave out --precision int8.")
   }
   const rank = Option.getOrElse(input.loraRank, () => 16)
+  const targets = Option.getOrNull(
+    Option.map(input.loraTargets, (names) => names.split(",").map((name) => name.trim()))
+  )
   const alpha = Option.getOrElse(input.loraAlpha, () => 2 * rank)
   const rate = Option.getOrElse(input.learningRate, () => learningRates[kind] * (input.full ? 0.1 : 1))
   const size = Option.getOrElse(input.batchSize, () => batchSize)
@@ -121,7 +135,7 @@ export const common = Effect.fnUntraced(function* (
     return yield* wrong(`--max-length ${length} is more than the ${positions} positions of the model.`)
   }
   return {
-    lora: input.full ? null : { rank, alpha },
+    lora: input.full ? null : { rank, alpha, targets },
     batchSize: size,
     microBatch: Option.getOrNull(input.microBatch),
     microTokens: Math.max(microTokens, Option.getOrElse(input.microBatch, () => 0) * length),

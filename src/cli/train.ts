@@ -25,6 +25,11 @@ const common = {
     Flag.withDescription("Alpha of a new adapter (default: twice the rank)"),
     Flag.optional
   ),
+  loraTargets: Flag.String("lora-targets").pipe(
+    Flag.withMetavar("q_proj,v_proj"),
+    Flag.withDescription("The linear layers of a new adapter (default: all)"),
+    Flag.optional
+  ),
   full: Flag.Boolean("full").pipe(
     Flag.withDescription("Train all parameters and write a whole model folder"),
     Flag.withDefault(false)

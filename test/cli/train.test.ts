@@ -197,6 +197,8 @@ describe("charter train refuses in a sentence, with exit code 2 and nothing writ
     ["is not an adapter", ["--adapter", tiny]],
     ["leave out --adapter", ["--adapter", join(tiny, "adapter"), "--full"]],
     ["leave out --full", ["--full", "--lora-rank", "8"]],
+    ["leave out --precision", ["--full", "--precision", "int8"]],
+    ["has the target w_proj", ["--lora-targets", "q_proj,w_proj"]],
     ["--epochs and --steps were both given", ["--epochs", "2", "--steps", "3"]],
     ["--batch-size has to be 1 or more, and is 0", ["--batch-size", "0"]],
     ["--learning-rate has to be above 0", ["--learning-rate", "-1"]],
@@ -267,7 +269,8 @@ describe("a chosen and a rejected completion", () => {
       { ...pair(1), margin: "much" },
       { chosen: "a", rejected: "a" },
       { ...pair(2), probability: 0.5 },
-      { ...pair(3), margin: 0.7 }
+      { ...pair(3), margin: 0.7 },
+      { prompt_ids: [4, 5], chosen_ids: [6, 2], rejected_ids: [7, 2] }
     ])
     const out = join(dir, "out")
     const { status, stderr } = await train("reward", "--model", tiny, "--data", data, "--out", out)
