@@ -34,7 +34,12 @@ export interface Hosted {
   readonly critic: Spec | undefined
 }
 
-const isHttp = (url: string): boolean => URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)
+/** Whether it is an address that requests can go to; a name and password in it are none of an address. */
+const isHttp = (text: string): boolean => {
+  if (!URL.canParse(text)) return false
+  const { protocol, username, password } = new URL(text)
+  return /^https?:$/.test(protocol) && username === "" && password === ""
+}
 
 /** The model that a flag names, or what is wrong with it. */
 export const parse = (flag: string, text: string): Result.Result<Spec, string> => {

@@ -302,7 +302,7 @@ describe("the name of a hosted model", () => {
         url: "http://localhost:8000/v1"
       }
     )
-    for (const text of ["gpt-4o", "mistral:large", "openai:", "openai:m@http://"]) {
+    for (const text of ["gpt-4o", "mistral:large", "openai:", "openai:m@http://", "openai:m@http://a:b@c/v1"]) {
       assert.isTrue(Result.isFailure(Hosted.parse("--judge", text)), text)
     }
   })

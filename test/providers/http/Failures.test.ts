@@ -2,7 +2,8 @@ import { inspect } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Layer, Redacted } from "effect"
 import { AiError, LanguageModel } from "effect/ai"
-import { FetchHttpClient } from "effect/http"
+import { FetchHttpClient, HttpClient, HttpClientResponse } from "effect/http"
+import * as fc from "fast-check"
 import type * as Endpoint from "../../../src/providers/http/Endpoint.ts"
 import { AnthropicClient, AnthropicLanguageModel } from "../../../src/providers/anthropic/index.ts"
 import { OpenAiClient, OpenAiLanguageModel } from "../../../src/providers/openai-compatible/index.ts"
@@ -18,10 +19,13 @@ const messages = {
   usage: { input_tokens: 3, output_tokens: 2 }
 }
 
+const logprobs = { content: [{ token: "A", logprob: -0.1, top_logprobs: [{ token: "A", logprob: -0.1 }] }] }
+
 const providers = [
   {
     name: "openai-compatible",
     good: FakeServer.json(chat),
+    whole: { ...chat, choices: [{ ...chat.choices[0], logprobs }], usage: { prompt_tokens: 3, completion_tokens: 2 } },
     layer: (baseUrl: string, options: Endpoint.Options, apiKey = key) =>
       OpenAiLanguageModel.layer.pipe(
         Layer.provide(OpenAiClient.layer({ baseUrl, model: "fake", apiKey: Redacted.make(apiKey), ...options }))
@@ -30,6 +34,7 @@ const providers = [
   {
     name: "anthropic",
     good: FakeServer.json(messages),
+    whole: messages,
     layer: (baseUrl: string, options: Endpoint.Options, apiKey = key) =>
       AnthropicLanguageModel.layer.pipe(
         Layer.provide(AnthropicClient.layer({ baseUrl, model: "fake", apiKey: Redacted.make(apiKey), ...options }))
@@ -37,9 +42,22 @@ const providers = [
   }
 ]
 
+/** Every JSON that is the given one with a part of it taken out or replaced. */
+const mutations = (value: unknown, other: unknown): ReadonlyArray<unknown> => {
+  if (typeof value !== "object" || value === null) return [other]
+  const within = Object.entries(value).flatMap(([name, inner]) => {
+    const copy = (changed: unknown) =>
+      Array.isArray(value)
+        ? value.map((item, i) => (String(i) === name ? changed : item))
+        : { ...value, [name]: changed }
+    return [copy(undefined), ...mutations(inner, other).map(copy)]
+  })
+  return [other, ...within]
+}
+
 const refused = (message: string, type = "error") => ({ type: "error", error: { type, message } })
 
-describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
+describe.each(providers)("$name, when its server fails", ({ good, layer, whole }) => {
   const ask = (
     answer: FakeServer.Answer,
     options: Endpoint.Options = {},
@@ -212,6 +230,26 @@ describe.each(providers)("$name, when its server fails", ({ good, layer }) => {
       const error = yield* generate(`${server.url}?api-version=1&sig=hush`, {}).pipe(Effect.flip)
       assert.match(server.asked[0]!.path, /^\/v1\/\w.*\?api-version=1&sig=hush$/)
       assert.notInclude(inspect(error, { depth: 9 }), "hush")
+    })
+  )
+
+  it.effect("gives a text or a typed failure for any JSON, and never crashes", () =>
+    Effect.gen(function* () {
+      const wholly = fc.sample(fc.jsonValue({ maxDepth: 3 }), { seed: 5, numRuns: 100 })
+      const others = [null, 7, "text", [], {}, [null], -7.5]
+      const partly = others.flatMap((other) => mutations(whole, other))
+      for (const answer of [...wholly, ...partly]) {
+        const client = HttpClient.make((request) =>
+          Effect.succeed(HttpClientResponse.fromWeb(request, new Response(JSON.stringify(answer) ?? "")))
+        )
+        const exit = yield* LanguageModel.generateText({ prompt: "Hi" }).pipe(
+          Effect.provide(layer("http://127.0.0.1:9/v1", { retry: { times: 0 } })),
+          Effect.provideService(HttpClient.HttpClient, client),
+          Effect.exit
+        )
+        if (Exit.isSuccess(exit)) assert.isString(exit.value.text)
+        else assert.isTrue(AiError.isAiError(Cause.squash(exit.cause)), Cause.pretty(exit.cause))
+      }
     })
   )
 
