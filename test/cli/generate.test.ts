@@ -6,6 +6,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Golden from "../engine/golden.ts"
+import * as RealModel from "../model/realModel.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 const sandbox = fileURLToPath(new URL("../../assets/sandbox", import.meta.url))
@@ -132,6 +133,21 @@ describe("charter generate", () => {
       read(join(dir, "rows.rejected.jsonl")).map(({ line }) => line),
       [2, 3, 4, 5]
     )
+  })
+
+  it.skipIf(!RealModel.exists)("continues chats greedily with exactly transformers' text", () => {
+    const dir = workplace()
+    const { greedy } = JSON.parse(readFileSync(new URL("../fixtures/smollm2.json", import.meta.url), "utf8"))
+    const cases = greedy as ReadonlyArray<{ ids: Array<number>; messages: unknown; text: string }>
+    const most = String(Math.max(...cases.map(({ ids }) => ids.length)))
+    writeFileSync(join(dir, "rows.jsonl"), jsonl(cases.map(({ messages }) => ({ prompt: messages }))))
+    const args = ["--model", RealModel.dir, "--in", "rows.jsonl", "--temperature", "0", "--max-tokens", most]
+    const { status, stderr, stdout } = charter(dir, "generate", ...args)
+    assert.strictEqual(status, 0, stderr)
+    for (const [i, { completion, token_ids }] of parse(stdout).entries()) {
+      assert.deepStrictEqual(token_ids.slice(0, cases[i]!.ids.length), cases[i]!.ids)
+      assert.isTrue(completion.startsWith(cases[i]!.text), completion)
+    }
   })
 
   const wrong: ReadonlyArray<readonly [said: string, args: ReadonlyArray<string>]> = [
