@@ -51,6 +51,8 @@ export const describeModel = Effect.fnUntraced(function* (checkpoint: Checkpoint
     memory: {
       fp32_weights: Memory.fp32Bytes(config),
       int8_weights: Memory.int8Bytes(checkpoint),
+      score_fp32: Memory.scoringBytes(checkpoint, "fp32"),
+      score_int8: Memory.scoringBytes(checkpoint, "int8"),
       cache_per_token: Memory.cacheBytesPerToken(config)
     }
   }
@@ -128,7 +130,7 @@ const modelLines = (model: Model): ReadonlyArray<readonly [string, string]> => {
     ],
     [
       "memory",
-      `weights ${bytes(memory.fp32_weights)} in fp32, ${bytes(memory.int8_weights)} in int8; ${bytes(memory.cache_per_token)} a token of generation`
+      `about ${bytes(memory.score_fp32)} to score, ${bytes(memory.score_int8)} in int8; weights of ${bytes(memory.fp32_weights)} in fp32 to generate or learn, and ${bytes(memory.cache_per_token)} for each token under way`
     ]
   ]
 }

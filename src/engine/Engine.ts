@@ -7,6 +7,7 @@
 import { Effect, Option, Scope, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
+import * as Memory from "../model/Memory.ts"
 import * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
 import * as Adapters from "./Adapters.ts"
@@ -66,7 +67,7 @@ export const layer = (options: Options) =>
         maxRows: options.maxRows ?? 256
       })
       const scorer = yield* Scorer.make(base, {
-        maxTokens: options.scoreTokens ?? 2048,
+        maxTokens: options.scoreTokens ?? Memory.scoringTokens,
         busy: decoder.busy
       })
       const adapters = new Map<string, Adapters.Adapter>()

@@ -25,6 +25,7 @@ describe("charter inspect", () => {
     assert.isFalse(found.tokenizer)
     assert.strictEqual(found.memory.fp32_weights, 4 * 106_816)
     assert.isBelow(found.memory.int8_weights, found.memory.fp32_weights)
+    assert.isAbove(found.memory.score_fp32, found.memory.score_int8)
     // Keys and values of two layers with two heads of 16 floats.
     assert.strictEqual(found.memory.cache_per_token, 2 * 2 * 2 * 16 * 4)
     assert.strictEqual(found.adapter.rank, 4)
