@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import { spawnSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Random from "../../src/Random.ts"
+import * as Sample from "../../src/Sample.ts"
 import { temporary } from "./Fixture.ts"
 import * as World from "./World.ts"
 
@@ -16,27 +17,40 @@ describe("a run over 500 prompts", () => {
   it.live("leaves records whose trail leads back to their prompts", () =>
     Effect.gen(function* () {
       yield* run(whole, { ends: () => Effect.sync(() => calls++) })
-      const ids = (file: string) => new Set(World.rows(whole, file).map(({ id }) => id as string))
-      const known = new Set(prompts.map(({ id }) => id))
-      const answers = World.rows(whole, "supervised/responses.jsonl")
-      assert.isTrue(answers.every(({ prompt }) => known.has(prompt.id)))
-      const answered = new Set([...ids("supervised/responses.jsonl"), ...ids("supervised/revisions.jsonl")])
-      assert.isTrue(World.rows(whole, "supervised/critiques.jsonl").every(({ response }) => answered.has(response.id)))
-      const criticised = ids("supervised/critiques.jsonl")
-      assert.isTrue(
-        World.rows(whole, "supervised/revisions.jsonl").every(({ critique }) => criticised.has(critique.id))
-      )
-      const compared = ids("preferences/pairs.jsonl")
-      assert.isTrue(
-        World.rows(whole, "preferences/preferences.jsonl").every(
-          ({ comparison }) => compared.has(comparison.id) && known.has(comparison.prompt.id)
-        )
-      )
-      const rollouts = World.rows(whole, "policy/rollouts.jsonl")
-      assert.isTrue(rollouts.every(({ rollout }) => known.has(rollout.prompt.id)))
+      const read = <A, I>(file: string, schema: Schema.Codec<A, I>) =>
+        World.rows(whole, file).map((row) => Schema.decodeUnknownSync(schema)(row))
+      const answers = read("supervised/responses.jsonl", Sample.Response)
+      const critiques = read("supervised/critiques.jsonl", Sample.Critique)
+      const revisions = read("supervised/revisions.jsonl", Sample.Revision)
+      const pairs = read("preferences/pairs.jsonl", Sample.Comparison)
+      const preferences = read("preferences/preferences.jsonl", Sample.Preference)
+      const rewards = read("policy/rollouts.jsonl", Sample.Reward)
 
+      const known = new Set(prompts.map(({ id }) => id))
+      const written = new Map(
+        [...answers, ...critiques, ...revisions, ...pairs, ...preferences, ...rewards].map((record) => [
+          record.id,
+          record
+        ])
+      )
+      const revision = new Map(revisions.map((record) => [record.id, record]))
+      for (const record of written.values()) {
+        const trail = Sample.trail(record, (id) => revision.get(id))
+        assert.strictEqual(trail.at(-1)?.kind, "prompt")
+        assert.isTrue(known.has(trail.at(-1)!.id))
+        // Each step but the prompt, the pair's answers and the rollout is a record of its own in the folder.
+        for (const { kind, id } of trail) {
+          if (kind === "prompt" || kind === "rollout") continue
+          if (kind === "response" && !(record instanceof Sample.Revision || record instanceof Sample.Critique)) continue
+          assert.isTrue(written.has(id), `${kind} ${id}`)
+        }
+      }
       assert.strictEqual(answers.length + settings.evaluation.prompts, prompts.length)
-      assert.strictEqual(rollouts.length, settings.reinforcement.iterations * settings.reinforcement.batchSize)
+      const { iterations, batchSize } = settings.reinforcement
+      assert.strictEqual(rewards.length, iterations * batchSize)
+      assert.strictEqual(critiques.length, revisions.length)
+      assert.strictEqual(revisions.length, answers.filter(({ prompt }) => prompt.kind === "harmful").length * 2)
+
       // Lines are in the order of the prompts, whatever the order in which they were ready.
       const order = new Map(prompts.map(({ id }, i) => [id, i]))
       const places = answers.map(({ prompt }) => order.get(prompt.id)!)

@@ -13,18 +13,18 @@ import { RewardModel, RewardModelError } from "../../src/RewardModel.ts"
 import * as Sample from "../../src/Sample.ts"
 import { models as mocks, runIn } from "./Fixture.ts"
 
-/** 300 prompts that ask for harm and 200 that ask for help. */
+/** 100 prompts that ask for harm and 400 that ask for help. */
 export const prompts = [
-  ...Array.from({ length: 300 }, (_, i) => Sample.prompt(`harmful question ${i}`)),
-  ...Array.from({ length: 200 }, (_, i) => Sample.prompt(`benign question ${i}`, "benign"))
+  ...Array.from({ length: 100 }, (_, i) => Sample.prompt(`harmful question ${i}`)),
+  ...Array.from({ length: 400 }, (_, i) => Sample.prompt(`benign question ${i}`, "benign"))
 ]
 
-const usual = Settings.forPrompts({ harmful: 300, benign: 200 })
+const usual = Settings.forPrompts({ harmful: 100, benign: 400 })
 
 export const settings: Settings.Settings = {
   ...usual,
-  supervised: { ...usual.supervised, rounds: 1, prompts: 300, benign: 200 },
-  preferences: { ...usual.preferences, prompts: 60, benign: 40 },
+  supervised: { ...usual.supervised, rounds: 2, prompts: 100, benign: 400 },
+  preferences: { ...usual.preferences, prompts: 40, benign: 40 },
   reinforcement: { ...usual.reinforcement, iterations: 3, batchSize: 20, epochs: 1, calibrationPrompts: 20 },
   evaluation: { ...usual.evaluation, prompts: 40, benignRevisions: 5 },
   concurrency: 16
