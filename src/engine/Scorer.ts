@@ -171,11 +171,13 @@ export const make = Effect.fnUntraced(function* (
       yield* gather
       while (waiting.length > 0) {
         const jobs = take()
-        yield* Effect.catch(run(jobs), (error) =>
-          Effect.forEach(jobs, (job) => Deferred.fail(job.done, error), { discard: true })
+        // A bug is told to those who asked, too: they would wait for ever.
+        yield* Effect.catchCause(run(jobs), (cause) =>
+          Effect.forEach(jobs, (job) => Deferred.failCause(job.done, cause), { discard: true })
         )
       }
-      yield* arrival.close
+      // In one step with the look at the queue, or a request could come between.
+      yield* Effect.sync(() => waiting.length === 0 && arrival.closeUnsafe())
     })
   ).pipe(Effect.forkIn(scope))
 
