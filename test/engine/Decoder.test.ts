@@ -275,6 +275,17 @@ describe("the decoder", () => {
     })
   )
 
+  it.live("tells those who wait of a failure, whatever it is, and serves the next ones", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const broken = yield* Decoder.make({ ...checkpoint, tensors: new Map() }, { memory: 1e8, maxRows: 4 })
+      for (const id of ["first", "second"]) {
+        const exit = yield* Effect.exit(broken.generate(request(id, [5, 6])))
+        expect(String(exit)).toContain("the checkpoint has no")
+      }
+    })
+  )
+
   it.live("forgets a request that nobody waits for any more", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load

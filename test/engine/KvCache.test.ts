@@ -81,7 +81,7 @@ describe("the cache of keys and values", () => {
             for (let t = 0; t < tokens; t++) {
               const held = t < cache.lengths[slot]!
               expect(mask[b * tokens + t] === 0).toBe(held)
-              for (let h = 0; h < kvHeads && held; h++) {
+              for (let h = 0; h < (held ? kvHeads : 0); h++) {
                 expect(data[((b * kvHeads + h) * tokens + t) * headDim]).toBe(number(a, sources[b]!, h, t))
               }
             }
