@@ -17,12 +17,13 @@ import * as Saving from "../engine/Saving.ts"
 import * as Scorer from "../engine/Scorer.ts"
 import * as Training from "../engine/Training.ts"
 import * as TrainingState from "../engine/TrainingState.ts"
-import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Finite from "../model/Finite.ts"
 import * as Fingerprint from "../model/Fingerprint.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import type { ScoredRollout } from "../Policy.ts"
 import * as Random from "../Random.ts"
 import { Progress } from "../recipes/Progress.ts"
+import * as Model from "./Model.ts"
 import { fromFailure } from "./CommandError.ts"
 import * as RolloutLog from "./RolloutLog.ts"
 import * as TrainFolder from "./TrainFolder.ts"
@@ -104,7 +105,8 @@ const deviationOf = (numbers: ReadonlyArray<number>): number => {
 /** Updates until the scope closes or all are done; says what they came to. */
 export const execute = Effect.fn("charter train policy")(function* (input: Input) {
   const progress = yield* Progress
-  const checkpoint = yield* Effect.mapError(Checkpoint.open(input.model), fromInput)
+  const checkpoint = yield* Model.open(input.model)
+  yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const common = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 32)
   const settings = yield* settingsOf(input, common)
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, common.maxLength), fromInput)
