@@ -63,7 +63,7 @@ export const words = (summary: Summary, dir: string, seconds: number): string =>
     ...(known.length === 0 ? scored : [...known, ...revised]),
     ...accuracy,
     ...distance,
-    `Measured ${where}, after ${duration(seconds)} of work.`,
+    `Measured ${where}. The run took ${duration(seconds)}.`,
     ...hosted,
     ...(failures === 0
       ? []
