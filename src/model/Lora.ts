@@ -12,12 +12,16 @@ import * as HubCache from "../hub/HubCache.ts"
 import * as Random from "../Random.ts"
 import * as AtomicFile from "./AtomicFile.ts"
 import * as ModelFile from "./ModelFile.ts"
+import * as LoraPlan from "./LoraPlan.ts"
+import type { TaskType } from "./LoraPlan.ts"
 import * as LoraTargets from "./LoraTargets.ts"
 import type { ModelConfig } from "./ModelConfig.ts"
-import { linears, parameters } from "./ModelConfig.ts"
+import { linears } from "./ModelConfig.ts"
 import * as PeftConfig from "./PeftConfig.ts"
 import { quoted, reason as reasonOf } from "./Quoted.ts"
 import * as Safetensors from "./Safetensors.ts"
+
+export type { TaskType } from "./LoraPlan.ts"
 
 /** An adapter that cannot be made, read, written or used with the model at hand. */
 export class LoraError extends Schema.TaggedError<LoraError>()("LoraError", {
@@ -32,9 +36,6 @@ export class LoraError extends Schema.TaggedError<LoraError>()("LoraError", {
 
 /** How an adapter is made: its rank, its alpha and which linear maps it changes, with exceptions. */
 export interface LoraConfig extends LoraTargets.Targets {}
-
-/** What the adapted model is for: to speak, or to give one score (a reward model). */
-export type TaskType = "CAUSAL_LM" | "SEQ_CLS"
 
 /** A trainable tensor; `data` is row-major. */
 export interface LoraTensor {
@@ -58,47 +59,6 @@ export interface Adapter {
 
 /** The names of all linear maps of a model's layers, the usual targets. */
 export const allTargets = (model: ModelConfig): ReadonlyArray<string> => LoraTargets.names(linears(model))
-
-const embedding = "model.embed_tokens.weight"
-const projection = "lm_head.weight"
-
-/**
- * The parameters of a model that an adapter may replace. An output projection that is tied to the embedding has a name
- * of its own here, because an adapter may replace the one and not the other.
- */
-const replaceable = (model: ModelConfig): ReadonlyMap<string, ReadonlyArray<number>> =>
-  new Map([...parameters(model), [projection, [model.vocabSize, model.hiddenSize]]])
-
-/** What a configuration makes of a model. */
-interface Plan {
-  /** Name and shape of every tensor of the adapter, in the model's order, `score` last. */
-  readonly shapes: ReadonlyMap<string, ReadonlyArray<number>>
-  readonly scales: ReadonlyMap<string, number>
-}
-
-/** The plan of a configuration for a model; a failure is the end of a sentence about the configuration. */
-const plan = (model: ModelConfig, config: LoraConfig, taskType: TaskType): Result.Result<Plan, string> =>
-  Result.gen(function* () {
-    const chosen = yield* LoraTargets.select(linears(model), config)
-    const adaptations = yield* LoraTargets.adaptations(
-      config,
-      chosen.map(({ path }) => path)
-    )
-    const shapes = new Map<string, ReadonlyArray<number>>()
-    for (const linear of chosen) {
-      const { rank } = adaptations.get(linear.path)!
-      shapes.set(`${linear.path}.lora_A`, [rank, linear.in])
-      shapes.set(`${linear.path}.lora_B`, [linear.out, rank])
-    }
-    for (const [name, shape] of LoraTargets.saved(replaceable(model), config.modulesToSave)) shapes.set(name, shape)
-    if (model.tieEmbeddings && shapes.has(embedding) && !shapes.has(projection)) {
-      return yield* Result.fail(
-        `replaces the embedding but not the output projection that is tied to it; save lm_head, too`
-      )
-    }
-    if (taskType === "SEQ_CLS") shapes.set("score", [1, model.hiddenSize])
-    return { shapes, scales: new Map(Array.from(adaptations, ([path, { scale }]) => [path, scale])) }
-  })
 
 /**
  * A new adapter, a function of its arguments alone.
@@ -131,7 +91,7 @@ export const init = (
     return fail("has modules to save, which Charter reads but does not begin; leave them out")
   }
   const taskType = options?.score === true ? "SEQ_CLS" : "CAUSAL_LM"
-  const planned = plan(model, config, taskType)
+  const planned = LoraPlan.plan(model, config, taskType)
   if (Result.isFailure(planned)) return fail(planned.failure)
   const { scales, shapes } = planned.success
   const tensors = new Map<string, LoraTensor>()
@@ -196,7 +156,7 @@ export const read = Effect.fn("Lora.read")(function* (
     }
     names.set(key, info)
   }
-  const paths = [...names.keys()].filter(isFactor).map((key) => key.slice(0, -".lora_A".length))
+  const paths = [...names.keys()].filter(LoraPlan.isFactor).map((key) => key.slice(0, -".lora_A".length))
   const adaptations = yield* Effect.fromResult(
     Result.mapError(
       LoraTargets.adaptations(config, [...new Set(paths)]),
@@ -205,11 +165,14 @@ export const read = Effect.fn("Lora.read")(function* (
   )
   // Shapes are compared before the data is read, which is as long as the file.
   const problem =
-    inconsistency(names, adaptations, taskType) ??
-    (model === undefined ? undefined : mismatch(names, model, config, taskType))
+    LoraPlan.inconsistency(names, adaptations, taskType) ??
+    (model === undefined ? undefined : LoraPlan.mismatch(names, model, config, taskType))
   if (problem !== undefined) return yield* new LoraError({ file: dir, reason: problem })
 
-  const order = model === undefined ? [...names.keys()] : [...wantedBy(model, config, taskType).keys()]
+  const order =
+    model === undefined
+      ? [...names.keys()]
+      : [...Result.getOrThrow(LoraPlan.plan(model, config, taskType)).shapes.keys()]
   const tensors = new Map<string, LoraTensor>()
   for (const key of order) {
     const info = names.get(key)!
@@ -227,72 +190,17 @@ export const read = Effect.fn("Lora.read")(function* (
   return { config, taskType, tensors, scales }
 })
 
-const isFactor = (key: string): boolean => key.endsWith(".lora_A") || key.endsWith(".lora_B")
-
 /** A tensor's key from its name in PEFT's file; undefined where Charter has no use for it. */
 const keyOf = (name: string, { modulesToSave = [] }: LoraConfig): string | undefined => {
   if (!name.startsWith(prefix)) return undefined
   const parameter = name.slice(prefix.length)
   const key = parameter.endsWith(suffix) ? parameter.slice(0, -suffix.length) : parameter
-  if (parameter !== key && (key === "score" || isFactor(key))) return key
+  if (parameter !== key && (key === "score" || LoraPlan.isFactor(key))) return key
   return modulesToSave.some((module) => LoraTargets.isOf(module, parameter)) ? parameter : undefined
 }
 
 /** A tensor's name in PEFT's file. */
-const nameOf = (key: string): string => prefix + key + (key === "score" || isFactor(key) ? suffix : "")
-
-type Infos = ReadonlyMap<string, Safetensors.TensorInfo>
-
-const shapeText = (shape: ReadonlyArray<number>): string => `[${shape.slice(0, 8).join(", ")}]`
-
-/** What is wrong with an adapter by itself. */
-const inconsistency = (
-  names: Infos,
-  adaptations: ReadonlyMap<string, LoraTargets.Adaptation>,
-  taskType: TaskType
-): string | undefined => {
-  for (const [key, { shape }] of names) {
-    if (key !== "score" && !isFactor(key)) continue
-    const of = `${quoted(key)} of shape ${shapeText(shape)}`
-    if (shape.length !== 2) return `holds ${of}, which is no matrix; save it again`
-    if (key === "score") continue
-    const [side, other] = key.endsWith("A") ? ([0, "B"] as const) : ([1, "A"] as const)
-    const { rank } = adaptations.get(key.slice(0, -".lora_A".length))!
-    if (shape[side] !== rank) return `holds ${of} though its rank is ${rank}; save it again`
-    if (!names.has(key.slice(0, -1) + other)) return `holds ${quoted(key)} without its lora_${other}; save it again`
-  }
-  const score = names.get("score")
-  if (taskType === "SEQ_CLS" && score?.shape[0] !== 1) {
-    return 'is a reward model without a score head of one output; save it with modules_to_save ["score"] and one label'
-  }
-  if (taskType === "CAUSAL_LM" && score !== undefined) {
-    return "holds a score head though its task_type is CAUSAL_LM; save it with the task type SEQ_CLS"
-  }
-  return undefined
-}
-
-/** The tensors a model wants of an adapter whose configuration fits it. */
-const wantedBy = (model: ModelConfig, config: LoraConfig, taskType: TaskType) =>
-  Result.getOrThrow(plan(model, config, taskType)).shapes
-
-/** Why an adapter does not fit a model. */
-const mismatch = (names: Infos, model: ModelConfig, config: LoraConfig, taskType: TaskType): string | undefined => {
-  const otherModel = "it was made for another model, so give it the base it was trained on"
-  const planned = plan(model, config, taskType)
-  if (Result.isFailure(planned)) return planned.failure
-  const wanted = planned.success.shapes
-  for (const [key, shape] of wanted) {
-    const found = names.get(key)
-    if (found === undefined) return `has no ${key}, which the model needs; ${otherModel}`
-    if (found.shape.length !== shape.length || found.shape.some((n, axis) => n !== shape[axis])) {
-      return `has ${key} of shape ${shapeText(found.shape)} where the model needs ${shapeText(shape)}; ${otherModel}`
-    }
-  }
-  for (const key of names.keys()) {
-    if (!wanted.has(key)) return `has ${quoted(key)}, which the model does not have; ${otherModel}`
-  }
-  return undefined
-}
+const nameOf = (key: string): string => prefix + key + (key === "score" || LoraPlan.isFactor(key) ? suffix : "")
 
 /**
  * Writes an adapter as a PEFT folder that `PeftModel.from_pretrained` loads.
