@@ -5,6 +5,7 @@
  * rejects with its line and its reason, and the rest is done; the command then ends with `RowsRejected`.
  */
 import { Effect, Exit, FileSystem, Option, Result, Scope, Stdio, Stream } from "effect"
+import { PlatformError } from "effect/PlatformError"
 import { randomBytes } from "node:crypto"
 import { basename, dirname, join, resolve } from "node:path"
 import * as Bytes from "../data/Bytes.ts"
@@ -14,6 +15,7 @@ import * as Jsonl from "../data/Jsonl.ts"
 import type { ModelRow } from "../data/ModelRows.ts"
 import * as Rows from "../data/Rows.ts"
 import { Progress } from "../recipes/Progress.ts"
+import { CommandError } from "./CommandError.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** Where rows come from and where answers go; standard output where there is no `out`. */
@@ -120,9 +122,18 @@ export const answer = Effect.fnUntraced(function* <E, R>(
       onNone: () => Stream.run(lines, stdio.stdout({ endOnDone: false }))
     }),
     progress.end
-  )
+  ).pipe(Effect.mapError(failure))
   return { rows: count, rejected: rejects.count(), rejects: file } satisfies Outcome
 }, Effect.scoped)
+
+/** A reader who goes before the end, or a file that ends before it should. */
+const failure = <E>(error: E): CommandError | Exclude<E, DataError | PlatformError> => {
+  if (error instanceof PlatformError) {
+    return new CommandError({ message: "Standard output was closed before the last answer; use --out to keep all." })
+  }
+  if (error instanceof DataError) return new CommandError({ message: error.message })
+  return error as Exclude<E, DataError | PlatformError>
+}
 
 /** A file of rejects that is made when the first is there; one of an earlier command goes when there is none now. */
 const rejectsSink = Effect.fnUntraced(function* (file: string) {
