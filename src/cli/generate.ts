@@ -33,6 +33,8 @@ export interface Input {
   readonly maxTokens: number
   readonly stop: ReadonlyArray<string>
   readonly seed: number
+  /** Megabytes that keys and values may take. */
+  readonly memory: number
   readonly json: boolean
 }
 
@@ -69,7 +71,8 @@ const check = Effect.fnUntraced(function* (input: Input, vocabSize: number) {
   if (wrong !== undefined) return yield* new UsageError({ message: `Cannot sample: ${wrong}.` })
   const counts = [
     ["--n", input.n],
-    ["--max-tokens", input.maxTokens]
+    ["--max-tokens", input.maxTokens],
+    ["--memory", input.memory]
   ] as const
   for (const [flag, value] of counts) {
     if (value < 1) return yield* new UsageError({ message: `${flag} ${value} is below 1.` })
@@ -96,7 +99,11 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
 
   // The engine is loaded only here, so that a wrong argument is answered at once.
   const EngineWorker = yield* Effect.promise(() => import("../engine/EngineWorker.ts"))
-  const client = yield* EngineWorker.client({ dir: checkpoint.dir, precision: input.precision })
+  const client = yield* EngineWorker.client({
+    dir: checkpoint.dir,
+    precision: input.precision,
+    cacheMemory: input.memory * 2 ** 20
+  })
   // Meanwhile the engine compiles.
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const adapter = Option.isSome(input.adapter) ? adapterName : null
@@ -118,9 +125,17 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
   const generate = Effect.fnUntraced(function* ({ id, input: row }: ModelRows.ModelRow) {
     const ids = yield* Effect.result(rows.prompt(row))
     if (Result.isFailure(ids)) return Result.fail(ids.failure)
-    const found = yield* client
-      .Generate({ ...request, id: String(id), ids: ids.success })
-      .pipe(Effect.mapError(fromFailure))
+    const answer = yield* client.Generate({ ...request, id: String(id), ids: ids.success }).pipe(
+      Effect.map(Result.succeed),
+      // What the engine refuses is a matter of this row alone.
+      Effect.catch((error) =>
+        error._tag === "EngineError" && error.refused === true
+          ? Effect.succeed(Result.fail(error.message))
+          : Effect.fail(fromFailure(error))
+      )
+    )
+    if (Result.isFailure(answer)) return Result.fail(answer.failure)
+    const found = answer.success
     const strange = found.flatMap(({ logprobs }) => logprobs).find((x) => !Number.isFinite(x))
     if (strange !== undefined) return Result.fail(`the model makes ${strange} of it`)
     completions += found.length
@@ -223,6 +238,11 @@ const flags = {
   seed: Flag.Int("seed").pipe(
     Flag.withDescription("Where all random choices come from, with a row's id (default: 0)"),
     Flag.withDefault(0)
+  ),
+  memory: Flag.Int("memory").pipe(
+    Flag.withMetavar("MB"),
+    Flag.withDescription("What keys and values may take; rows wait for their place in it (default: 1024)"),
+    Flag.withDefault(1024)
   ),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("The summary as JSON (on standard error where the completions have standard output)"),

@@ -41,14 +41,18 @@ export interface Options {
 const asEngineError = (cause: unknown): EngineError =>
   cause instanceof EngineError
     ? cause
-    : new EngineError({ message: cause instanceof Error ? cause.message : String(cause), retryable: false })
+    : new EngineError({
+        message: cause instanceof Error ? cause.message : String(cause),
+        retryable: false,
+        ...(cause instanceof Decoder.DecoderError ? { refused: true } : {})
+      })
 
 /** A skipped step is no step of a run's metrics; it is told. */
 const onSkip = ({ grad_norm, ids, loss, step }: Training.Skip) =>
   Effect.logWarning(`Step ${step} was skipped: loss ${loss}, gradient norm ${grad_norm}, samples ${ids.join(", ")}.`)
 
 const refuse = (message: string): Effect.Effect<never, EngineError> =>
-  Effect.fail(new EngineError({ message, retryable: false }))
+  Effect.fail(new EngineError({ message, retryable: false, refused: true }))
 
 /** The handlers; the base's sessions live as long as the layer. */
 export const layer = (options: Options) =>

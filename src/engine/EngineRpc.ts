@@ -11,7 +11,9 @@ import { LearnOptions, SamplingOptions, UpdateOptions } from "../Policy.ts"
 /** A failure of the engine; the same request may succeed later when it is `retryable`. */
 export class EngineError extends Schema.TaggedError<EngineError>()("EngineError", {
   message: Schema.String,
-  retryable: Schema.Boolean
+  retryable: Schema.Boolean,
+  /** Whether it is this one request that can never be carried out; others may. */
+  refused: Schema.optionalKey(Schema.Boolean)
 }) {}
 
 /**

@@ -135,6 +135,20 @@ describe("charter generate", () => {
     )
   })
 
+  it("rejects a row that can never have its place in memory, and does the rest", () => {
+    const dir = workplace()
+    writeFileSync(join(dir, "rows.jsonl"), jsonl([{ input_ids: Array(150).fill(30) }, { input_ids: [30, 31] }]))
+    // One megabyte holds two rows of 64 tokens of the sandbox's model, and none of 192.
+    const args = ["--model", sandbox, "--in", "rows.jsonl", "--max-tokens", "8", "--memory", "1"]
+    const { status, stderr, stdout } = charter(dir, "generate", ...args)
+    assert.strictEqual(status, 3, stderr)
+    assert.deepStrictEqual(
+      parse(stdout).map(({ id }) => id),
+      [2]
+    )
+    assert.match(read(join(dir, "rows.rejected.jsonl"))[0]!["reason"], /need \d+ bytes of keys and values/)
+  })
+
   it.skipIf(!RealModel.exists)("continues chats greedily with exactly transformers' text", () => {
     const dir = workplace()
     const { greedy } = JSON.parse(readFileSync(new URL("../fixtures/smollm2.json", import.meta.url), "utf8"))
