@@ -64,7 +64,14 @@ export const make = (
         Effect.try({
           try: () =>
             Bounded.within(patience, () =>
-              template.render({ ...tokens, messages, add_generation_prompt: options?.addGenerationPrompt ?? false })
+              template.render({
+                ...tokens,
+                messages,
+                // Templates ask whether these are none, which what is missing is not.
+                tools: null,
+                documents: null,
+                add_generation_prompt: options?.addGenerationPrompt ?? false
+              })
             ),
           catch: (cause) =>
             new ChatTemplateError({

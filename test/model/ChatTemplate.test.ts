@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import { Effect, Option, Result } from "effect"
+import { readFileSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as ChatTemplate from "../../src/model/ChatTemplate.ts"
@@ -76,6 +77,34 @@ describe("ChatTemplate.load", () => {
       expect(yield* rendered).toBe("3")
     })
   )
+})
+
+describe("ChatTemplate against transformers", () => {
+  interface Row {
+    readonly name: string
+    readonly source: string
+    readonly messages: ReadonlyArray<ChatTemplate.Message>
+    readonly prompt: boolean
+    /** Null where the template refuses the conversation. */
+    readonly text: string | null
+  }
+  const rows: ReadonlyArray<Row> = JSON.parse(
+    readFileSync(path.join(import.meta.dirname, "../fixtures/templates.json"), "utf8")
+  )
+  for (const [name, members] of Map.groupBy(rows, (row) => row.name)) {
+    it.effect(name, () =>
+      Effect.forEach(members, ({ messages, prompt, source, text }) =>
+        Effect.gen(function* () {
+          const template = yield* ChatTemplate.make(source, "chat_template.jinja", {
+            bos_token: "<s>",
+            eos_token: "</s>"
+          })
+          const rendered = yield* Effect.result(template.render(messages, { addGenerationPrompt: prompt }))
+          expect(Result.isSuccess(rendered) ? rendered.success : null).toBe(text)
+        })
+      )
+    )
+  }
 })
 
 describe.skipIf(!RealModel.exists)("ChatTemplate of a real model", () => {
