@@ -87,11 +87,14 @@ const manifestName = "train.json"
 const metricsName = "metrics.jsonl"
 const summaryName = "summary.json"
 
+/** What a process that was killed may leave before its training is begun, or beside a file that it was writing. */
+const leftover = /^(run\.lock.*|rejected\.jsonl(\.tmp)?|(train|summary)\.json\.\d+\.tmp)$/
+
 /** Refuses a folder that is another training's or something else; nothing is written. */
 const check = Effect.fnUntraced(function* (dir: string, training: Determinants) {
   const manifest = (yield* Atomic.readJson(join(dir, manifestName))) as Manifest | undefined
   if (manifest === undefined) {
-    const there = existsSync(dir) ? readdirSync(dir).filter((name) => name !== Lock.fileName) : []
+    const there = existsSync(dir) ? readdirSync(dir).filter((name) => !leftover.test(name)) : []
     if (there.length > 0) {
       return yield* new UsageError({ message: `${dir} holds ${there[0]} and is no training; use another --out.` })
     }
@@ -111,8 +114,13 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
   const path = (...parts: ReadonlyArray<string>) => join(dir, ...parts)
   const finished = existsSync(path(summaryName))
   yield* Lock.hold(dir)
+  for (const name of readdirSync(dir)) {
+    const ours = name === Lock.fileName || name === "rejected.jsonl"
+    if (leftover.test(name) && !ours) rmSync(path(name), { force: true })
+  }
   if (!existsSync(path(manifestName))) {
-    if (rejects.length > 0) {
+    if (rejects.length === 0) rmSync(path("rejected.jsonl"), { force: true })
+    else {
       const lines = rejects.map(({ file, line, reason }) => `${JSON.stringify({ file, line, reason })}\n`)
       yield* attempt(path("rejected.jsonl"), () => replace(path("rejected.jsonl"), lines.join("")))
     }

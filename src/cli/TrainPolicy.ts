@@ -23,13 +23,13 @@ import * as Optimizer from "../onnx/Optimizer.ts"
 import type { ScoredRollout } from "../Policy.ts"
 import * as Random from "../Random.ts"
 import { Progress } from "../recipes/Progress.ts"
+import { failed } from "../recipes/RunError.ts"
 import * as Model from "./Model.ts"
-import { fromFailure } from "./CommandError.ts"
 import * as RolloutLog from "./RolloutLog.ts"
 import * as TrainFolder from "./TrainFolder.ts"
 import * as TrainModel from "./TrainModel.ts"
 import * as TrainRows from "./TrainRows.ts"
-import { tellRejects } from "./TrainRun.ts"
+import { ended, tellRejects } from "./TrainRun.ts"
 import * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -165,12 +165,12 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
         : Objective.rloo({ clip })
   const learner = yield* Learner.make(base, trainee, objective, common)
 
-  const found = yield* Effect.mapError(TrainingState.load(folder.path("state"), trainee.layout.size), fromFailure)
+  const found = yield* Effect.mapError(TrainingState.load(folder.path("state"), trainee.layout.size), ended)
   const state = found?.state ?? Learner.initialState(trainee.vector)
   trainee.vector = state.parameters
   let beta = found?.more["klCoefficient"] ?? settings.klCoefficient
   let done = found?.progress ?? 0
-  let lines = folder.resume(done)
+  const lines = [...folder.resume(done)]
   const rollouts = yield* RolloutLog.open(folder.path("rollouts.jsonl"), done)
   const control: Kl.Control =
     settings.klTarget === null ? { _tag: "fixed" } : { _tag: "adaptive", target: settings.klTarget, horizon: 10_000 }
@@ -262,9 +262,16 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
         : input.kind === "grpo"
           ? [PolicyGradient.grpoRows(measured, settings.samples, true), PolicyGradient.aggregate(input.aggregation)]
           : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
-    const { means, skipped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
+    const before = { ...state }
+    const { means, skipped, stopped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
     for (const ids of skipped) {
       yield* Console.error(`A minibatch of step ${index + 1} has no finite loss and gradient: ${ids.join(", ")}.`)
+    }
+    if (stopped) {
+      yield* TrainingState.save(folder.path("state"), before, index, { klCoefficient: beta })
+      return yield* failed(
+        `Three minibatches in a row have no finite loss and gradient (step ${index + 1}); look at their samples, or lower the learning rate. The state before this step is kept.`
+      )
     }
     const kl = meanOf(measured.map((m) => m.kl))
     const tokens = scored.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
@@ -291,7 +298,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
     }
   })
 
-  const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), fromFailure)
+  const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), ended)
   const saveState = Effect.suspend(() => {
     const end = saving.begin()
     return Effect.andThen(
@@ -305,13 +312,13 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
     while (done < steps) {
       const line = yield* update(done)
       folder.append(line)
-      lines = [...lines, line]
+      lines.push(line)
       done++
       if (common.saveEvery > 0 && done % common.saveEvery === 0) yield* folder.keep(done, common.keep, undefined, save)
       if (done === steps || saving.due()) yield* saveState
       yield* progress.advance({ note: `reward ${line.reward.toFixed(3)}, KL ${line.kl.toFixed(3)}` })
     }
-  }).pipe(Effect.mapError(fromFailure), Effect.ensuring(progress.end))
+  }).pipe(Effect.mapError(ended), Effect.ensuring(progress.end))
 
   yield* save(input.out)
   const last = lines.at(-1)

@@ -16,7 +16,7 @@ import * as Finite from "../model/Finite.ts"
 import * as Fingerprint from "../model/Fingerprint.ts"
 import type { StepMetrics } from "../Policy.ts"
 import { Progress } from "../recipes/Progress.ts"
-import { CommandError, fromFailure } from "./CommandError.ts"
+import { RunError, failed } from "../recipes/RunError.ts"
 import * as TrainFolder from "./TrainFolder.ts"
 import * as TrainModel from "./TrainModel.ts"
 import * as TrainRows from "./TrainRows.ts"
@@ -41,6 +41,10 @@ const objectiveOf = ({ beta, kind, labelSmoothing, loss }: Input): Objective.Obj
     : kind === "reward"
       ? Objective.bradleyTerry
       : Objective.dpo({ beta, loss, labelSmoothing })
+
+/** A training that broke off: what was finished is kept. */
+export const ended = (error: { readonly message: string }): RunError =>
+  error instanceof RunError ? error : failed(error.message)
 
 /** Metrics of an evaluation under the names of the field. */
 const evaluated = (measured: Learner.Measured): Record<string, number> =>
@@ -174,14 +178,18 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const objective = objectiveOf(input)
   const learner = yield* Learner.make(base, trainee, objective, how)
   const stateDir = folder.path("state")
-  const found = yield* Effect.mapError(TrainingState.load(stateDir, trainee.layout.size), fromFailure)
-  let lines = folder.resume(found?.progress ?? 0)
+  const found = yield* Effect.mapError(TrainingState.load(stateDir, trainee.layout.size), ended)
+  const lines = [...folder.resume(found?.progress ?? 0)]
+  const record = (line: TrainFolder.Line) => {
+    folder.append(line)
+    lines.push(line)
+  }
   const measure = Effect.fnUntraced(function* () {
     if (evaluation === undefined) return {}
     const { data } = evaluation
     return evaluated(yield* learner.measure(trainee.vector, yield* data.collate(data.rows)))
   })
-  const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), fromFailure)
+  const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), ended)
   const isKept = (step: number) => settings.saveEvery > 0 && step % settings.saveEvery === 0
 
   yield* progress.begin(input.kind, steps)
@@ -204,20 +212,19 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
         Console.error(
           `Step ${step} was skipped: its loss is ${loss}, its gradient norm ${grad_norm}; of ${ids.join(", ")}.`
         ),
-        Effect.sync(() => folder.append({ step, skipped: true, loss: null, grad_norm: null, samples: ids }))
+        Effect.sync(() => record({ step, skipped: true, loss: null, grad_norm: null, samples: ids }))
       )
   }).pipe(
     Stream.runForEach(
       Effect.fnUntraced(function* (metrics) {
         const { step } = metrics
         const line = { ...lineOf(metrics), ...(isKept(step) || step === steps ? yield* measure() : {}) }
-        folder.append(line)
-        lines = [...lines, line]
+        record(line)
         if (isKept(step)) yield* folder.keep(step, settings.keep, bestOf(lines)?.step, save)
         yield* progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` })
       })
     ),
-    Effect.mapError((error) => (error instanceof CommandError ? error : fromFailure(error))),
+    Effect.mapError(ended),
     Effect.ensuring(progress.end)
   )
 

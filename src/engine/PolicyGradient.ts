@@ -106,7 +106,13 @@ export const collate = (
   })
 }
 
-/** All epochs of minibatches, in place on the adapter and the state; means of the metrics, and what was skipped. */
+/** Minibatches in a row without a finite loss and gradient after which an update stops. */
+const patience = 3
+
+/**
+ * All epochs of minibatches, in place on the adapter and the state: means of the metrics, the samples of skipped
+ * minibatches, and whether so many were skipped in a row that the update stopped.
+ */
 export const learn = Effect.fnUntraced(function* (
   { adapter, learner, state }: Pick<Models, "adapter" | "learner" | "state">,
   rows: ReadonlyArray<Row>,
@@ -116,23 +122,25 @@ export const learn = Effect.fnUntraced(function* (
 ) {
   const sums: Record<string, number> = {}
   const skipped: Array<ReadonlyArray<string>> = []
-  let steps = 0
-  for (let epoch = 0; epoch < options.epochs; epoch++) {
+  let [steps, inARow] = [0, 0]
+  for (let epoch = 0; epoch < options.epochs && inARow < patience; epoch++) {
     const order = Random.make(options.seed, "minibatches", options.iteration, epoch).shuffle(rows)
-    for (let from = 0; from < order.length; from += options.minibatchSize) {
+    for (let from = 0; from < order.length && inARow < patience; from += options.minibatchSize) {
       const minibatch = order.slice(from, from + options.minibatchSize)
       const metrics = yield* learner.step(state, collate(minibatch, weigh, options.microTokens), rates)
       adapter.vector = state.parameters
       if (!Learner.applied(metrics)) {
         skipped.push(minibatch.map((row) => row.id))
+        inARow++
         continue
       }
+      inARow = 0
       steps++
       for (const [name, x] of Object.entries(metrics)) sums[name] = (sums[name] ?? 0) + x
     }
   }
   const means = Object.fromEntries(Object.entries(sums).map(([name, x]) => [name, x / Math.max(1, steps)]))
-  return { means, skipped }
+  return { means, skipped, stopped: inARow >= patience }
 })
 
 /** Answers with what the reference makes of them. */

@@ -71,6 +71,13 @@ describe("charter train sft", () => {
     assert.include((await train(...args)).stderr, "data is ")
     assert.deepStrictEqual(contents(out), before)
     assert.include((await train(...args.with(6, dir))).stderr, "is no training")
+    // What a process leaves that is killed before it has begun is no other training.
+    const early = join(dir, "early")
+    mkdirSync(early)
+    writeFileSync(join(early, "rejected.jsonl"), "{}\n")
+    writeFileSync(join(early, "train.json.7.tmp"), "{")
+    assert.strictEqual((await train(...args.with(6, early))).status, 0)
+    assert.isFalse(existsSync(join(early, "train.json.7.tmp")))
   })
 
   it("rejects bad rows one by one with a reason before the first step", async () => {
