@@ -119,7 +119,7 @@ export const make = Effect.fnUntraced(function* (
         if (active.length === 0) cache = KvCache.make(config, { memory: options.memory, maxSlots })
         const count = admissible()
         // Small prefills waste a run: rows are refilled together, unless nothing else is left to do.
-        if (count === 0 || (active.length > 0 && count < Math.min(queue.length, (active.length + count) / 4))) return
+        if (count === 0 || (active.length > 0 && count < Math.min(queue.length, (active.length + count) / 8))) return
         turn -= count
         const first = active.length
         active.push(...queue.splice(0, count))
