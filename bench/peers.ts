@@ -1,0 +1,263 @@
+/**
+ * Charter against transformers and TRL, side by side: decoding, scoring, SFT, a reward model, DPO and GRPO.
+ *
+ *     python -m venv /tmp/peers && /tmp/peers/bin/pip install -r bench/peers/requirements.txt
+ *     node bench/peers.ts MODEL --python /tmp/peers/bin/python [--only sft,dpo] [--turns 3] [--small]
+ *
+ * Each side and precision is a process of its own. Those of one work are all started and warmed up, and then work one
+ * after the other, one turn each, so that what else the machine does hits all of them alike. A turn in which other
+ * processes took more than a tenth of the cores is taken again, a few times at most, and the quietest turns count: a
+ * rate is their median. `--small` is for trying the scripts out: its figures say nothing.
+ *
+ * Of each process, the table has the memory that was resident at most, in GB, the share of the cores that it had in
+ * its turns (`cpu`), and the share that others had meanwhile.
+ */
+import { spawn } from "node:child_process"
+import { existsSync, readFileSync } from "node:fs"
+import { availableParallelism } from "node:os"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
+
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: {
+    python: { type: "string", default: "python3" },
+    only: { type: "string" },
+    turns: { type: "string", default: "3" },
+    small: { type: "boolean", default: false }
+  }
+})
+const [model] = positionals
+if (model === undefined) throw new Error("give the folder of a model")
+
+interface Work {
+  readonly script: "decode" | "score" | "sft" | "reward" | "dpo" | "grpo"
+  readonly name: string
+  readonly unit: string
+  readonly batch: number
+  readonly length: number
+  readonly tokens: number
+  /** Precisions of Charter. */
+  readonly charter: ReadonlyArray<string>
+  /** How many times the peer's rate, best precision of each; undefined where there is no goal. */
+  readonly goal?: number
+}
+
+const decode = (batch: number, goal?: number): Work => ({
+  script: "decode",
+  name: `decoding, batch ${batch}`,
+  unit: "tokens/s",
+  batch,
+  length: 64,
+  tokens: 64,
+  charter: ["fp32", "int8"],
+  ...(goal === undefined ? {} : { goal })
+})
+
+const works: ReadonlyArray<Work> = [
+  decode(1),
+  decode(8),
+  decode(32, 3),
+  decode(64, 3),
+  {
+    script: "score",
+    name: "scoring, rows of 128",
+    unit: "tokens/s",
+    batch: 64,
+    length: 128,
+    tokens: 0,
+    charter: ["fp32", "int8"],
+    goal: 1
+  },
+  {
+    script: "sft",
+    name: "SFT, 8 x 256",
+    unit: "tokens/s",
+    batch: 8,
+    length: 256,
+    tokens: 0,
+    charter: ["fp32"],
+    goal: 3
+  },
+  {
+    script: "reward",
+    name: "reward model, 8 pairs of 2 x 160",
+    unit: "pairs/s",
+    batch: 8,
+    length: 60,
+    tokens: 100,
+    charter: ["fp32"],
+    goal: 3
+  },
+  {
+    script: "dpo",
+    name: "DPO, 8 pairs of 2 x 160",
+    unit: "pairs/s",
+    batch: 8,
+    length: 60,
+    tokens: 100,
+    charter: ["fp32"],
+    goal: 3
+  },
+  {
+    script: "grpo",
+    name: "GRPO, 32 rollouts of 64",
+    unit: "rollouts/s",
+    batch: 32,
+    length: 64,
+    tokens: 64,
+    charter: ["fp32", "int8"],
+    goal: 3
+  }
+]
+
+const smaller = (work: Work): Work => ({
+  ...work,
+  batch: work.script === "grpo" ? 8 : Math.min(2, work.batch),
+  length: Math.min(8, work.length),
+  tokens: Math.min(4, work.tokens)
+})
+
+/** A line that a process prints for a turn. */
+interface Line {
+  readonly units: number
+  readonly seconds: number
+  readonly cpu: number
+  readonly rate: number
+  readonly peak_rss_gb: number
+}
+
+/** A turn with the share of the cores that other processes had in it, 0 where the system does not say. */
+interface Turn extends Line {
+  readonly others: number
+}
+
+/** Seconds that all processes had of the cores since the system's start. */
+const busy = (): number => {
+  if (!existsSync("/proc/stat")) return Number.NaN
+  const [user, nice, system, , , irq, soft, steal] = readFileSync("/proc/stat", "utf8")
+    .split(/\s+/)
+    .slice(1)
+    .map(Number)
+  return (user! + nice! + system! + irq! + soft! + steal!) / 100
+}
+
+const quiet = 0.1
+const attempts = 3
+
+const file = (name: string) => fileURLToPath(new URL(`peers/${name}`, import.meta.url))
+
+/** A process that waits to be told to take a turn. */
+const participant = (side: string, precision: string, work: Work) => {
+  const [command, script] =
+    side === "Charter"
+      ? [process.execPath, [file("charter.ts"), work.script]]
+      : [values.python, [file(`${work.script}.py`)]]
+  const sizes = ["--batch", work.batch, "--length", work.length, "--tokens", work.tokens].map(String)
+  const child = spawn(command, [...script, model, "--precision", precision, ...sizes, "--led"], {
+    stdio: ["pipe", "pipe", "pipe"]
+  })
+  const errors: Array<string> = []
+  child.stderr.on("data", (data) => errors.push(String(data)))
+  const closed = new Promise<void>((resolve) => child.on("close", () => resolve()))
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  const next = async () => {
+    const line = await lines.next()
+    if (line.done === true) {
+      throw new Error(`${side} ${precision} ended early:\n${errors.join("").slice(-2000)}`)
+    }
+    return JSON.parse(line.value) as unknown
+  }
+  return {
+    side,
+    precision,
+    taken: [] as Array<Turn>,
+    ready: next,
+    turn: async (): Promise<Turn> => {
+      const before = busy()
+      child.stdin.write("go\n")
+      const line = (await next()) as Line
+      const others = (busy() - before - line.cpu) / line.seconds / availableParallelism()
+      return { ...line, others: Number.isFinite(others) ? Math.max(0, others) : 0 }
+    },
+    end: async () => {
+      child.stdin.end()
+      await closed
+    }
+  }
+}
+type Participant = ReturnType<typeof participant>
+
+const median = (xs: ReadonlyArray<number>): number => {
+  const sorted = xs.toSorted((a, b) => a - b)
+  const middle = Math.floor(sorted.length / 2)
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+const sum = (xs: ReadonlyArray<number>): number => xs.reduce((a, b) => a + b, 0)
+const figure = (x: number): string => (x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2))
+
+const wanted = Number(values.turns)
+/** The turns that count. */
+const turns = (p: Participant): ReadonlyArray<Turn> => p.taken.toSorted((a, b) => a.others - b.others).slice(0, wanted)
+const wants = (p: Participant): boolean =>
+  p.taken.length < wanted * attempts && p.taken.filter((t) => t.others <= quiet).length < wanted
+
+const rate = (p: Participant): number => median(turns(p).map((t) => t.rate))
+const memory = (p: Participant): number => Math.max(...p.taken.map((t) => t.peak_rss_gb))
+const cpu = (p: Participant): number =>
+  sum(turns(p).map((t) => t.cpu)) / sum(turns(p).map((t) => t.seconds)) / availableParallelism()
+const others = (p: Participant): number =>
+  sum(turns(p).map((t) => t.others * t.seconds)) / sum(turns(p).map((t) => t.seconds))
+
+/** All turns of a work; a side that fails is told of and left out. */
+const measure = async (work: Work): Promise<ReadonlyArray<Participant>> => {
+  const sides = [
+    ...work.charter.map((precision) => ["Charter", precision] as const),
+    ...["fp32", "bf16"].map((precision) => ["peer", precision] as const)
+  ]
+  const active: Array<Participant> = []
+  const drop = (p: Participant, error: unknown) => {
+    console.error(String(error))
+    active.splice(active.indexOf(p), 1)
+  }
+  for (const [side, precision] of sides) {
+    const p = participant(side, precision, work)
+    active.push(p)
+    await p.ready().catch((error) => drop(p, error))
+  }
+  while (active.some(wants)) {
+    for (const p of active.filter(wants)) {
+      await p.turn().then(
+        (turn) => p.taken.push(turn),
+        (error) => drop(p, error)
+      )
+    }
+  }
+  for (const p of active) await p.end()
+  return active
+}
+
+const only = values.only?.split(",")
+const chosen = works.filter(({ script }) => only === undefined || only.includes(script))
+const columns = ["Work", "Charter fp32", "int8", "Peer fp32", "bf16", "Ratio", "Goal", "Memory", "cpu", "others"]
+console.log(`| ${columns.join(" | ")} |\n|${columns.map(() => "---").join("|")}|`)
+for (const work of chosen) {
+  const done = await measure(values.small ? smaller(work) : work)
+  const find = (side: string, precision: string) => done.find((p) => p.side === side && p.precision === precision)
+  const cell = (p: Participant | undefined) => (p === undefined ? "" : figure(rate(p)))
+  const best = (side: string) => Math.max(...done.filter((p) => p.side === side).map(rate))
+  const all = [find("Charter", "fp32"), find("Charter", "int8"), find("peer", "fp32"), find("peer", "bf16")]
+  const each = (f: (p: Participant) => number, digits: number) =>
+    all.map((p) => (p === undefined ? "-" : f(p).toFixed(digits))).join(" / ")
+  const cells = [
+    `${work.name}, ${work.unit}`,
+    ...all.map(cell),
+    `${(best("Charter") / best("peer")).toFixed(2)}x`,
+    work.goal === undefined ? "" : `${work.goal}x`,
+    each(memory, 1),
+    each(cpu, 2),
+    each(others, 2)
+  ]
+  console.log(`| ${cells.join(" | ")} |`)
+}
