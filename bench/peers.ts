@@ -77,7 +77,7 @@ const works: ReadonlyArray<Work> = [
     batch: 8,
     length: 256,
     tokens: 0,
-    charter: ["fp32"],
+    charter: ["fp32", "int8"],
     goal: 3
   },
   {
@@ -87,7 +87,7 @@ const works: ReadonlyArray<Work> = [
     batch: 8,
     length: 60,
     tokens: 100,
-    charter: ["fp32"],
+    charter: ["fp32", "int8"],
     goal: 3
   },
   {
@@ -97,7 +97,7 @@ const works: ReadonlyArray<Work> = [
     batch: 8,
     length: 60,
     tokens: 100,
-    charter: ["fp32"],
+    charter: ["fp32", "int8"],
     goal: 3
   },
   {

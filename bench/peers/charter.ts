@@ -4,8 +4,8 @@
  *     node bench/peers/charter.ts decode|score|sft|reward|dpo|grpo MODEL [--precision fp32|int8] [--batch 8]
  *         [--length 64] [--tokens 64] [--turns 3] [--led]
  *
- * The engine is set up as the command line does it. Learning is in fp32; with int8, `grpo` samples in int8 and learns
- * in fp32.
+ * The engine is set up as the command line does it. With int8, what is frozen is computed in 8 bits, in learning
+ * forward and backward; what is learnt stays in fp32.
  */
 import { Effect } from "effect"
 import { createInterface } from "node:readline"
@@ -132,7 +132,7 @@ const program = Effect.gen(function* () {
     data: Training.Data<Row>,
     units: number
   ) {
-    const learner = yield* Learner.make(checkpoint, adapter, objective, how)
+    const learner = yield* Learner.make(base, adapter, objective, how)
     const state = Learner.initialState(adapter.vector)
     const step = Effect.gen(function* () {
       yield* learner.step(state, yield* data.collate(data.rows), rates)
@@ -161,7 +161,7 @@ const program = Effect.gen(function* () {
     yield* learn(yield* adapterOf(true), Objective.bradleyTerry, TrainingData.preferences(pairs(), how), batch)
   })
   const dpo = Effect.gen(function* () {
-    const forward = Forward.over(yield* Scorer.make(checkpoint, { maxTokens: how.microTokens }))
+    const forward = Forward.over(yield* Scorer.make(base, { maxTokens: how.microTokens }))
     const data = TrainingData.directPreferences(pairs(), how, forward, undefined)
     yield* learn(yield* adapterOf(false), Objective.dpo({ beta: 0.1, loss: "sigmoid" }), data, batch)
   })
@@ -171,7 +171,7 @@ const program = Effect.gen(function* () {
     const adapter = yield* adapterOf(false)
     const decoder = yield* Decoder.make(base, { memory: 2 ** 29, maxRows: 64 })
     const forward = Forward.over(yield* Scorer.make(base, { maxTokens: how.microTokens }))
-    const learner = yield* Learner.make(checkpoint, adapter, Objective.grpo({ clip: 0.2, beta: 0 }), how)
+    const learner = yield* Learner.make(base, adapter, Objective.grpo({ clip: 0.2, beta: 0 }), how)
     const state = Learner.initialState(adapter.vector)
     const models = { adapter, reference: undefined, forward, learner, state }
     const prompts = Array.from({ length: batch / samples }, () => ids(length))
