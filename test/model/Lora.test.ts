@@ -144,6 +144,21 @@ describe("Lora files", () => {
     })
   )
 
+  it.effect("names the base by its name and commit when it lies in the hub's cache", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const adapter = Result.getOrThrow(Lora.init(yield* model, config, 3))
+      const commit = "0123456789".repeat(4)
+      const baseOf = Effect.fnUntraced(function* (base: string) {
+        yield* Lora.write(dir, adapter, base)
+        const json = JSON.parse(yield* Effect.promise(() => fs.readFile(path.join(dir, "adapter_config.json"), "utf8")))
+        return [json.base_model_name_or_path, json.revision]
+      })
+      expect(yield* baseOf(`/cache/hub/models--o--n/snapshots/${commit}`)).toEqual(["o/n", commit])
+      expect(yield* baseOf("/models/o")).toEqual(["/models/o", null])
+    })
+  )
+
   it.effect("keeps whole modules, the tied output projection too", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
