@@ -141,10 +141,11 @@ export const make = Effect.fnUntraced(function* (
     const long = ScoreProgram.isLong(ids)
     const alike = waiting
       .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && ScoreProgram.isLong(r.ids) === long)
-      .sort((a, b) => a.request.ids.length - b.request.ids.length)
+      // The longest first: what the runtime takes for them serves all others, and it gives nothing back.
+      .sort((a, b) => b.request.ids.length - a.request.ids.length)
     const taken: Array<Job> = []
     for (const job of alike) {
-      if (taken.length > 0 && (taken.length + 1) * job.request.ids.length > options.maxTokens) break
+      if (taken.length > 0 && (taken.length + 1) * taken[0]!.request.ids.length > options.maxTokens) break
       taken.push(job)
     }
     const chosen = new Set(taken)
