@@ -99,7 +99,7 @@ describe("mistakes that other pipelines made", () => {
         const args = (out: string) => command(kind, place, out, "--kl-coefficient", "0.02", "--save-every", "2")
         assert.strictEqual((await train(...args(whole))).status, 0)
         const out = join(place.dir, `killed ${kind}`)
-        for (let i = 0; i < 3 && !existsSync(join(out, "summary.json")); i++) {
+        for (let i = 0; i < 2 && !existsSync(join(out, "summary.json")); i++) {
           const metrics = join(out, "metrics.jsonl")
           const file = () => statSync(metrics, { throwIfNoEntry: false })?.ino
           const before = file()
