@@ -9,6 +9,7 @@ import * as Zlib from "node:zlib"
 import * as Bytes from "./Bytes.ts"
 import { DataError } from "./DataError.ts"
 import type { Reject } from "./DataError.ts"
+import * as ParquetPages from "./ParquetPages.ts"
 import * as Rows from "./Rows.ts"
 
 /** What a column holds. Every value is there: a row without one cannot be written. */
@@ -65,6 +66,8 @@ const plain = (value: unknown): unknown => {
     return Number(value)
   }
   if (value instanceof Date) return value.toISOString()
+  // A list that is null comes as undefined.
+  if (value === undefined) return null
   if (Array.isArray(value)) return value.map(plain)
   if (ArrayBuffer.isView(value) || !Rows.isRow(value)) return value
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, plain(inner)]))
@@ -86,9 +89,10 @@ export const read = (file: string): Rows.Reader =>
       if (start.length === 0) return yield* new DataError({ file, message: `${file} is empty; it is no Parquet.` })
       const source = yield* buffer(file)
       const metadata = yield* Effect.tryPromise({
-        try: () => Hyparquet.parquetMetadataAsync(source),
+        try: () => ParquetPages.metadata(source),
         catch: damaged(file, "as Parquet, it")
       })
+      const whole = ParquetPages.checked(source, metadata)
       const starts: Array<readonly [start: number, end: number]> = []
       for (const group of metadata.row_groups) {
         const start = starts.at(-1)?.[1] ?? 0
@@ -99,7 +103,7 @@ export const read = (file: string): Rows.Reader =>
         Stream.rechunk(1),
         Stream.mapEffect(([rowStart, rowEnd]) =>
           Effect.tryPromise({
-            try: () => Hyparquet.parquetReadObjects({ file: source, metadata, rowStart, rowEnd, compressors }),
+            try: () => Hyparquet.parquetReadObjects({ file: whole, metadata, rowStart, rowEnd, compressors }),
             catch: damaged(file, `rows ${rowStart + 1} to ${rowEnd}`)
           }).pipe(Effect.map((rows) => rows.map((row, i) => entry(file, rowStart + i + 1, row))))
         ),

@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, FileSystem, Path, Result, Stream } from "effect"
+import { Cause, Effect, Exit, FileSystem, Path, Result, Stream } from "effect"
 import * as fc from "fast-check"
 import { gzipSync } from "node:zlib"
 import type { DataError, Reject } from "../../src/data/DataError.ts"
@@ -9,6 +9,7 @@ import * as Jsonl from "../../src/data/Jsonl.ts"
 import * as Parquet from "../../src/data/Parquet.ts"
 import * as Prompts from "../../src/data/Prompts.ts"
 import * as Records from "../../src/data/Records.ts"
+import * as Random from "../../src/Random.ts"
 
 const bytes = (...parts: ReadonlyArray<string | ReadonlyArray<number>>) =>
   Buffer.concat(parts.map((part) => (typeof part === "string" ? Buffer.from(part) : Buffer.from(part))))
@@ -156,6 +157,32 @@ layer(NodeServices.layer)("what people's files have in them", (it) => {
         yield* fs.writeFile(file, content)
         assert.include(yield* sentence(Stream.runCollect(Parquet.read(file))), `${file}: `)
       }
+    })
+  )
+
+  it.effect("Parquet with wrong bytes is rows or one sentence, and never a crash or an endless loop", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const file = yield* temporary("a.parquet", bytes())
+      const columns = { prompt: "string", n: "int", messages: { list: { struct: { content: "string" } } } } as const
+      const rows = Stream.range(1, 40).pipe(
+        Stream.map((n) => ({ prompt: `prompt ${n % 7}`, n, messages: [{ content: `${n}` }] }))
+      )
+      yield* rows.pipe(Parquet.write(file, columns, { rowGroup: 20 }))
+      const whole = yield* fs.readFile(file)
+      const seed = 17
+      let damaged = 0
+      for (let n = 0; n < 150; n++) {
+        const random = Random.make(seed, "wrong bytes", n)
+        const content = Uint8Array.from(whole)
+        for (let i = 0; i <= n % 3; i++) content[Math.floor(random.next() * whole.length)] = random.next() * 256
+        yield* fs.writeFile(file, content)
+        const exit = yield* Effect.exit(Stream.runCollect(Parquet.read(file)))
+        if (Exit.isSuccess(exit)) continue
+        assert.strictEqual((Cause.squash(exit.cause) as DataError)._tag, "DataError", `seed ${seed}, case ${n}`)
+        damaged++
+      }
+      assert.isAbove(damaged, 50)
     })
   )
 
