@@ -19,8 +19,8 @@ const stages = (summary: Summary, of: Of, show: (n: number) => string): string |
   return `${numbers[0]} before, ${numbers[1]} after supervised learning, ${numbers[2]} after reinforcement`
 }
 
-/** The last lines of a run that took `seconds` over all starts. */
-export const words = (summary: Summary, dir: string, seconds: number): string => {
+/** The last lines of a run. */
+export const words = (summary: Summary, dir: string): string => {
   const { evaluation, reward, reinforcement, rejected } = summary
   const shares: ReadonlyArray<readonly [title: string, words: string | undefined]> = [
     ["Harmful answers", stages(summary, ({ harmful }) => harmful, percent)],
@@ -63,7 +63,7 @@ export const words = (summary: Summary, dir: string, seconds: number): string =>
     ...(known.length === 0 ? scored : [...known, ...revised]),
     ...accuracy,
     ...distance,
-    `Measured ${where}. The run took ${duration(seconds)}.`,
+    `Measured ${where}. The run took ${duration(summary.seconds["total"] ?? 0)}.`,
     ...hosted,
     ...(failures === 0
       ? []

@@ -15,7 +15,6 @@ import * as Feedback from "../recipes/Feedback.ts"
 import * as Manifest from "../recipes/Manifest.ts"
 import * as Meter from "../recipes/Meter.ts"
 import * as Run from "../recipes/Run.ts"
-import type { Summary } from "../recipes/Summary.ts"
 import * as Transcript from "../Transcript.ts"
 import * as Answers from "./Answers.ts"
 import * as Conclusion from "./Conclusion.ts"
@@ -59,12 +58,6 @@ const accountsOf = Effect.fnUntraced(function* (plan: Plan.Plan, dir: string, tr
     )
 })
 
-/** What a run came to, and how long it took over all starts. */
-export interface Outcome {
-  readonly summary: Summary
-  readonly seconds: number
-}
-
 /** Carries out a plan over the models in force, in the folder. */
 export const execute = Effect.fn("charter run")(function* (plan: Plan.Plan, dir: string) {
   const models = yield* Models
@@ -85,15 +78,13 @@ export const execute = Effect.fn("charter run")(function* (plan: Plan.Plan, dir:
     ({ file, line, reason }) => run.reject({ stage: "prompts", id: `${file}:${line}`, reason }),
     { discard: true }
   )
-  const summary = yield* ConstitutionalAi.run(plan.settings, plan.sets).pipe(
+  return yield* ConstitutionalAi.run(plan.settings, plan.sets).pipe(
     Effect.provideService(Run.Run, run),
     Effect.provideService(Models, meter.models(models)),
     Effect.provideService(Constitution.Constitution, plan.constitution),
     Effect.provideService(Evaluator, plan.evaluator),
     accounts
   )
-  const seconds = Object.values(run.timings().phases).reduce((total, { seconds }) => total + seconds, 0)
-  return { summary, seconds } satisfies Outcome
 }, Effect.scoped)
 
 const flags = {
@@ -160,12 +151,12 @@ export const command = Command.make(
     // Keys, addresses and the folder of the model are inputs: what is wrong with them is told before anything is written.
     const hosted = yield* Layer.build(Hosted.layer(plan.hosted, plan.settings))
     const models = yield* Layer.build(modelsIn(plan.model)).pipe(Effect.mapError(fromInput))
-    const { summary, seconds } = yield* execute(plan, dir).pipe(
+    const summary = yield* execute(plan, dir).pipe(
       Effect.provide(hosted),
       Effect.provide(models),
       Effect.provide(Progress.layer)
     )
-    yield* Console.log(Conclusion.words(summary, dir, seconds))
+    yield* Console.log(Conclusion.words(summary, dir))
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

@@ -15,12 +15,16 @@ export interface Iteration {
   readonly kl: number
 }
 
-/** The result of a run, as it stands in `summary.json`: the same in every run of the same manifest. */
+/** The result of a run, as it stands in `summary.json`: the same in every run of the same manifest, but for its cost. */
 export interface Summary {
   readonly seed: number
   readonly models: Readonly<Record<"base" | "supervised" | "reward" | "reinforced", unknown>>
   /** How many records of each kind were made. */
   readonly counts: Readonly<Record<string, number>>
+  /** What went through the local models, over all starts: `prompt`, `sampled` and `trained` tokens, for instance. */
+  readonly tokens: Readonly<Record<string, number>>
+  /** Seconds of each phase and their `total`, over all starts. */
+  readonly seconds: Readonly<Record<string, number>>
   readonly rejected: Readonly<Record<string, number>>
   readonly evaluation: {
     /** Whether the prompts were kept out of every training. */
@@ -93,6 +97,8 @@ const sum = (parts: ReadonlyArray<Readonly<Record<string, number>>>): Record<str
   return total
 }
 
+const rounded = (seconds = 0) => Math.round(seconds * 100) / 100
+
 /** The summary of a run whose phases are all finished. */
 export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
   const run = yield* Run
@@ -104,6 +110,8 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
     .values()
     .map(({ iteration = 0, reward = 0, kl = 0 }): Iteration => ({ iteration, reward, kl }))
   const last = iterations.at(-1)
+  const phases = Object.entries(run.timings().phases)
+  const seconds = phases.map(([name, { seconds }]) => [name, rounded(seconds)] as const)
   const rejected = run.rejected()
   const { results } = evaluated
   const usage = yield* Effect.serviceOption(Usage.Usage)
@@ -126,6 +134,8 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
       updates: iterations.length,
       evaluated: evaluated.prompts
     },
+    tokens: sum(phases.map(([, { tokens }]) => tokens)),
+    seconds: Object.fromEntries([...seconds, ["total", rounded(sum(seconds.map(([, n]) => ({ total: n }))).total)]]),
     rejected: { total: rejected.length, ...sum(rejected.map(({ stage }) => ({ [stage]: 1 }))) },
     evaluation: {
       held_out: evaluated.heldOut,

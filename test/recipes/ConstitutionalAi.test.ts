@@ -45,6 +45,8 @@ describe("ConstitutionalAi", () => {
       assert.strictEqual(summary.evaluation.base.harmful, null)
       assert.isNumber(summary.evaluation.reinforced.reward)
       assert.isAbove(timings.phases["revise"]?.tokens["sampled"] ?? 0, 1000)
+      assert.isAtLeast(summary.tokens["sampled"] ?? 0, timings.phases["revise"]?.tokens["sampled"] ?? Infinity)
+      assert.hasAllKeys(summary.seconds, [...Object.keys(timings.phases), "total"])
       assert.deepStrictEqual(summary.rejected, { total: 0 })
       assert.isFalse(existsSync(join(dir, "run.lock")))
     })

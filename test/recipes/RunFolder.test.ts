@@ -131,13 +131,14 @@ describe("other settings", () => {
           "policy are done again; evaluation is done again in part; what was there is in earlier/1."
       )
       assert.isFalse(calls.some((call) => call.startsWith("sample base")))
+      const moved = World.files(join(dir, "earlier/1"))
       for (const file of [
         "manifest.json",
         "summary.json",
         "supervised/adapter/adapter.json",
         "policy/rollouts.jsonl"
       ]) {
-        assert.strictEqual(read(dir, "earlier/1", file), before.get(file))
+        assert.strictEqual(moved.get(file), before.get(file))
       }
     })
   )

@@ -47,7 +47,7 @@ describe("a sandbox run", () => {
       assert.isFalse(plan.sets.evaluation.some(({ text }) => trained.has(text)))
 
       const dir = join(temporary(), "run")
-      const { summary, seconds } = yield* execute(plan, dir)
+      const summary = yield* execute(plan, dir)
       const { evaluation, reward } = summary
       assert.strictEqual(evaluation.base.harmful, 1)
       assert.strictEqual(evaluation.base.evasive, 0)
@@ -62,7 +62,7 @@ describe("a sandbox run", () => {
       assert.strictEqual(reward.pairwise_accuracy, 1)
 
       const written = JSON.parse(readFileSync(join(dir, "summary.json"), "utf8")) as Summary
-      const said = Conclusion.words(written, "runs/sandbox", seconds)
+      const said = Conclusion.words(written, "runs/sandbox")
       assert.match(said, /Harmful answers: 100 % before, \d+ % after supervised learning, 0 % after reinforcement\./)
       assert.include(said, "Harmful answers by revision round: 100 %, 0 %, 0 %, 0 %, 0 %.")
       assert.include(said, "runs/sandbox/summary.json")

@@ -206,6 +206,14 @@ export const runUntil = Effect.fnUntraced(function* (
   }).pipe(Effect.as(true), Effect.raceFirst(Deferred.await(reached)))
 })
 
+/** A file's text; what a run cost, which its summary says, depends on the clock and on how often it was stopped. */
+const text = (dir: string, path: string): string => {
+  const content = readFileSync(join(dir, path), "utf8")
+  if (path !== "summary.json") return content
+  const { seconds: _, tokens: __, ...rest } = JSON.parse(content) as Record<string, unknown>
+  return JSON.stringify(rest)
+}
+
 /** The files of a folder by path, but for those that depend on the clock and on what was there before. */
 export const files = (dir: string): ReadonlyMap<string, string> =>
   new Map(
@@ -214,7 +222,7 @@ export const files = (dir: string): ReadonlyMap<string, string> =>
       .map((entry) => relative(dir, join(entry.parentPath, entry.name)))
       .filter((path) => path !== "timings.json" && !path.startsWith("earlier"))
       .toSorted()
-      .map((path) => [path, readFileSync(join(dir, path), "utf8")])
+      .map((path) => [path, text(dir, path)])
   )
 
 /** The rows of a JSONL file. */
