@@ -6,15 +6,24 @@ import { Schema } from "effect"
 /** A command that failed while running and left nothing behind; exit code 1. */
 export class CommandError extends Schema.TaggedError<CommandError>()("CommandError", { message: Schema.String }) {}
 
-/** A command that is done but for some rows, which are in a file with their reasons; exit code 3. */
+/** A command that is done but for some rows, which are in a file with their reasons; exit code 3, or 2 if it was all. */
 export class RowsRejected extends Schema.TaggedError<RowsRejected>()("RowsRejected", {
   rejected: Schema.Int,
   rows: Schema.Int,
-  file: Schema.String
+  /** The file of rejects. */
+  rejects: Schema.String,
+  /** The file of rows. */
+  source: Schema.String,
+  /** The first of them, as `line 3: the reason`. */
+  first: Schema.String
 }) {
   override get message(): string {
+    if (this.rejected === this.rows) {
+      const more = this.rows === 1 ? "" : `; the reasons of all ${this.rows} are in ${this.rejects}`
+      return `No row of ${this.source} can be used: ${this.first}${more}.`
+    }
     const some = this.rejected === 1 ? "1 row was" : `${this.rejected} rows were`
-    return `${some} rejected of ${this.rows}; ${this.file} says why.`
+    return `${some} rejected of ${this.rows}; ${this.rejects} says why.`
   }
 }
 

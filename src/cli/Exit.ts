@@ -1,6 +1,6 @@
 /**
  * Exit: how the program ends. 0 done, 1 failed while running, 2 wrong usage or input with nothing written,
- * 3 done but for some rows, which a file of rejects names, 130 interrupted.
+ * 3 done but for some rows, which a file of rejects names (2 if none is left), 130 interrupted.
  */
 import { Cause, Exit } from "effect"
 import { CliError } from "effect/cli"
@@ -20,7 +20,7 @@ export const code = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Cause.hasInterruptsOnly(exit.cause)) return interruptedCode
   const error = Cause.squash(exit.cause)
   if (error instanceof UsageError) return 2
-  if (error instanceof RowsRejected) return 3
+  if (error instanceof RowsRejected) return error.rejected === error.rows ? 2 : 3
   if (error instanceof RunError) return error.reason === "wrong-usage" ? 2 : 1
   if (CliError.isCliError(error)) return error._tag === "ShowHelp" && error.errors.length === 0 ? 0 : 2
   return 1

@@ -15,7 +15,7 @@ import * as Jsonl from "../data/Jsonl.ts"
 import type { ModelRow } from "../data/ModelRows.ts"
 import * as Rows from "../data/Rows.ts"
 import { Progress } from "../recipes/Progress.ts"
-import { CommandError } from "./CommandError.ts"
+import { CommandError, RowsRejected } from "./CommandError.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** Where rows come from and where answers go; standard output where there is no `out`. */
@@ -31,7 +31,18 @@ export interface Outcome {
   readonly rejected: number
   /** Where the rejects are. */
   readonly rejects: string
+  /** The first of them, as `line 3: the reason`. */
+  readonly first: string | undefined
 }
+
+/** Fails when some rows were bad, as a command does once it has said what was done. */
+export const complain = (
+  places: Places,
+  { first, rejected, rejects, rows }: Outcome
+): Effect.Effect<void, RowsRejected> =>
+  first === undefined
+    ? Effect.void
+    : Effect.fail(new RowsRejected({ rejected, rows, rejects, source: places.in, first }))
 
 /** The file of rejects: `rows.jsonl` has `rows.rejected.jsonl`, beside the answers or else beside the rows. */
 export const rejectsOf = (places: Places): string =>
@@ -123,7 +134,7 @@ export const answer = Effect.fnUntraced(function* <E, R>(
     }),
     progress.end
   ).pipe(Effect.mapError(failure))
-  return { rows: count, rejected: rejects.count(), rejects: file } satisfies Outcome
+  return { rows: count, rejected: rejects.count(), rejects: file, first: rejects.first() } satisfies Outcome
 }, Effect.scoped)
 
 /** A reader who goes before the end, or a file that ends before it should. */
@@ -142,6 +153,7 @@ const rejectsSink = Effect.fnUntraced(function* (file: string) {
   const part = `${file}.${randomBytes(4).toString("hex")}.part`
   let handle: FileSystem.File | undefined
   let count = 0
+  let first: string | undefined
   const unwritable = Effect.mapError(
     (error: { readonly message: string }) =>
       new DataError({ file, message: `${file} cannot be written: ${error.message}.` })
@@ -157,8 +169,10 @@ const rejectsSink = Effect.fnUntraced(function* (file: string) {
   )
   return {
     count: () => count,
+    first: () => first,
     add: Effect.fnUntraced(function* ({ line, reason }: Reject) {
       count++
+      first ??= `line ${line}: ${reason}`
       handle ??= yield* unwritable(Effect.provideService(fs.open(part, { flag: "wx" }), Scope.Scope, scope))
       yield* unwritable(handle.writeAll(Buffer.from(`${JSON.stringify({ line, reason })}\n`)))
     })

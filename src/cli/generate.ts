@@ -10,7 +10,7 @@ import * as ModelRows from "../data/ModelRows.ts"
 import * as Sampling from "../engine/Sampling.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
-import { RowsRejected, fromFailure } from "./CommandError.ts"
+import { fromFailure } from "./CommandError.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowFile from "./RowFile.ts"
@@ -173,7 +173,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
     seconds,
     tokens_per_second: seconds === 0 ? 0 : tokens / seconds
   }
-  return { summary, rejects: outcome.rejects }
+  return { summary, outcome }
 }, Effect.scoped)
 
 const words = ({ completions, rejected, rows, seconds, tokens, tokens_per_second }: Summary): string =>
@@ -255,11 +255,10 @@ export const command = Command.make(
   "generate",
   flags,
   Effect.fnUntraced(function* (input: Input) {
-    const { rejects, summary } = yield* execute(input).pipe(Effect.provide(Progress.layer))
+    const { outcome, summary } = yield* execute(input).pipe(Effect.provide(Progress.layer))
     const said = input.json ? JSON.stringify(summary) : words(summary)
     yield* Option.isSome(input.out) ? Console.log(said) : Console.error(said)
-    const { rejected, rows } = summary
-    if (rejected > 0) return yield* new RowsRejected({ rejected, rows, file: rejects })
+    yield* RowFile.complain(input, outcome)
   })
 ).pipe(
   Command.withDescription(

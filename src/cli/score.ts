@@ -9,7 +9,7 @@ import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
-import { RowsRejected, fromFailure } from "./CommandError.ts"
+import { fromFailure } from "./CommandError.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowFile from "./RowFile.ts"
@@ -100,7 +100,7 @@ export const execute = Effect.fn("charter score")(function* (input: Input) {
     tokens_per_second: seconds === 0 ? 0 : read / seconds,
     mean_logprob: scored === 0 ? null : sum / scored
   }
-  return { summary, rejects: outcome.rejects }
+  return { summary, outcome }
 }, Effect.scoped)
 
 const words = ({ mean_logprob, rejected, rows, seconds, tokens, tokens_per_second }: Summary): string =>
@@ -144,11 +144,10 @@ export const command = Command.make(
   "score",
   flags,
   Effect.fnUntraced(function* (input: Input) {
-    const { rejects, summary } = yield* execute(input).pipe(Effect.provide(Progress.layer))
+    const { outcome, summary } = yield* execute(input).pipe(Effect.provide(Progress.layer))
     const said = input.json ? JSON.stringify(summary) : words(summary)
     yield* Option.isSome(input.out) ? Console.log(said) : Console.error(said)
-    const { rejected, rows } = summary
-    if (rejected > 0) return yield* new RowsRejected({ rejected, rows, file: rejects })
+    yield* RowFile.complain(input, outcome)
   })
 ).pipe(
   Command.withDescription(

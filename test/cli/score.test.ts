@@ -112,6 +112,20 @@ describe("charter score", () => {
     })
   )
 
+  it("refuses a file none of whose rows it can score", () => {
+    const dir = workplace()
+    const score = (rows: ReadonlyArray<unknown>) => {
+      writeFileSync(join(dir, "rows.jsonl"), jsonl(rows))
+      return charter(dir, "score", "--model", Golden.folder, "--in", "rows.jsonl", "--out", "scores.jsonl")
+    }
+    const one = score([{ input_ids: [3, 320] }])
+    assert.strictEqual(one.status, 2)
+    assert.match(one.stderr, /No row of rows\.jsonl can be used: line 1: .*320.*\.\n$/)
+    const two = score([{ input_ids: [3, 320] }, { input_ids: [-1] }])
+    assert.strictEqual(two.status, 2)
+    assert.include(two.stderr, "; the reasons of all 2 are in rows.rejected.jsonl.")
+  })
+
   it("leaves nothing behind when it is interrupted", { timeout: 30_000 }, async () => {
     const dir = workplace()
     const rows = Array.from({ length: 20_000 }, (_, i) => ({
