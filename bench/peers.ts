@@ -4,8 +4,8 @@
  *     python -m venv /tmp/peers && /tmp/peers/bin/pip install -r bench/peers/requirements.txt
  *     node bench/peers.ts MODEL --python /tmp/peers/bin/python [--only sft,dpo] [--turns 3] [--small]
  *
- * Each side and precision is a process of its own. Those of one work are all started and warmed up, and then work one
- * after the other, one turn each, so that what else the machine does hits all of them alike. A turn in which other
+ * Each side and precision is a process of its own. They are started and warmed up, and then both sides work one after
+ * the other, one turn each, so that what else the machine does hits them alike. A turn in which other
  * processes took more than a tenth of the cores is taken again, a few times at most, and the quietest turns count: a
  * rate is their median. `--small` is for trying the scripts out: its figures say nothing.
  *
@@ -144,7 +144,7 @@ const busy = (): number => {
 }
 
 const quiet = 0.1
-const attempts = 3
+const attempts = 2
 
 const file = (name: string) => fileURLToPath(new URL(`peers/${name}`, import.meta.url))
 
@@ -212,30 +212,37 @@ const others = (p: Participant): number =>
 
 /** All turns of a work; a side that fails is told of and left out. */
 const measure = async (work: Work): Promise<ReadonlyArray<Participant>> => {
-  const sides = [
-    ...work.charter.map((precision) => ["Charter", precision] as const),
-    ...["fp32", "bf16"].map((precision) => ["peer", precision] as const)
-  ]
-  const active: Array<Participant> = []
-  const drop = (p: Participant, error: unknown) => {
+  const all: Array<Participant> = []
+  const fails = (p: Participant) => (error: unknown) => {
     console.error(String(error))
-    active.splice(active.indexOf(p), 1)
+    all.splice(all.indexOf(p), 1)
   }
-  for (const [side, precision] of sides) {
+  const start = async (side: string, precision: string) => {
     const p = participant(side, precision, work)
-    active.push(p)
-    await p.ready().catch((error) => drop(p, error))
+    all.push(p)
+    await p.ready().catch(fails(p))
+    return p
   }
-  while (active.some(wants)) {
-    for (const p of active.filter(wants)) {
-      await p.turn().then(
-        (turn) => p.taken.push(turn),
-        (error) => drop(p, error)
-      )
+  const turn = async (p: Participant) => {
+    if (!all.includes(p)) return
+    await p.turn().then((taken) => {
+      p.taken.push(taken)
+      console.error(work.name, p.side, p.precision, JSON.stringify(taken))
+    }, fails(p))
+  }
+  const ours: Array<Participant> = []
+  for (const precision of work.charter) ours.push(await start("Charter", precision))
+  // The peer's precisions one after the other: they are large.
+  for (const precision of ["fp32", "bf16"]) {
+    const peer = await start("peer", precision)
+    while (all.includes(peer) && wants(peer)) {
+      for (const p of ours) await turn(p)
+      await turn(peer)
     }
+    if (all.includes(peer)) await peer.end()
   }
-  for (const p of active) await p.end()
-  return active
+  for (const p of ours.filter((p) => all.includes(p))) await p.end()
+  return all
 }
 
 const only = values.only?.split(",")
