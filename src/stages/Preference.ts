@@ -65,14 +65,7 @@ const ask = Effect.fnUntraced(function* (
 
   const judged = yield* Effect.forEach(
     drawn,
-    Effect.fnUntraced(function* ({ id: principle, principle: request }, i) {
-      const place = (order: number) => `${origin}/preference/${order}${i === 0 ? "" : `/${i + 1}`}`
-      const shownFirst = judge({ prompt, request, answers: texts }, place(1), options)
-      const shownSecond = judge({ prompt, request, answers: [texts[1], texts[0]] }, place(2), options)
-      const asked = options.orders === "first" ? [shownFirst] : [shownFirst, shownSecond]
-      const [straight, swapped] = yield* Effect.all(asked, { concurrency: 2 }).pipe(Sampling.under(principle))
-      return { principle, request, straight: straight!, swapped }
-    }),
+    (principle, i) => judgeUnder({ comparison, texts, principle, origin, i, options }),
     // A single principle needs no fiber of its own.
     { concurrency: drawn.length }
   )
@@ -143,6 +136,28 @@ interface Verdict {
   readonly model: string
   readonly reasoning: string | undefined
 }
+
+/** What the judge says under one principle, in each order that is asked. */
+const judgeUnder = Effect.fnUntraced(function* (asked: {
+  readonly comparison: Sample.Comparison
+  readonly texts: readonly [string, string]
+  readonly principle: Constitution.ComparisonPrinciple
+  readonly origin: string
+  /** Which of the principles drawn it is, from 0. */
+  readonly i: number
+  readonly options: Options
+}) {
+  const { i, options, origin } = asked
+  const { id: principle, principle: request } = asked.principle
+  const { prompt } = asked.comparison
+  const [first, second] = asked.texts
+  const place = (order: number) => `${origin}/preference/${order}${i === 0 ? "" : `/${i + 1}`}`
+  const shownFirst = judge({ prompt, request, answers: [first, second] }, place(1), options)
+  const shownSecond = judge({ prompt, request, answers: [second, first] }, place(2), options)
+  const orders = options.orders === "first" ? [shownFirst] : [shownFirst, shownSecond]
+  const [straight, swapped] = yield* Effect.all(orders, { concurrency: 2 }).pipe(Sampling.under(principle))
+  return { principle, request, straight: straight!, swapped }
+})
 
 /** The judge's probability of (A), for the answers in the order given. */
 const judge = Effect.fnUntraced(function* (
