@@ -4,7 +4,7 @@
  * The answers are JSONL, in a file that appears when it is whole or on standard output. A bad row goes to a file of
  * rejects with its line and its reason, and the rest is done; the command then ends with `RowsRejected`.
  */
-import { Effect, Exit, FileSystem, Option, Result, Scope, Stdio, Stream } from "effect"
+import { Console, Effect, Exit, FileSystem, Option, Result, Scope, Stdio, Stream } from "effect"
 import { PlatformError } from "effect/PlatformError"
 import { randomBytes } from "node:crypto"
 import { basename, dirname, join, resolve } from "node:path"
@@ -35,14 +35,12 @@ export interface Outcome {
   readonly first: string | undefined
 }
 
-/** Fails when some rows were bad, as a command does once it has said what was done. */
-export const complain = (
-  places: Places,
-  { first, rejected, rejects, rows }: Outcome
-): Effect.Effect<void, RowsRejected> =>
-  first === undefined
-    ? Effect.void
-    : Effect.fail(new RowsRejected({ rejected, rows, rejects, source: places.in, first }))
+/** Says what was done, where no answers go, and fails when some rows were bad. */
+export const conclude = Effect.fnUntraced(function* (places: Places, outcome: Outcome, said: string) {
+  yield* Option.isSome(places.out) ? Console.log(said) : Console.error(said)
+  const { first, rejected, rejects, rows } = outcome
+  if (first !== undefined) return yield* new RowsRejected({ rejected, rows, rejects, source: places.in, first })
+})
 
 /** The file of rejects: `rows.jsonl` has `rows.rejected.jsonl`, beside the answers or else beside the rows. */
 export const rejectsOf = (places: Places): string =>

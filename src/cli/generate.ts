@@ -4,15 +4,15 @@
  * What is drawn for a row comes from the seed and the row's id alone, so neither the other rows nor the batches that
  * they make change a byte of it.
  */
-import { Clock, Console, Effect, Option, Result } from "effect"
+import { Clock, Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Sampling from "../engine/Sampling.ts"
-import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
 import { fromFailure } from "./CommandError.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
+import * as RowEngine from "./RowEngine.ts"
 import * as RowFile from "./RowFile.ts"
 import * as TokenRows from "./TokenRows.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
@@ -51,9 +51,6 @@ interface Summary {
 
 /** Samples under way, more than the rows of a batch: one long answer holds back the order, not the work. */
 const underWay = 512
-
-/** The name of the adapter in the engine. */
-const adapterName = "adapter"
 
 const taken: ReadonlyArray<ModelRows.Input["_tag"]> = ["prompt", "ids"]
 
@@ -97,22 +94,8 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
     return yield* new UsageError({ message: `${input.model} has no tokenizer.json to find a --stop text with.` })
   }
 
-  // The engine is loaded only here, so that a wrong argument is answered at once.
-  const EngineWorker = yield* Effect.promise(() => import("../engine/EngineWorker.ts"))
-  const client = yield* EngineWorker.client({
-    dir: checkpoint.dir,
-    precision: input.precision,
-    cacheMemory: input.memory * 2 ** 20
-  })
-  // Meanwhile the engine compiles.
-  yield* Effect.mapError(Finite.check(checkpoint), fromInput)
-  const adapter = Option.isSome(input.adapter) ? adapterName : null
-  if (Option.isSome(input.adapter)) {
-    const source = { _tag: "folder", dir: input.adapter.value, seed: 0 } as const
-    yield* client
-      .MakeAdapter({ name: adapterName, source, head: "none", reference: null })
-      .pipe(Effect.mapError(fromFailure))
-  }
+  const cacheMemory = input.memory * 2 ** 20
+  const { adapter, client } = yield* RowEngine.open(checkpoint, input, { head: "none", cacheMemory })
   const request = {
     ...optionsOf(input),
     adapter,
@@ -192,10 +175,7 @@ const flags = {
     Flag.withDescription("A PEFT adapter for the model"),
     Flag.optional
   ),
-  precision: Flag.Literals("precision", ["fp32", "int8"]).pipe(
-    Flag.withDescription("What the model's weights are computed in: fp32, or int8, which is faster (default: fp32)"),
-    Flag.withDefault("fp32" as const)
-  ),
+  precision: RowEngine.precision,
   in: Flag.String("in").pipe(
     Flag.withMetavar("FILE"),
     Flag.withDescription("Rows of {prompt}, as text or messages, or of {input_ids}, JSONL; .gz too")
@@ -256,9 +236,7 @@ export const command = Command.make(
   flags,
   Effect.fnUntraced(function* (input: Input) {
     const { outcome, summary } = yield* execute(input).pipe(Effect.provide(Progress.layer))
-    const said = input.json ? JSON.stringify(summary) : words(summary)
-    yield* Option.isSome(input.out) ? Console.log(said) : Console.error(said)
-    yield* RowFile.complain(input, outcome)
+    yield* RowFile.conclude(input, outcome, input.json ? JSON.stringify(summary) : words(summary))
   })
 ).pipe(
   Command.withDescription(

@@ -4,14 +4,14 @@
  * The engine has a thread of its own, because ONNX Runtime blocks the one it runs on: here rows are read, encoded and
  * written meanwhile, and an interruption is heard at once.
  */
-import { Clock, Console, Effect, Option, Result } from "effect"
+import { Clock, Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
-import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
 import { fromFailure } from "./CommandError.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
+import * as RowEngine from "./RowEngine.ts"
 import * as RowFile from "./RowFile.ts"
 import * as TokenRows from "./TokenRows.ts"
 import { fromInput } from "./UsageError.ts"
@@ -40,9 +40,6 @@ interface Summary {
 /** Rows under way: enough of them that those of a batch are alike in length. */
 const concurrency = 256
 
-/** The name of the adapter in the engine. */
-const adapterName = "adapter"
-
 const taken: ReadonlyArray<ModelRows.Input["_tag"]> = ["text", "ids", "completion"]
 
 /** Scores the rows of a file; gives the summary. */
@@ -55,18 +52,7 @@ export const execute = Effect.fn("charter score")(function* (input: Input) {
   const tokens = yield* Effect.mapError(TokenRows.make(checkpoint), fromInput)
   const rewards = adapter?.taskType === "SEQ_CLS"
 
-  // The engine is loaded only here, so that a wrong argument is answered at once.
-  const EngineWorker = yield* Effect.promise(() => import("../engine/EngineWorker.ts"))
-  const client = yield* EngineWorker.client({ dir: checkpoint.dir, precision: input.precision })
-  // Meanwhile the engine compiles.
-  yield* Effect.mapError(Finite.check(checkpoint), fromInput)
-  if (Option.isSome(input.adapter)) {
-    const source = { _tag: "folder", dir: input.adapter.value, seed: 0 } as const
-    yield* client
-      .MakeAdapter({ name: adapterName, source, head: rewards ? "score" : "none", reference: null })
-      .pipe(Effect.mapError(fromFailure))
-  }
-  const name = adapter === undefined ? null : adapterName
+  const { adapter: name, client } = yield* RowEngine.open(checkpoint, input, { head: rewards ? "score" : "none" })
   let [read, scored, sum] = [0, 0, 0]
 
   const score = Effect.fnUntraced(function* ({ id, input: row }: ModelRows.ModelRow) {
@@ -75,7 +61,7 @@ export const execute = Effect.fn("charter score")(function* (input: Input) {
     const { from, ids } = encoded.success
     const numbers = yield* (
       rewards
-        ? Effect.map(client.Score({ ids, adapter: adapterName }), (reward) => [reward])
+        ? Effect.map(client.Score({ ids, adapter: RowEngine.adapterName }), (reward) => [reward])
         : client.Logprobs({ ids, from, adapter: name })
     ).pipe(Effect.mapError(fromFailure))
     const strange = numbers.find((x) => !Number.isFinite(x))
@@ -120,10 +106,7 @@ const flags = {
     Flag.withDescription("A PEFT adapter for the model; with a reward model's, rows get a reward"),
     Flag.optional
   ),
-  precision: Flag.Literals("precision", ["fp32", "int8"]).pipe(
-    Flag.withDescription("What the model's weights are computed in: fp32, or int8, which is faster (default: fp32)"),
-    Flag.withDefault("fp32" as const)
-  ),
+  precision: RowEngine.precision,
   in: Flag.String("in").pipe(
     Flag.withMetavar("FILE"),
     Flag.withDescription("Rows of {text}, {input_ids}, {prompt, completion} or {messages}, JSONL; .gz too")
@@ -145,9 +128,7 @@ export const command = Command.make(
   flags,
   Effect.fnUntraced(function* (input: Input) {
     const { outcome, summary } = yield* execute(input).pipe(Effect.provide(Progress.layer))
-    const said = input.json ? JSON.stringify(summary) : words(summary)
-    yield* Option.isSome(input.out) ? Console.log(said) : Console.error(said)
-    yield* RowFile.complain(input, outcome)
+    yield* RowFile.conclude(input, outcome, input.json ? JSON.stringify(summary) : words(summary))
   })
 ).pipe(
   Command.withDescription(
