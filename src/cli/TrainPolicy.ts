@@ -95,10 +95,8 @@ const settingsOf = Effect.fnUntraced(function* (input: Input, common: TrainSetti
   }
 })
 
-const meanOf = (numbers: ReadonlyArray<number>): number =>
-  numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length)
 const deviationOf = (numbers: ReadonlyArray<number>): number => {
-  const mean = meanOf(numbers)
+  const mean = PolicyGradient.meanOf(numbers)
   return Math.sqrt(numbers.reduce((sum, x) => sum + (x - mean) ** 2, 0) / Math.max(1, numbers.length - 1))
 }
 
@@ -273,7 +271,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
         `Three minibatches in a row have no finite loss and gradient (step ${index + 1}); look at their samples, or lower the learning rate. The state before this step is kept.`
       )
     }
-    const kl = meanOf(measured.map((m) => m.kl))
+    const kl = PolicyGradient.meanOf(measured.map((m) => m.kl))
     const tokens = scored.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
     const seconds = (performance.now() - started) / 1000
     const used = beta
@@ -281,13 +279,13 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
     return {
       step: index + 1,
       ...means,
-      reward: meanOf(scored.map((r) => r.reward)),
+      reward: PolicyGradient.meanOf(scored.map((r) => r.reward)),
       reward_std: deviationOf(scored.map((r) => r.reward)),
-      score: meanOf(scored.map((r) => r.score)),
+      score: PolicyGradient.meanOf(scored.map((r) => r.score)),
       kl,
-      kl_k3: meanOf(measured.map((m) => m.kl3)),
+      kl_k3: PolicyGradient.meanOf(measured.map((m) => m.kl3)),
       kl_coefficient: used,
-      entropy: -meanOf(scored.flatMap((r) => r.logprobs)),
+      entropy: -PolicyGradient.meanOf(scored.flatMap((r) => r.logprobs)),
       completion_length: tokens / scored.length,
       truncated: scored.filter((r) => r.finish === "length").length / scored.length,
       skipped: skipped.length,

@@ -16,7 +16,7 @@ import * as Batch from "./Batch.ts"
 import type { Forward } from "./Forward.ts"
 import * as Kl from "./Kl.ts"
 import * as Learner from "./Learner.ts"
-import { microBatches } from "./Training.ts"
+import { microBatches, patience } from "./Training.ts"
 
 /** The models of an update. */
 export interface Models {
@@ -106,9 +106,6 @@ export const collate = (
   })
 }
 
-/** Minibatches in a row without a finite loss and gradient after which an update stops. */
-const patience = 3
-
 /**
  * All epochs of minibatches, in place on the adapter and the state: means of the metrics, the samples of skipped
  * minibatches, and whether so many were skipped in a row that the update stopped.
@@ -165,7 +162,8 @@ export const against = Effect.fnUntraced(function* (
 
 export type Measured = Effect.Success<ReturnType<typeof against>>[number]
 
-const meanOf = (numbers: ReadonlyArray<number>): number =>
+/** The mean of numbers, 0 of none. */
+export const meanOf = (numbers: ReadonlyArray<number>): number =>
   numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length)
 
 /** Why the KL is negative, if it is: a reason that needs the policy's own log-probabilities, before it is updated. */

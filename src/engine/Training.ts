@@ -19,8 +19,8 @@ import type { Objective } from "./Objective.ts"
 import * as Saving from "./Saving.ts"
 import * as TrainingState from "./TrainingState.ts"
 
-/** Steps in a row without a finite loss and gradient after which a training stops. */
-const patience = 3
+/** Steps in a row without a finite loss and gradient after which a training, or an update of a policy, stops. */
+export const patience = 3
 
 /** A training that cannot go on; everything is saved. */
 export class TrainingError extends Schema.TaggedError<TrainingError>()("TrainingError", { message: Schema.String }) {}
