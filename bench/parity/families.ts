@@ -93,7 +93,7 @@ const compare = Effect.fnUntraced(function* (folder: string) {
     const weighted = rows.map((row, b) => ({ ids: row, weights: learnt[b]! }))
     const batch = Batch.supervised(weighted, Batch.totalWeight(weighted))
     const results = yield* session.run({
-      ...Program.tokenFeeds(batch.rows),
+      ...batch.tokens(),
       ...batch.feeds,
       parameters: Session.float32(vector, [layout.size]),
       gradient: Session.float32(new Float32Array(layout.size), [layout.size])

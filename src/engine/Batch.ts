@@ -1,5 +1,6 @@
 /** Batch: rows of tokens as the feeds of a learning program. Pure. */
 import * as Session from "../onnx/Session.ts"
+import * as Layout from "./Layout.ts"
 import type { MicroBatch } from "./Learner.ts"
 
 /** A row whose token t is predicted from those before it, with weight `weights[t]`; weight 0 is no loss. */
@@ -8,17 +9,17 @@ export interface WeightedRow {
   readonly weights: ArrayLike<number>
 }
 
-/** Where the tokens of non-zero weight are predicted: flat positions b·T + t − 1, their ids and their weights. */
+/** Where the tokens of non-zero weight are predicted: the flat places before them, their ids and their weights. */
 export const targets = (
-  rows: ReadonlyArray<WeightedRow>
+  rows: ReadonlyArray<WeightedRow>,
+  layout: Layout.Layout
 ): { readonly at: Array<number>; readonly targets: Array<number>; readonly weights: Array<number> } => {
-  const length = Math.max(...rows.map((r) => r.ids.length))
   const out = { at: [] as Array<number>, targets: [] as Array<number>, weights: [] as Array<number> }
   rows.forEach((row, b) => {
     for (let t = 1; t < row.ids.length; t++) {
       const weight = row.weights[t]!
       if (weight === 0) continue
-      out.at.push(b * length + t - 1)
+      out.at.push(layout.at(b, t - 1))
       out.targets.push(row.ids[t]!)
       out.weights.push(weight)
     }
@@ -27,10 +28,14 @@ export const targets = (
 }
 
 /** A micro-batch of the `sft` objective. `total` is the sum of weights of the whole batch. */
-export const supervised = (rows: ReadonlyArray<WeightedRow>, total: number): MicroBatch => {
-  const { at, targets: ids, weights } = targets(rows)
+export const supervised = (
+  rows: ReadonlyArray<WeightedRow>,
+  total: number,
+  layout: Layout.Layout = Layout.padded(rows.map((r) => r.ids))
+): MicroBatch => {
+  const { at, targets: ids, weights } = targets(rows, layout)
   return {
-    rows: rows.map((r) => r.ids),
+    tokens: layout.feeds,
     feeds: {
       at: Session.int64(at, [at.length]),
       targets: Session.int64(ids, [ids.length]),
@@ -79,12 +84,21 @@ const pairFeeds = (pairs: ReadonlyArray<Pair>, total: number): Session.Feeds => 
   }
 }
 
+/** Whether the two sequences of a pair stand in one that has their common beginning once. */
+export const shares = ({ first, second }: Pair): boolean => Layout.pays([first, second])
+
+/** Where the rows of pairs stand, the firsts before the seconds. */
+const layoutOf = (pairs: ReadonlyArray<Pair>): Layout.Layout => {
+  const groups = pairs.flatMap((pair, i) => (shares(pair) ? [[i, pairs.length + i]] : [[i], [pairs.length + i]]))
+  return Layout.families([...pairs.map((p) => p.first), ...pairs.map((p) => p.second)], groups)
+}
+
 /** A micro-batch of the `bradleyTerry` objective out of a batch of `total` pairs; scores are read on the last tokens. */
 export const preferences = (pairs: ReadonlyArray<Pair>, total: number): MicroBatch => {
   const rows = [...pairs.map((p) => p.first), ...pairs.map((p) => p.second)]
-  const length = Math.max(...rows.map((r) => r.length))
-  const last = rows.map((row, b) => b * length + row.length - 1)
-  return { rows, feeds: { last: Session.int64(last, [rows.length]), ...pairFeeds(pairs, total) } }
+  const layout = layoutOf(pairs)
+  const last = rows.map((row, b) => layout.at(b, row.length - 1))
+  return { tokens: layout.feeds, feeds: { last: Session.int64(last, [rows.length]), ...pairFeeds(pairs, total) } }
 }
 
 /** The rows of a micro-batch of pairs, the firsts before the seconds, every token after the prompt of weight 1. */
@@ -100,10 +114,11 @@ export const directPreferences = (
   reference: ArrayLike<number>
 ): MicroBatch => {
   const rows = answers(pairs)
-  const { at, targets: ids } = targets(rows)
+  const layout = layoutOf(pairs)
+  const { at, targets: ids } = targets(rows, layout)
   const sequence = rows.flatMap((row, s) => Array<number>(counted(row)).fill(s))
   return {
-    rows: rows.map((r) => r.ids),
+    tokens: layout.feeds,
     feeds: {
       at: Session.int64(at, [at.length]),
       targets: Session.int64(ids, [ids.length]),

@@ -39,8 +39,6 @@ export interface LearnGraph {
 export interface Shape {
   /** The log-probabilities are computed in so many chunks (see `HeadLoss`). */
   readonly chunks: number
-  /** Rows stand side by side in one sequence (see `Packing`). */
-  readonly packed?: boolean
   /** Layers are computed again in the backward pass: a third more work, and of each layer only its input is kept. */
   readonly recompute?: boolean
 }
@@ -58,7 +56,7 @@ const objectiveOf = (
   const trainable = Trainables.values(trained.layout, vector)
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
-  const input = Program.tokenInputs(graph, shape.packed)
+  const input = Program.tokenInputs(graph, true)
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   const at = once(() => Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])))
   const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"

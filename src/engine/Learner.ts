@@ -10,7 +10,6 @@ import * as Session from "../onnx/Session.ts"
 import * as HeadLoss from "./HeadLoss.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
-import * as Packing from "./Packing.ts"
 import * as Program from "./Program.ts"
 
 /** Parameters, moments and the number of steps done: all that a resumed training needs of the optimizer. */
@@ -29,10 +28,11 @@ export const initialState = (parameters: Float32Array): State => ({
   step: 0
 })
 
-/** One padded batch with the feeds that the objective asks for. */
+/** Rows that are computed together. */
 export interface MicroBatch {
-  readonly rows: ReadonlyArray<ReadonlyArray<number>>
-  /** By input name, besides the rows: `at`, `targets`, `weights`, ... */
+  /** The tokens as a `Layout` has them. */
+  readonly tokens: () => Session.Feeds
+  /** By input name: `at`, `targets`, `weights`, and what else the objective asks for. */
   readonly feeds: Session.Feeds
 }
 
@@ -71,8 +71,6 @@ export interface Learner {
 export interface Options {
   /** The tokens of a micro-batch, padding included: the head's chunks are laid out for so many. */
   readonly microTokens: number
-  /** Micro-batches come from `Packing`: their rows stand side by side. */
-  readonly packing?: boolean
   /** Layers are computed again in the backward pass instead of kept. */
   readonly recompute?: boolean
 }
@@ -82,7 +80,7 @@ export const make = Effect.fnUntraced(function* (
   checkpoint: Program.Base,
   trained: LearnProgram.Trained,
   objective: Objective,
-  { microTokens, packing = false, recompute = false }: Options
+  { microTokens, recompute = false }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
   // Many tokens are multiplied at a time: weights in the order of the fastest product would be a second copy of them.
@@ -98,17 +96,17 @@ export const make = Effect.fnUntraced(function* (
       })
     )
   const chunks = HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize)
-  const shape = { chunks, packed: packing, recompute }
+  const shape = { chunks, recompute }
   const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
   const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
   const apply = yield* compile(() => ({ graph: LearnProgram.apply(trained), metrics: [] }))
   const size = trained.layout.size
   const vector = (data: Float32Array) => Session.float32(data, [size])
 
-  const feedsOf = ({ feeds, rows }: MicroBatch): Session.Feeds => {
+  const feedsOf = ({ feeds, tokens }: MicroBatch): Session.Feeds => {
     const count = feeds["targets"]?.dims[0]
     return {
-      ...(packing ? Packing.tokenFeeds(rows) : Program.tokenFeeds(rows)),
+      ...tokens(),
       ...feeds,
       ...(count === undefined || shape.chunks === 1
         ? {}

@@ -15,6 +15,7 @@ import * as Advantages from "./Advantages.ts"
 import * as Batch from "./Batch.ts"
 import type { Forward } from "./Forward.ts"
 import * as Kl from "./Kl.ts"
+import * as Layout from "./Layout.ts"
 import * as Learner from "./Learner.ts"
 import { microBatches, patience } from "./Training.ts"
 
@@ -63,6 +64,26 @@ export const rateFactor = (
 const length = (row: Row): number => row.ids.length - row.from
 const constant = (row: Row, x: number): Float32Array => new Float32Array(length(row)).fill(x)
 
+/**
+ * Answers in families of one prompt, which share it where that pays and no more than `microTokens` come together, and
+ * as even in number as can be.
+ */
+export const families = (rows: ReadonlyArray<Row>, microTokens: number): ReadonlyArray<ReadonlyArray<Row>> =>
+  [...Map.groupBy(rows, (row) => row.ids.slice(0, row.from).join()).values()].flatMap((siblings) => {
+    for (let parts = 1; parts < siblings.length; parts++) {
+      const size = Math.ceil(siblings.length / parts)
+      const cut = Array.from({ length: Math.ceil(siblings.length / size) }, (_, i) =>
+        siblings.slice(i * size, (i + 1) * size)
+      )
+      const fits = (family: ReadonlyArray<Row>): boolean => {
+        const ids = family.map((row) => row.ids)
+        return family.length === 1 || (Layout.familyTokens(ids) <= microTokens && Layout.pays(ids))
+      }
+      if (cut.every(fits)) return cut
+    }
+    return siblings.map((row) => [row])
+  })
+
 /** A minibatch as the feeds of an objective. */
 export const collate = (
   rows: ReadonlyArray<Row>,
@@ -70,7 +91,14 @@ export const collate = (
   microTokens: number
 ): ReadonlyArray<Learner.MicroBatch> => {
   const weights = weigh(rows)
-  return microBatches(rows, (r) => r.ids.length, microTokens).map((part) => {
+  const tokens = (family: ReadonlyArray<Row>) => Layout.familyTokens(family.map((row) => row.ids))
+  return microBatches(families(rows, microTokens), tokens, microTokens).map((groups) => {
+    const part = groups.flat()
+    let next = 0
+    const layout = Layout.families(
+      part.map((row) => row.ids),
+      groups.map((family) => family.map(() => next++))
+    )
     const all = part.map((row) => {
       const more = weights(row)
       return {
@@ -79,10 +107,10 @@ export const collate = (
       }
     })
     const answers = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
-    const { at, targets } = Batch.targets(answers)
+    const { at, targets } = Batch.targets(answers, layout)
     const sequence = part.flatMap((row, s) => Array<number>(length(row)).fill(s))
     return {
-      rows: part.map((r) => r.ids),
+      tokens: layout.feeds,
       feeds: {
         at: Session.int64(at, [at.length]),
         targets: Session.int64(targets, [targets.length]),

@@ -120,11 +120,11 @@ export const network = (
 
 const projection = "lm_head.weight"
 
-/** The network's inputs in a graph, for batches [B, T]: padded rows, or `packed` ones with a mask for each. */
-export const tokenInputs = (graph: Graph.Graph, packed = false): Transformer.Input => ({
+/** The network's inputs in a graph, for batches [B, T], with one causal mask for all sequences or with their `own`. */
+export const tokenInputs = (graph: Graph.Graph, own = false): Transformer.Input => ({
   ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
   positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
-  mask: Graph.input(graph, "causal", "float32", packed ? ["B", 1, "T", "T"] : ["T", "T"])
+  mask: Graph.input(graph, "causal", "float32", own ? ["B", 1, "T", "T"] : ["T", "T"])
 })
 
 /** The causal mask of `length` tokens. */

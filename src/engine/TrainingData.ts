@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import type * as Adapters from "./Adapters.ts"
 import * as Batch from "./Batch.ts"
 import type { Forward } from "./Forward.ts"
+import * as Layout from "./Layout.ts"
 import * as Packing from "./Packing.ts"
 import * as Training from "./Training.ts"
 
@@ -36,7 +37,18 @@ export const cut = <Row>(
         )
   )
 
-const pairLength = (pair: Batch.Pair): number => 2 * Math.max(pair.first.length, pair.second.length)
+/** Micro-batches of pairs; those that share their beginning are apart from those that have two sequences each. */
+const cutPairs = <Pair extends Batch.Pair>(
+  pairs: ReadonlyArray<Pair>,
+  how: Cut
+): ReadonlyArray<ReadonlyArray<Pair>> => [
+  ...cut(pairs.filter(Batch.shares), ({ first, second }) => Layout.familyTokens([first, second]), how),
+  ...cut(
+    pairs.filter((pair) => !Batch.shares(pair)),
+    ({ first, second }) => 2 * Math.max(first.length, second.length),
+    how
+  )
+]
 const pairTokens = (pair: Batch.Pair): number => pair.first.length + pair.second.length
 
 /** For `sft`: the mean is over the tokens of the whole batch. */
@@ -50,7 +62,7 @@ export const supervised = <Row extends NamedRow>(rows: ReadonlyArray<Row>, how: 
   }
 })
 
-/** {@link supervised} with short rows side by side: for a learner that packs. */
+/** {@link supervised} with short rows side by side. */
 export const packed = <Row extends NamedRow>(
   rows: ReadonlyArray<Row>,
   { microTokens }: Pick<Cut, "microTokens">
@@ -58,7 +70,11 @@ export const packed = <Row extends NamedRow>(
   ...supervised(rows, { microTokens }),
   collate: (batch) => {
     const total = Batch.totalWeight(batch)
-    return Effect.succeed(Packing.bins(batch, microTokens).map((bin) => Packing.supervised(bin, total)))
+    return Effect.succeed(
+      Packing.bins(batch, microTokens).map((bin) =>
+        Batch.supervised(bin, total, Layout.packed(bin.map((row) => row.ids)))
+      )
+    )
   }
 })
 
@@ -67,7 +83,7 @@ export const preferences = <Pair extends NamedPair>(pairs: ReadonlyArray<Pair>, 
   rows: pairs,
   id: (pair) => pair.id,
   tokens: pairTokens,
-  collate: (batch) => Effect.succeed(cut(batch, pairLength, how).map((part) => Batch.preferences(part, batch.length)))
+  collate: (batch) => Effect.succeed(cutPairs(batch, how).map((part) => Batch.preferences(part, batch.length)))
 })
 
 /** For `dpo`: the log-probabilities of the reference (the base where it is undefined) are computed with each batch. */
@@ -81,7 +97,7 @@ export const directPreferences = <Pair extends NamedPair>(
   id: (pair) => pair.id,
   tokens: pairTokens,
   collate: (batch) =>
-    Effect.forEach(cut(batch, pairLength, how), (part) =>
+    Effect.forEach(cutPairs(batch, how), (part) =>
       Effect.map(forward.logprobs(reference, Batch.answers(part)), (logprobs) =>
         Batch.directPreferences(
           part,

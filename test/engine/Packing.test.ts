@@ -4,6 +4,7 @@ import * as fc from "fast-check"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Batch from "../../src/engine/Batch.ts"
 import * as Learner from "../../src/engine/Learner.ts"
+import * as Layout from "../../src/engine/Layout.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Packing from "../../src/engine/Packing.ts"
 import * as Lora from "../../src/model/Lora.ts"
@@ -28,13 +29,9 @@ describe("packing", () => {
       const lora = yield* Lora.read(`${Golden.folder}/adapter`, checkpoint.config)
       expect(lora.config.rank).toBe(config.rank)
       const adapter = Adapters.fromLora(lora, checkpoint.config)
-      const plain = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 128 })
-      const packing = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 128, packing: true })
+      const learner = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 128 })
       /** Loss and gradient (the first moment is a tenth of it). */
-      const gradient = Effect.fnUntraced(function* (
-        learner: Learner.Learner,
-        batch: ReadonlyArray<Learner.MicroBatch>
-      ) {
+      const gradient = Effect.fnUntraced(function* (batch: ReadonlyArray<Learner.MicroBatch>) {
         const state = Learner.initialState(adapter.vector.slice())
         const { grad_norm, loss } = yield* learner.step(state, batch, rates)
         return { loss, grad_norm, gradient: state.m.map((x) => x * 10) }
@@ -43,11 +40,12 @@ describe("packing", () => {
         fc.assert(
           fc.asyncProperty(batches, fc.integer({ min: 20, max: 60 }), async (rows, width) => {
             const total = Batch.totalWeight(rows)
-            const apart = await Effect.runPromise(gradient(plain, [Batch.supervised(rows, total)]))
+            const apart = await Effect.runPromise(gradient([Batch.supervised(rows, total)]))
             const together = await Effect.runPromise(
               gradient(
-                packing,
-                Packing.bins(rows, width).map((bin) => Packing.supervised(bin, total))
+                Packing.bins(rows, width).map((bin) =>
+                  Batch.supervised(bin, total, Layout.packed(bin.map((row) => row.ids)))
+                )
               )
             )
             expect(Math.abs(apart.loss - together.loss)).toBeLessThan(1e-5)
@@ -71,17 +69,5 @@ describe("packing", () => {
         }
       })
     )
-  })
-
-  it("lets a token see its own row alone, up to itself", () => {
-    const { causal, positions } = Packing.tokenFeeds([
-      [5, 6],
-      [7, 8, 9]
-    ])
-    const seen = Array.from({ length: 5 }, (_, q) =>
-      Array.from({ length: 5 }, (_, k) => ((causal!.data as Float32Array)[q * 5 + k] === 0 ? "x" : ".")).join("")
-    )
-    expect(seen).toEqual(["x....", "xx...", "..x..", "..xx.", "..xxx"])
-    expect(Array.from(positions!.data as BigInt64Array, Number)).toEqual([0, 1, 0, 1, 2])
   })
 })

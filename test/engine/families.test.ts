@@ -121,9 +121,9 @@ for (const model of Golden.models) {
             chunks: 1
           })
           const session = yield* Session.make(graph, { folder: Program.weightsFolder })
-          const { feeds, rows: ids } = Batch.supervised(rows, Batch.totalWeight(rows))
+          const { feeds, tokens } = Batch.supervised(rows, Batch.totalWeight(rows))
           const results = yield* session.run({
-            ...Program.tokenFeeds(ids),
+            ...tokens(),
             ...feeds,
             parameters: Session.float32(vector, [layout.size]),
             gradient: Session.float32(new Float32Array(layout.size), [layout.size])
