@@ -87,11 +87,12 @@ const pairFeeds = (pairs: ReadonlyArray<Pair>, total: number): Session.Feeds => 
 /** Whether the two sequences of a pair stand in one that has their common beginning once. */
 export const shares = ({ first, second }: Pair): boolean => Layout.pays([first, second])
 
-/** Where the rows of pairs stand, the firsts before the seconds. */
-const layoutOf = (pairs: ReadonlyArray<Pair>): Layout.Layout => {
-  const groups = pairs.flatMap((pair, i) => (shares(pair) ? [[i, pairs.length + i]] : [[i], [pairs.length + i]]))
-  return Layout.families([...pairs.map((p) => p.first), ...pairs.map((p) => p.second)], groups)
-}
+/** Which rows of pairs, the firsts before the seconds, stand in one sequence. */
+export const families = (pairs: ReadonlyArray<Pair>): ReadonlyArray<ReadonlyArray<number>> =>
+  pairs.flatMap((pair, i) => (shares(pair) ? [[i, pairs.length + i]] : [[i], [pairs.length + i]]))
+
+const layoutOf = (pairs: ReadonlyArray<Pair>): Layout.Layout =>
+  Layout.families([...pairs.map((p) => p.first), ...pairs.map((p) => p.second)], families(pairs))
 
 /** A micro-batch of the `bradleyTerry` objective out of a batch of `total` pairs; scores are read on the last tokens. */
 export const preferences = (pairs: ReadonlyArray<Pair>, total: number): MicroBatch => {

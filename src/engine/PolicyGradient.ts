@@ -68,14 +68,17 @@ const constant = (row: Row, x: number): Float32Array => new Float32Array(length(
  * Answers in families of one prompt, which share it where that pays and no more than `microTokens` come together, and
  * as even in number as can be.
  */
-export const families = (rows: ReadonlyArray<Row>, microTokens: number): ReadonlyArray<ReadonlyArray<Row>> =>
+export const families = <Answer extends Pick<Row, "from" | "ids">>(
+  rows: ReadonlyArray<Answer>,
+  microTokens: number
+): ReadonlyArray<ReadonlyArray<Answer>> =>
   [...Map.groupBy(rows, (row) => row.ids.slice(0, row.from).join()).values()].flatMap((siblings) => {
     for (let parts = 1; parts < siblings.length; parts++) {
       const size = Math.ceil(siblings.length / parts)
       const cut = Array.from({ length: Math.ceil(siblings.length / size) }, (_, i) =>
         siblings.slice(i * size, (i + 1) * size)
       )
-      const fits = (family: ReadonlyArray<Row>): boolean => {
+      const fits = (family: ReadonlyArray<Answer>): boolean => {
         const ids = family.map((row) => row.ids)
         return family.length === 1 || (Layout.familyTokens(ids) <= microTokens && Layout.pays(ids))
       }
@@ -168,6 +171,15 @@ export const learn = Effect.fnUntraced(function* (
   return { means, skipped, stopped: inARow >= patience }
 })
 
+/** Tokens of answers to one prompt that are computed together without a gradient, at most. */
+const familyTokens = 512
+
+/** {@link families} of answers by index. */
+const indices = (answers: ReadonlyArray<Pick<Row, "from" | "ids">>): ReadonlyArray<ReadonlyArray<number>> => {
+  const at = new Map(answers.map((answer, i) => [answer, i]))
+  return families(answers, familyTokens).map((family) => family.map((answer) => at.get(answer)!))
+}
+
 /** Answers with what the reference makes of them. */
 export const against = Effect.fnUntraced(function* (
   { forward, reference }: Pick<Models, "forward" | "reference">,
@@ -178,7 +190,7 @@ export const against = Effect.fnUntraced(function* (
     const from = promptIds.length
     return { id, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
   })
-  const expected = yield* forward.logprobs(reference, answers)
+  const expected = yield* forward.logprobs(reference, answers, indices(answers))
   return rollouts.map((rollout, i) => ({
     ...rollout,
     ...answers[i]!,
@@ -215,7 +227,7 @@ export const ppoRows = Effect.fnUntraced(function* (
   measured: ReadonlyArray<Measured>,
   { gamma, klCoefficient, lambda }: Pick<UpdateOptions, "gamma" | "klCoefficient" | "lambda">
 ) {
-  const values = yield* forward.values(adapter, measured)
+  const values = yield* forward.values(adapter, measured, indices(measured))
   const estimated = measured.map(({ expected, logprobs, reward }, i) =>
     Advantages.gae(Advantages.shapedRewards(logprobs, expected, reward, klCoefficient), values[i]!, gamma, lambda)
   )

@@ -21,8 +21,14 @@ export type Kind = "logprobs" | "score" | "value"
 /** Rows of more tokens are long: the scores of their attention must not exist together. */
 const longest = 1024
 
-/** Whether a row belongs to the programs for long rows. */
-export const isLong = (row: ReadonlyArray<number>): boolean => row.length > longest
+/**
+ * What the rows of a run are: `short` or `long` ones, each a sequence, or a family of rows in one sequence that have
+ * their beginning in common (see `Layout`).
+ */
+export type Form = "short" | "long" | "family"
+
+/** The form of a row by itself. */
+export const formOf = (row: ReadonlyArray<number>): Form => (row.length > longest ? "long" : "short")
 
 /**
  * Whether a row's results would depend on how many rows are computed with it. Few rows are shared among threads by
@@ -32,19 +38,22 @@ export const isLong = (row: ReadonlyArray<number>): boolean => row.length > long
 export const isNarrow = ({ headDim, hiddenSize, kvHeads }: ModelConfig): boolean =>
   Math.min(hiddenSize, kvHeads * headDim) <= 64 * availableParallelism()
 
-const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, long: boolean) => {
+const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, form: Form) => {
   const adaptation = isNarrow(checkpoint.config) ? "steady" : "merged"
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), adaptation)
-  const input: Transformer.Input = {
-    ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
-    positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
-    mask: undefined,
-    whole: {
-      last: Graph.input(graph, "last", "int32", ["B"]),
-      total: Graph.input(graph, "total", "int32", []),
-      blockwise: long
-    }
-  }
+  const input: Transformer.Input =
+    form === "family"
+      ? Program.tokenInputs(graph, true)
+      : {
+          ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
+          positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
+          mask: undefined,
+          whole: {
+            last: Graph.input(graph, "last", "int32", ["B"]),
+            total: Graph.input(graph, "total", "int32", []),
+            blockwise: form === "long"
+          }
+        }
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   return { config, parameters, picked: Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])) }
 }
@@ -63,9 +72,9 @@ export const feeds = (rows: ReadonlyArray<ReadonlyArray<number>>, at: ReadonlyAr
 }
 
 /** The hidden states at flat positions `at`: `hidden` [N, width]. */
-export const hidden = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, long: boolean): Graph.Graph => {
+export const hidden = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, form: Form): Graph.Graph => {
   const graph = Graph.make("hidden states")
-  Graph.output(graph, "hidden", network(graph, checkpoint, adapter, long).picked)
+  Graph.output(graph, "hidden", network(graph, checkpoint, adapter, form).picked)
   return graph
 }
 
@@ -80,9 +89,9 @@ export const projection = (checkpoint: Checkpoint, adapter: Adapters.Adapter | u
 }
 
 /** What the adapter's head makes of the hidden states at flat positions `at`: `out` [N]. */
-export const scalar = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, long: boolean): Graph.Graph => {
+export const scalar = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, form: Form): Graph.Graph => {
   const graph = Graph.make("scores")
-  const { config, picked } = network(graph, checkpoint, adapter, long)
+  const { config, picked } = network(graph, checkpoint, adapter, form)
   Graph.output(graph, "out", Program.head(picked, Graph.input(graph, "head", "float32", [1, config.hiddenSize])))
   return graph
 }

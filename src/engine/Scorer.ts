@@ -9,6 +9,7 @@ import type { Checkpoint } from "../model/Checkpoint.ts"
 import type * as Graph from "../onnx/Graph.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
+import * as Layout from "./Layout.ts"
 import * as Program from "./Program.ts"
 import * as ScoreProgram from "./ScoreProgram.ts"
 import * as Trainables from "./Trainables.ts"
@@ -26,6 +27,13 @@ export interface Request {
 export interface Scorer {
   /** One number for each position asked, nats for log-probabilities. */
   readonly score: (request: Request) => Effect.Effect<ReadonlyArray<number>, Session.SessionError>
+  /**
+   * The same for requests of one adapter and kind whose rows begin alike: their beginning is computed once. A family is
+   * a run by itself, so nothing else can change its numbers.
+   */
+  readonly family: (
+    requests: ReadonlyArray<Request>
+  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<number>>, Session.SessionError>
 }
 
 export interface Options {
@@ -103,44 +111,46 @@ export const make = Effect.fnUntraced(function* (
     return out
   })
 
-  const run = Effect.fnUntraced(function* (jobs: ReadonlyArray<Job>) {
-    const { adapter, kind } = jobs[0]!.request
-    const rows = jobs.map((j) => j.request.ids)
-    const T = Math.max(...rows.map((r) => r.length))
-    const feeds = {
-      ...ScoreProgram.feeds(
-        rows,
-        jobs.flatMap((j, b) => j.request.at.map((t) => b * T + t))
-      ),
-      ...(adapter === undefined ? {} : Adapters.feeds(adapter))
-    }
-    const long = ScoreProgram.isLong(rows[0]!)
-    const key = `${long ? "long " : ""}${Adapters.key(adapter)}`
+  /** What a run gives to each of its requests. */
+  const run = Effect.fnUntraced(function* (
+    requests: ReadonlyArray<Request>,
+    form: ScoreProgram.Form,
+    tokens: Session.Feeds
+  ) {
+    const { adapter, kind } = requests[0]!
+    const feeds = { ...tokens, ...(adapter === undefined ? {} : Adapters.feeds(adapter)) }
+    const key = `${form} ${Adapters.key(adapter)}`
     let out: Float32Array
     if (kind === "logprobs") {
-      const session = yield* compiled(`hidden ${key}`, () => ScoreProgram.hidden(checkpoint, adapter, long), weights)
+      const session = yield* compiled(`hidden ${key}`, () => ScoreProgram.hidden(checkpoint, adapter, form), weights)
       const { hidden } = yield* session.run(feeds)
-      const targets = jobs.flatMap((j) => j.request.targets)
+      const targets = requests.flatMap((r) => r.targets)
       out = yield* project(adapter, Session.floats(hidden!), targets)
     } else {
-      const session = yield* compiled(`scalar ${key}`, () => ScoreProgram.scalar(checkpoint, adapter, long), weights)
+      const session = yield* compiled(`scalar ${key}`, () => ScoreProgram.scalar(checkpoint, adapter, form), weights)
       const results = yield* session.run({ ...feeds, head: head(adapter, kind, checkpoint) })
       out = Session.floats(results["out"]!)
     }
     let from = 0
-    for (const job of jobs) {
-      const to = from + job.request.at.length
-      yield* Deferred.succeed(job.done, Array.from(out.subarray(from, to)))
-      from = to
-    }
+    return requests.map(({ at }) => Array.from(out.subarray(from, (from += at.length))))
+  })
+
+  /** Jobs in a run, each a sequence. */
+  const serve = Effect.fnUntraced(function* (jobs: ReadonlyArray<Job>) {
+    const requests = jobs.map((j) => j.request)
+    const rows = requests.map((r) => r.ids)
+    const T = Math.max(...rows.map((r) => r.length))
+    const at = requests.flatMap((r, b) => r.at.map((t) => b * T + t))
+    const results = yield* run(requests, ScoreProgram.formOf(rows[0]!), ScoreProgram.feeds(rows, at))
+    for (const [i, job] of jobs.entries()) yield* Deferred.succeed(job.done, results[i]!)
   })
 
   /** Takes waiting jobs of one adapter and kind that fit into a run, alike in length. */
   const take = (): ReadonlyArray<Job> => {
     const { adapter, ids, kind } = waiting[0]!.request
-    const long = ScoreProgram.isLong(ids)
+    const form = ScoreProgram.formOf(ids)
     const alike = waiting
-      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && ScoreProgram.isLong(r.ids) === long)
+      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && ScoreProgram.formOf(r.ids) === form)
       // The longest first: what the runtime takes for them serves all others, and it gives nothing back.
       .sort((a, b) => b.request.ids.length - a.request.ids.length)
     const taken: Array<Job> = []
@@ -173,7 +183,7 @@ export const make = Effect.fnUntraced(function* (
       while (waiting.length > 0) {
         const jobs = take()
         // A bug is told to those who asked, too: they would wait for ever.
-        yield* Effect.catchCause(run(jobs), (cause) =>
+        yield* Effect.catchCause(serve(jobs), (cause) =>
           Effect.forEach(jobs, (job) => Deferred.failCause(job.done, cause), { discard: true })
         )
       }
@@ -190,7 +200,14 @@ export const make = Effect.fnUntraced(function* (
         waiting.push({ request, done })
         yield* arrival.open
         return yield* Deferred.await(done)
-      })
+      }),
+    family: (requests) => {
+      const rows = requests.map((r) => r.ids)
+      const layout = Layout.families(rows, [rows.map((_, row) => row)])
+      const at = requests.flatMap((r, row) => r.at.map((t) => layout.at(row, t)))
+      if (at.length === 0) return Effect.succeed(requests.map(() => []))
+      return run(requests, "family", { ...layout.feeds(), at: Session.int64(at, [at.length]) })
+    }
   }
 })
 

@@ -98,7 +98,7 @@ export const directPreferences = <Pair extends NamedPair>(
   tokens: pairTokens,
   collate: (batch) =>
     Effect.forEach(cutPairs(batch, how), (part) =>
-      Effect.map(forward.logprobs(reference, Batch.answers(part)), (logprobs) =>
+      Effect.map(forward.logprobs(reference, Batch.answers(part), Batch.families(part)), (logprobs) =>
         Batch.directPreferences(
           part,
           batch.length,

@@ -59,4 +59,36 @@ describe("the scorer", () => {
       }
     })
   )
+
+  it.live("gives rows that begin alike the numbers of each by itself, for every family of models", () =>
+    Effect.gen(function* () {
+      for (const model of ["llama", "qwen2", "qwen3", "gemma3", "phi3", "olmo2", "smollm3", "mistral"]) {
+        const checkpoint = yield* Checkpoint.open(fileURLToPath(new URL(`../fixtures/tiny-${model}`, import.meta.url)))
+        const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
+        const lora = yield* Effect.fromResult(
+          Lora.init(checkpoint.config, { rank: 4, alpha: 8, targets: Lora.allTargets(checkpoint.config) }, 1)
+        )
+        const adapter = Adapters.fromLora(lora, checkpoint.config, { value: true })
+        adapter.vector = adapter.vector.map((x, i) => (x === 0 ? 0.02 * Math.sin(i) : x))
+        const prompt = Array.from({ length: 20 }, (_, t) => 5 + t)
+        const rows = [[30, 31], [30, 32, 33, 34], [40]].map((answer) => [...prompt, ...answer])
+        for (const [kind, used] of [
+          ["logprobs", undefined],
+          ["logprobs", adapter],
+          ["value", adapter]
+        ] as const) {
+          const requests = rows.map((ids) => {
+            const at = ids.slice(prompt.length).map((_, t) => prompt.length + t - 1)
+            return { ids, adapter: used, kind, at, targets: kind === "value" ? [] : ids.slice(prompt.length) }
+          })
+          const alone = yield* Effect.forEach(requests, scorer.score)
+          const together = yield* scorer.family(requests)
+          together.forEach((numbers, r) => {
+            expect(numbers).toHaveLength(requests[r]!.at.length)
+            expect(Golden.distance(numbers, alone[r]!), `${model} ${kind}`).toBeLessThan(1e-4)
+          })
+        }
+      }
+    })
+  )
 })
