@@ -187,12 +187,12 @@ export const layer = (options: Options) =>
           Stream.unwrap(
             Effect.gen(function* () {
               const adapter = yield* named(name)
-              for (const row of rows) yield* check(row.ids)
               const weighted = rows.map(({ from, id, ids }) => ({
                 id,
-                ids,
-                weights: ids.map((_, t) => (t < from ? 0 : 1))
+                ids: Array.from(ids),
+                weights: Array.from(ids, (_, t) => (t < from ? 0 : 1))
               }))
+              for (const row of weighted) yield* check(row.ids)
               const data = TrainingData.supervised(weighted, how)
               return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, onSkip })
             })
@@ -202,8 +202,13 @@ export const layer = (options: Options) =>
           Stream.unwrap(
             Effect.gen(function* () {
               const adapter = yield* named(name)
-              for (const pair of pairs) yield* Effect.andThen(check(pair.first), check(pair.second))
-              const data = TrainingData.preferences(pairs, how)
+              const unpacked = pairs.map(({ first, second, ...pair }) => ({
+                ...pair,
+                first: Array.from(first),
+                second: Array.from(second)
+              }))
+              for (const pair of unpacked) yield* Effect.andThen(check(pair.first), check(pair.second))
+              const data = TrainingData.preferences(unpacked, how)
               return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, onSkip })
             })
           ).pipe(Stream.mapError(asEngineError), Stream.scoped),

@@ -4,9 +4,10 @@
  * Everything is in token ids: text is the affair of those who ask. The same handlers (`Engine.ts`) serve it in process,
  * in a worker thread and on another machine.
  */
-import { Schema, SchemaGetter } from "effect"
+import { Predicate, Schema, SchemaGetter } from "effect"
 import { Rpc, RpcGroup } from "effect/rpc"
 import { LearnOptions, SamplingOptions, UpdateOptions } from "../Policy.ts"
+import type { ScoredRollout } from "../Policy.ts"
 
 /** A failure of the engine; the same request may succeed later when it is `retryable`. */
 export class EngineError extends Schema.TaggedError<EngineError>()("EngineError", {
@@ -17,20 +18,35 @@ export class EngineError extends Schema.TaggedError<EngineError>()("EngineError"
 }) {}
 
 /**
- * A list of numbers as one value. Tokens come by the million, and a schema that looks at each as a value of its own
- * would keep the asking thread from its other work.
+ * A list as one value. Tokens come by the million, and a schema that looks at each as a value of its own would keep the
+ * asking thread from its other work.
  */
-const listOf = (isElement: (value: unknown) => boolean) =>
-  Schema.declare((value): value is ReadonlyArray<number> => Array.isArray(value) && value.every(isElement), {
+const listOf = <A>(isElement: (value: unknown) => value is A) =>
+  Schema.declare((value): value is ReadonlyArray<A> => Array.isArray(value) && value.every(isElement), {
     toCodecJson: () =>
-      Schema.link<ReadonlyArray<number>>()(Schema.Any, {
+      Schema.link<ReadonlyArray<A>>()(Schema.Any, {
         decode: SchemaGetter.passthrough(),
         encode: SchemaGetter.passthrough()
       })
   })
 
-const Ids = listOf(Number.isSafeInteger)
-const Numbers = listOf((value) => typeof value === "number")
+/** A list of records, field by field. */
+const recordsOf = <A extends object>(fields: { readonly [K in keyof A]: (value: unknown) => value is A[K] }) =>
+  listOf(
+    (value): value is A =>
+      Predicate.isObject(value) &&
+      Object.entries(fields).every(([name, is]) => (is as Predicate.Predicate<unknown>)((value as never)[name]))
+  )
+
+const isId = (value: unknown): value is number => Number.isSafeInteger(value)
+const isIds = (value: unknown): value is ReadonlyArray<number> => Array.isArray(value) && value.every(isId)
+/** The tokens of a data set cross in one message: packed, they are neither looked at nor copied one by one. */
+const isPacked = (value: unknown): value is Int32Array => value instanceof Int32Array
+const isNumbers = (value: unknown): value is ReadonlyArray<number> =>
+  Array.isArray(value) && value.every(Predicate.isNumber)
+
+const Ids = listOf(isId)
+const Numbers = listOf(Predicate.isNumber)
 
 /** The base alone, or the name of an adapter over it. */
 const AdapterName = Schema.NullOr(Schema.String)
@@ -118,7 +134,11 @@ const SaveAdapter = Rpc.make("SaveAdapter", {
 const LearnSupervised = Rpc.make("LearnSupervised", {
   payload: {
     adapter: Schema.String,
-    rows: Schema.Array(Schema.Struct({ id: Schema.String, ids: Ids, from: Schema.Int })),
+    rows: recordsOf<{ readonly id: string; readonly ids: Int32Array; readonly from: number }>({
+      id: Predicate.isString,
+      ids: isPacked,
+      from: isId
+    }),
     options: LearnOptions
   },
   success: Metrics,
@@ -130,7 +150,12 @@ const LearnSupervised = Rpc.make("LearnSupervised", {
 const LearnPreferences = Rpc.make("LearnPreferences", {
   payload: {
     adapter: Schema.String,
-    pairs: Schema.Array(Schema.Struct({ id: Schema.String, first: Ids, second: Ids, probability: Schema.Number })),
+    pairs: recordsOf<{
+      readonly id: string
+      readonly first: Int32Array
+      readonly second: Int32Array
+      readonly probability: number
+    }>({ id: Predicate.isString, first: isPacked, second: isPacked, probability: Predicate.isNumber }),
     options: LearnOptions
   },
   success: Metrics,
@@ -143,15 +168,13 @@ const Update = Rpc.make("Update", {
   payload: {
     adapter: Schema.String,
     reference: Schema.String,
-    rollouts: Schema.Array(
-      Schema.Struct({
-        id: Schema.String,
-        promptIds: Ids,
-        tokenIds: Ids,
-        logprobs: Numbers,
-        reward: Schema.Number
-      })
-    ),
+    rollouts: recordsOf<ScoredRollout>({
+      id: Predicate.isString,
+      promptIds: isIds,
+      tokenIds: isIds,
+      logprobs: isNumbers,
+      reward: Predicate.isNumber
+    }),
     options: UpdateOptions
   },
   success: Metrics,

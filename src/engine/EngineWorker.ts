@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url"
 import * as worker from "node:worker_threads"
 import * as Engine from "./Engine.ts"
 import { EngineRpc } from "./EngineRpc.ts"
+import * as Turn from "./Turn.ts"
 
 /** A client of an engine. */
 export type Client = RpcClient.FromGroup<typeof EngineRpc, RpcClientError.RpcClientError>
@@ -38,6 +39,10 @@ const start = (options: Engine.Options): worker.Worker => {
   const thread = new worker.Worker(fileURLToPath(import.meta.url), { workerData: { charterEngine: options } })
   const ended = new Promise<number>((resolve) => thread.once("exit", resolve))
   thread.terminate = () => ended
+  const on = thread.on.bind(thread)
+  // Answers of a whole batch arrive together, and whoever asked goes on in the turn in which they are told.
+  thread.on = (event: string, listener: (...args: Array<any>) => void) =>
+    on(event, event === "message" ? Turn.spread(listener) : listener)
   return thread
 }
 

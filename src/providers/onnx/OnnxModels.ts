@@ -8,6 +8,7 @@ import { Effect, Layer, Stream } from "effect"
 import * as path from "node:path"
 import type { Options as EngineOptions } from "../../engine/Engine.ts"
 import * as EngineWorker from "../../engine/EngineWorker.ts"
+import * as Turn from "../../engine/Turn.ts"
 import * as Checkpoint from "../../model/Checkpoint.ts"
 import * as Finite from "../../model/Finite.ts"
 import * as Fingerprint from "../../model/Fingerprint.ts"
@@ -54,6 +55,7 @@ const policy = (
       const [continuation] = yield* client
         .Generate({ ...request, ids: promptIds, adapter, n: 1, ...codec.stops(stop) })
         .pipe(Effect.mapError(policyError(id)))
+      yield* Turn.pause
       return { ...continuation!, promptIds, text: codec.answer(continuation!.tokenIds, stop) }
     }),
     choose: Effect.fnUntraced(function* (id, context, options) {
@@ -72,13 +74,13 @@ const policy = (
       Stream.unwrap(
         Effect.gen(function* () {
           if (adapter === null) return yield* neverLearns("does not learn")
-          const rows: Array<{ id: string; ids: ReadonlyArray<number>; from: number }> = []
+          const rows: Array<{ id: string; ids: Int32Array; from: number }> = []
           for (const { completion, context, id } of examples) {
             const prompt = yield* codec.context(id, context)
             const ids = [...prompt, ...codec.completion(completion)]
             if (completion.trim() === "") yield* onReject(id, "the completion is empty: there is nothing to learn")
             else if (ids.length > options.maxLength) yield* onReject(id, tooLong(ids.length, options.maxLength))
-            else rows.push({ id, ids, from: prompt.length })
+            else rows.push({ id, ids: Int32Array.from(ids), from: prompt.length })
           }
           return client.LearnSupervised({ adapter, rows, options })
         })
@@ -124,19 +126,14 @@ const rewardModel = (
     learn: (examples, options, onReject) =>
       Stream.unwrap(
         Effect.gen(function* () {
-          const pairs: Array<{
-            id: string
-            first: ReadonlyArray<number>
-            second: ReadonlyArray<number>
-            probability: number
-          }> = []
+          const pairs: Array<{ id: string; first: Int32Array; second: Int32Array; probability: number }> = []
           for (const { context, first, id, probability, second } of examples) {
             const prompt = yield* codec.context(id, context)
             const [a, b] = [first, second].map((text) => [...prompt, ...codec.completion(text)]) as [number[], number[]]
             const longest = Math.max(a.length, b.length)
             if (first === second) yield* onReject(id, "both answers are the same: there is nothing to prefer")
             else if (longest > options.maxLength) yield* onReject(id, tooLong(longest, options.maxLength))
-            else pairs.push({ id, first: a, second: b, probability })
+            else pairs.push({ id, first: Int32Array.from(a), second: Int32Array.from(b), probability })
           }
           return client.LearnPreferences({ adapter, pairs, options })
         })

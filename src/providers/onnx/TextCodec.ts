@@ -1,7 +1,8 @@
 /**
  * TextCodec: between what a stage asks for in text and what the engine does in tokens, for one checkpoint.
  */
-import { Effect, Option, Semaphore } from "effect"
+import { Effect, Option } from "effect"
+import * as Turn from "../../engine/Turn.ts"
 import * as ChatTemplate from "../../model/ChatTemplate.ts"
 import type { Checkpoint } from "../../model/Checkpoint.ts"
 import * as Tokenizer from "../../model/Tokenizer.ts"
@@ -34,12 +35,11 @@ export const load = Effect.fnUntraced(function* (
   const template = yield* ChatTemplate.load(checkpoint.dir)
   const bos = tokenizer.bos === undefined ? [] : [tokenizer.bos]
   const end = checkpoint.eosTokenIds.slice(0, 1)
-  const turn = Semaphore.makeUnsafe(1)
   return {
     chat: Option.isSome(template),
     context: Effect.fnUntraced(function* (id, context) {
-      // A recipe asks for hundreds at once: one at a time, so that timers, signals and answers come in between.
-      yield* turn.withPermit(Effect.yieldNow)
+      // A recipe asks for hundreds at once: timers, signals and answers are to come in between.
+      yield* Turn.pause
       if (typeof context === "string") return [...bos, ...tokenizer.encode(context)]
       if (Option.isNone(template)) {
         const message = "The model has no chat template; use the human-assistant transcript with it."

@@ -1,0 +1,65 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Turn from "../../src/engine/Turn.ts"
+
+/** Work of a millisecond. */
+const work = (): void => {
+  const until = performance.now() + 1
+  while (performance.now() < until);
+}
+
+/** How many turns of the event loop pass until it is told to stop. */
+const turns = () => {
+  let [count, stopped] = [0, false]
+  const next = () => {
+    if (stopped) return
+    count++
+    setImmediate(next)
+  }
+  setImmediate(next)
+  return () => {
+    stopped = true
+    return count
+  }
+}
+
+describe("a turn", () => {
+  it.live("of a hundred who pause between pieces of work leaves room for others, and nobody waits for ever", () =>
+    Effect.gen(function* () {
+      const passed = turns()
+      const done: Array<number> = []
+      yield* Effect.forEach(
+        Array.from({ length: 100 }, (_, i) => i),
+        (i) =>
+          Effect.andThen(
+            Turn.pause,
+            Effect.sync(() => {
+              work()
+              done.push(i)
+            })
+          ),
+        { concurrency: "unbounded" }
+      )
+      // At most a few pieces of a millisecond are done in a turn of two.
+      expect(passed()).toBeGreaterThan(20)
+      expect(done).toHaveLength(100)
+    })
+  )
+
+  it.live("of many events that arrive together leaves room for others, and they are told in their order", () =>
+    Effect.gen(function* () {
+      const passed = turns()
+      const told: Array<number> = []
+      const all = yield* Effect.callback<ReadonlyArray<number>>((resume) => {
+        const listener = Turn.spread<number>((i) => {
+          work()
+          told.push(i)
+          if (told.length === 100) resume(Effect.succeed(told))
+        })
+        for (let i = 0; i < 100; i++) listener(i)
+      })
+      expect(passed()).toBeGreaterThan(20)
+      expect(all).toEqual(Array.from({ length: 100 }, (_, i) => i))
+    })
+  )
+})
