@@ -3,6 +3,8 @@
  *
  *     python -m venv /tmp/peers && /tmp/peers/bin/pip install -r bench/peers/requirements.txt
  *     node bench/peers.ts MODEL --python /tmp/peers/bin/python [--only sft,dpo] [--turns 3] [--small]
+ *         [--charter fp32,int8] [--peer fp32,bf16]
+ *     node bench/peers.ts MODEL --gguf MODEL.gguf --modules /tmp/peers-node    # decoding, against node-llama-cpp
  *
  * Each side and precision is a process of its own. They are started and warmed up, and then both sides work one after
  * the other, one turn each, so that what else the machine does hits them alike. A turn in which other
@@ -25,6 +27,10 @@ const { positionals, values } = parseArgs({
     python: { type: "string", default: "python3" },
     only: { type: "string" },
     turns: { type: "string", default: "3" },
+    charter: { type: "string", default: "fp32,int8" },
+    peer: { type: "string", default: "fp32,bf16" },
+    gguf: { type: "string" },
+    modules: { type: "string", default: "." },
     small: { type: "boolean", default: false }
   }
 })
@@ -38,8 +44,6 @@ interface Work {
   readonly batch: number
   readonly length: number
   readonly tokens: number
-  /** Precisions of Charter. */
-  readonly charter: ReadonlyArray<string>
   /** How many times the peer's rate, best precision of each; undefined where there is no goal. */
   readonly goal?: number
 }
@@ -51,7 +55,6 @@ const decode = (batch: number, goal?: number): Work => ({
   batch,
   length: 64,
   tokens: 64,
-  charter: ["fp32", "int8"],
   ...(goal === undefined ? {} : { goal })
 })
 
@@ -67,7 +70,6 @@ const works: ReadonlyArray<Work> = [
     batch: 64,
     length: 128,
     tokens: 0,
-    charter: ["fp32", "int8"],
     goal: 1
   },
   {
@@ -77,7 +79,6 @@ const works: ReadonlyArray<Work> = [
     batch: 8,
     length: 256,
     tokens: 0,
-    charter: ["fp32", "int8"],
     goal: 3
   },
   {
@@ -87,7 +88,6 @@ const works: ReadonlyArray<Work> = [
     batch: 8,
     length: 60,
     tokens: 100,
-    charter: ["fp32", "int8"],
     goal: 3
   },
   {
@@ -97,7 +97,6 @@ const works: ReadonlyArray<Work> = [
     batch: 8,
     length: 60,
     tokens: 100,
-    charter: ["fp32", "int8"],
     goal: 3
   },
   {
@@ -107,10 +106,17 @@ const works: ReadonlyArray<Work> = [
     batch: 32,
     length: 64,
     tokens: 64,
-    charter: ["fp32", "int8"],
     goal: 3
   }
 ]
+
+/** Goals against node-llama-cpp, by batch. */
+const llamaGoals: Readonly<Record<number, number>> = { 1: 2.5, 32: 4 }
+
+const precisions = {
+  Charter: values.charter.split(","),
+  peer: values.gguf === undefined ? values.peer.split(",") : ["gguf"]
+}
 
 const smaller = (work: Work): Work => ({
   ...work,
@@ -150,12 +156,14 @@ const file = (name: string) => fileURLToPath(new URL(`peers/${name}`, import.met
 
 /** A process that waits to be told to take a turn. */
 const participant = (side: string, precision: string, work: Work) => {
-  const [command, script] =
+  const [command, ...script] =
     side === "Charter"
-      ? [process.execPath, [file("charter.ts"), work.script]]
-      : [values.python, [file(`${work.script}.py`)]]
+      ? [process.execPath, file("charter.ts"), work.script, model]
+      : values.gguf === undefined
+        ? [values.python, file(`${work.script}.py`), model]
+        : [process.execPath, file("llama-cpp.mjs"), values.gguf, "--modules", values.modules]
   const sizes = ["--batch", work.batch, "--length", work.length, "--tokens", work.tokens].map(String)
-  const child = spawn(command, [...script, model, "--precision", precision, ...sizes, "--led"], {
+  const child = spawn(command!, [...script, "--precision", precision, ...sizes, "--led"], {
     stdio: ["pipe", "pipe", "pipe"]
   })
   const errors: Array<string> = []
@@ -231,9 +239,9 @@ const measure = async (work: Work): Promise<ReadonlyArray<Participant>> => {
     }, fails(p))
   }
   const ours: Array<Participant> = []
-  for (const precision of work.charter) ours.push(await start("Charter", precision))
+  for (const precision of precisions.Charter) ours.push(await start("Charter", precision))
   // The peer's precisions one after the other: they are large.
-  for (const precision of ["fp32", "bf16"]) {
+  for (const precision of precisions.peer) {
     const peer = await start("peer", precision)
     while (all.includes(peer) && wants(peer)) {
       for (const p of ours) await turn(p)
@@ -246,22 +254,33 @@ const measure = async (work: Work): Promise<ReadonlyArray<Participant>> => {
 }
 
 const only = values.only?.split(",")
-const chosen = works.filter(({ script }) => only === undefined || only.includes(script))
-const columns = ["Work", "Charter fp32", "int8", "Peer fp32", "bf16", "Ratio", "Goal", "Memory", "cpu", "others"]
+const chosen = works.filter(({ batch, script }) =>
+  values.gguf === undefined ? only === undefined || only.includes(script) : script === "decode" && batch in llamaGoals
+)
+const columns = [
+  "Work",
+  ...precisions.Charter.map((precision) => `Charter ${precision}`),
+  ...precisions.peer.map((precision) => `peer ${precision}`),
+  ...["Ratio", "Goal", "Memory", "cpu", "others"]
+]
 console.log(`| ${columns.join(" | ")} |\n|${columns.map(() => "---").join("|")}|`)
 for (const work of chosen) {
   const done = await measure(values.small ? smaller(work) : work)
   const find = (side: string, precision: string) => done.find((p) => p.side === side && p.precision === precision)
   const cell = (p: Participant | undefined) => (p === undefined ? "" : figure(rate(p)))
   const best = (side: string) => Math.max(...done.filter((p) => p.side === side).map(rate))
-  const all = [find("Charter", "fp32"), find("Charter", "int8"), find("peer", "fp32"), find("peer", "bf16")]
+  const all = [
+    ...precisions.Charter.map((precision) => find("Charter", precision)),
+    ...precisions.peer.map((precision) => find("peer", precision))
+  ]
   const each = (f: (p: Participant) => number, digits: number) =>
     all.map((p) => (p === undefined ? "-" : f(p).toFixed(digits))).join(" / ")
+  const goal = values.gguf === undefined ? work.goal : llamaGoals[work.batch]
   const cells = [
     `${work.name}, ${work.unit}`,
     ...all.map(cell),
     `${(best("Charter") / best("peer")).toFixed(2)}x`,
-    work.goal === undefined ? "" : `${work.goal}x`,
+    goal === undefined ? "" : `${goal}x`,
     each(memory, 1),
     each(cpu, 2),
     each(others, 2)

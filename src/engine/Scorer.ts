@@ -4,7 +4,7 @@
  * Requests wait a moment for others of the same adapter and kind; sorted by length they are padded little. Knows token
  * ids, not text.
  */
-import { Deferred, Effect, Latch, Scope } from "effect"
+import { Deferred, Effect, Latch, Scope, Semaphore } from "effect"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type * as Graph from "../onnx/Graph.ts"
 import * as Session from "../onnx/Session.ts"
@@ -68,16 +68,18 @@ export const make = Effect.fnUntraced(function* (
   const rowsAtOnce = Math.max(16, Math.floor(logitBytes / (4 * checkpoint.config.vocabSize)))
   const sessions = new Map<string, Session.Session>()
 
-  /** A graph's session, compiled when it is first asked for. */
-  const compiled = Effect.fnUntraced(function* (key: string, build: () => Graph.Graph, weights: "resident" | "mapped") {
-    const known = sessions.get(key)
-    if (known !== undefined) return known
-    const session = yield* Session.make(build(), { folder: Program.weightsFolder, weights }).pipe(
-      Effect.provideService(Scope.Scope, scope)
-    )
-    sessions.set(key, session)
-    return session
-  })
+  /** A graph's session, compiled once, when it is first asked for. */
+  const compiling = yield* Semaphore.make(1)
+  const compiled = (key: string, build: () => Graph.Graph, weights: "resident" | "mapped") =>
+    Effect.gen(function* () {
+      const known = sessions.get(key)
+      if (known !== undefined) return known
+      const session = yield* Session.make(build(), { folder: Program.weightsFolder, weights }).pipe(
+        Effect.provideService(Scope.Scope, scope)
+      )
+      sessions.set(key, session)
+      return session
+    }).pipe(compiling.withPermit)
 
   /** log p of each target after its row of hidden states [N, width]. */
   const project = Effect.fnUntraced(function* (
