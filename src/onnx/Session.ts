@@ -9,6 +9,7 @@ import type { Scope } from "effect"
 import { InferenceSession, Tensor } from "onnxruntime-node"
 import type { Graph } from "./Graph.ts"
 import * as Proto from "./Proto.ts"
+import * as Saturation from "./Saturation.ts"
 
 /** A failure to compile or to run a graph. */
 export class SessionError extends Schema.TaggedError<SessionError>()("SessionError", {
@@ -53,7 +54,11 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
   Effect.map(
     Effect.acquireRelease(
       Effect.tryPromise({
-        try: () => InferenceSession.create(Proto.encode(graph), sessionOptions(options)),
+        try: async () => {
+          const bytes = graph.initializers.some(({ value }) => value.dtype === "int8")
+          const exact = bytes && (await Saturation.saturates())
+          return InferenceSession.create(Proto.encode(graph), sessionOptions(options, exact))
+        },
         catch: (cause) => new SessionError({ graph: graph.name, phase: "compile", reason: reasonOf(cause) })
       }),
       (session) => Effect.promise(() => session.release()),
@@ -69,11 +74,11 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
     })
   )
 
-const sessionOptions = ({
-  folder,
-  threads,
-  weights = "resident"
-}: SessionOptions): InferenceSession.SessionOptions => ({
+/** The runtime's options; `exact` where products of bytes would saturate. */
+const sessionOptions = (
+  { folder, threads, weights = "resident" }: SessionOptions,
+  exact: boolean
+): InferenceSession.SessionOptions => ({
   executionProviders: ["cpu"],
   graphOptimizationLevel: "all",
   // The pattern of one shape would be kept for every other: it doubles the peak where lengths vary.
@@ -84,9 +89,7 @@ const sessionOptions = ({
     session: {
       // Threads that spin for the next operator cost far more than they gain where anything else needs the cores.
       "intra_op.allow_spinning": "0",
-      // Without VNNI, products of unsigned by signed bytes saturate at 16 bits; as unsigned ones they are exact. The
-      // runtime asks the processor, and changes nothing where VNNI or AMX is.
-      x64quantprecision: "1",
+      ...(exact ? { x64quantprecision: "1" } : {}),
       ...(weights === "resident" ? {} : { disable_prepacking: "1" }),
       ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder })
     },

@@ -33,6 +33,15 @@ const product = Effect.fnUntraced(function* (x: Float32Array, w: Float32Array, K
 }, Effect.scoped)
 
 describe("products in 8 bits", () => {
+  it.effect("are right where two of them are more than 16 bits hold, on every processor", () =>
+    Effect.gen(function* () {
+      const K = 64
+      const { y } = yield* product(new Float32Array(2 * K).fill(1), new Float32Array(3 * K).fill(1), K, 3)
+      expect(y).toHaveLength(6)
+      for (const x of y) expect(Math.abs(x - K)).toBeLessThan(1e-3)
+    })
+  )
+
   it.live("are those of floats but for the rounding of both sides", () =>
     Effect.promise(() =>
       fc.assert(
