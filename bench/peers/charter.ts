@@ -8,7 +8,6 @@
  * forward and backward; what is learnt stays in fp32.
  */
 import { Effect } from "effect"
-import { createInterface } from "node:readline"
 import { parseArgs } from "node:util"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Decoder from "../../src/engine/Decoder.ts"
@@ -24,54 +23,28 @@ import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Quantized from "../../src/model/Quantized.ts"
 import * as Random from "../../src/Random.ts"
+import * as Turns from "./turns.ts"
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     precision: { type: "string", default: "fp32" },
-    batch: { type: "string", default: "8" },
-    length: { type: "string", default: "64" },
-    tokens: { type: "string", default: "64" },
-    turns: { type: "string", default: "3" },
-    led: { type: "boolean", default: false }
+    ...Turns.options
   }
 })
 const [work, dir] = positionals
 if (work === undefined || dir === undefined) throw new Error("give the work and the folder of a model")
-const [batch, length, tokens, turns] = [values.batch, values.length, values.tokens, values.turns].map(Number) as [
-  number,
-  number,
-  number,
-  number
-]
-
-const round = (x: number) => Math.round(1000 * x) / 1000
-const say = (line: object) => console.log(JSON.stringify(line))
-
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const another = (done: number) =>
-  values.led ? Effect.promise(async () => (await lines.next()).done !== true) : Effect.succeed(done < turns)
+const [batch, length, tokens] = [values.batch, values.length, values.tokens].map(Number) as [number, number, number]
 
 /** A turn of work: gives the units that it did. */
 type Turn<E> = Effect.Effect<number, E>
 
 const take = Effect.fnUntraced(function* <E>(warmUp: Effect.Effect<unknown, E>, turn: Turn<E>) {
   yield* warmUp
-  say({ ready: true })
-  for (let done = 0; yield* another(done); done++) {
-    const cpu = process.cpuUsage()
-    const started = performance.now()
-    const units = yield* turn
-    const seconds = (performance.now() - started) / 1000
-    const used = process.cpuUsage(cpu)
-    say({
-      precision: values.precision,
-      units,
-      seconds: round(seconds),
-      cpu: round((used.user + used.system) / 1e6),
-      rate: round(units / seconds),
-      peak_rss_gb: round(process.resourceUsage().maxRSS / 2 ** 20)
-    })
+  const another = Turns.begin(values)
+  for (let done = 0; yield* Effect.promise(() => another(done)); done++) {
+    const report = Turns.watch(values.precision)
+    report(yield* turn)
   }
 })
 

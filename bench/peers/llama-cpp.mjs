@@ -8,23 +8,19 @@
  */
 import { availableParallelism } from "node:os"
 import { resolve } from "node:path"
-import { createInterface } from "node:readline"
 import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
+import * as Turns from "./turns.ts"
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     modules: { type: "string" },
     precision: { type: "string", default: "gguf" },
-    batch: { type: "string", default: "8" },
-    length: { type: "string", default: "64" },
-    tokens: { type: "string", default: "64" },
-    turns: { type: "string", default: "3" },
-    led: { type: "boolean", default: false }
+    ...Turns.options
   }
 })
-const [batch, length, tokens, turns] = [values.batch, values.length, values.tokens, values.turns].map(Number)
+const [batch, length, tokens] = [values.batch, values.length, values.tokens].map(Number)
 const folder = resolve(values.modules ?? ".", "node_modules/node-llama-cpp/dist/index.js")
 const { getLlama } = await import(pathToFileURL(folder).href)
 
@@ -52,27 +48,10 @@ const generate = async (most) => {
   return counts.reduce((a, b) => a + b, 0)
 }
 
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const another = async (done) => (values.led ? (await lines.next()).done !== true : done < turns)
-const round = (x) => Math.round(1000 * x) / 1000
-
 await generate(2)
-console.log(JSON.stringify({ ready: true }))
+const another = Turns.begin(values)
 for (let done = 0; await another(done); done++) {
-  const cpu = process.cpuUsage()
-  const started = performance.now()
-  const units = await generate(tokens)
-  const seconds = (performance.now() - started) / 1000
-  const used = process.cpuUsage(cpu)
-  console.log(
-    JSON.stringify({
-      precision: values.precision,
-      units,
-      seconds: round(seconds),
-      cpu: round((used.user + used.system) / 1e6),
-      rate: round(units / seconds),
-      peak_rss_gb: round(process.resourceUsage().maxRSS / 2 ** 20)
-    })
-  )
+  const report = Turns.watch(values.precision)
+  report(await generate(tokens))
 }
 process.exit()

@@ -41,14 +41,14 @@ export const cut = <Row>(
 const cutPairs = <Pair extends Batch.Pair>(
   pairs: ReadonlyArray<Pair>,
   how: Cut
-): ReadonlyArray<ReadonlyArray<Pair>> => [
-  ...cut(pairs.filter(Batch.shares), ({ first, second }) => Layout.familyTokens([first, second]), how),
-  ...cut(
-    pairs.filter((pair) => !Batch.shares(pair)),
-    ({ first, second }) => 2 * Math.max(first.length, second.length),
-    how
-  )
-]
+): ReadonlyArray<ReadonlyArray<Pair>> => {
+  const by = Map.groupBy(pairs, Batch.shares)
+  return [
+    ...cut(by.get(true) ?? [], ({ first, second }) => Layout.familyTokens([first, second]), how),
+    ...cut(by.get(false) ?? [], ({ first, second }) => 2 * Math.max(first.length, second.length), how)
+  ]
+}
+
 const pairTokens = (pair: Batch.Pair): number => pair.first.length + pair.second.length
 
 /** For `sft`: the mean is over the tokens of the whole batch. */
