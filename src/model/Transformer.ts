@@ -47,46 +47,75 @@ export interface Output {
   readonly values: ReadonlyArray<Value>
 }
 
-/** Codes of values that several maps share, such as the queries', keys' and values'. */
-const codes = new WeakMap<Value, Op.QuantizedRows>()
+/** The LoRA of a map whose sum with the frozen weight is made first; one with quantised weights would lose them. */
+const mergedLora = ({ adaptation, lora, quantized }: Parameters, path: string) =>
+  adaptation === "merged" && quantized?.(path) === undefined ? lora?.(path) : undefined
 
-/** A frozen linear map without its bias: x [..., in] to [..., out]. */
+/** A linear map without its bias: x [..., in] to [..., out]. */
 const product = (parameters: Parameters, path: string, weight: string, x: Value): Value => {
   const quantized = parameters.quantized?.(path)
-  if (quantized === undefined) return Op.matmul(x, parameters.weight(weight), { transB: true })
-  const rows = codes.get(x) ?? Op.quantizeRows(x)
-  codes.set(x, rows)
-  return Op.matmulQuantized(rows, quantized.weight, quantized.scale)
+  if (quantized !== undefined) return Op.matmulQuantized(Op.quantizeRows(x), quantized.weight, quantized.scale)
+  const w = parameters.weight(weight)
+  const lora = mergedLora(parameters, path)
+  const sum = lora === undefined ? w : Op.add(w, Op.matmul(lora.b, lora.a, { alpha: lora.scale }))
+  return Op.matmul(x, sum, { transB: true })
 }
 
-/** A linear map, with its LoRA if it has one: x [..., in] to [..., out]. */
-const linear = (parameters: Parameters, path: string, biased: boolean, x: Value): Value => {
-  const lora = parameters.lora?.(path)
-  const y = ((): Value => {
-    if (lora === undefined) return product(parameters, path, `${path}.weight`, x)
-    // A sum with quantised weights would have to be quantised anew.
-    if (parameters.adaptation === "merged" && parameters.quantized?.(path) === undefined) {
-      const w = parameters.weight(`${path}.weight`)
-      return Op.matmul(x, Op.add(w, Op.matmul(lora.b, lora.a, { alpha: lora.scale })), { transB: true })
-    }
-    const steady = parameters.adaptation === "steady"
-    const low = steady ? reduced(x, lora.a, lora.scale) : Op.matmul(x, lora.a, { transB: true, alpha: lora.scale })
-    return Op.add(product(parameters, path, `${path}.weight`, x), Op.matmul(low, lora.b, { transB: true }))
-  })()
-  return biased ? Op.add(y, parameters.weight(`${path}.bias`)) : y
+/** Linear maps of the same x. In 8 bits they are one product, as what surrounds such a product costs more. */
+const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value): ReadonlyArray<Value> => {
+  const quantized = paths.flatMap((path) => parameters.quantized?.(path) ?? [])
+  if (paths.length === 1 || quantized.length < paths.length) {
+    return paths.map((path) => product(parameters, path, `${path}.weight`, x))
+  }
+  const weights = quantized.map(({ weight }) => weight)
+  const scales = quantized.map(({ scale }) => scale)
+  const joined = Op.matmulQuantized(Op.quantizeRows(x), Op.concat(weights, 1), Op.concat(scales, 0))
+  return Op.split(joined, -1, widths(scales))
 }
+
+/** x [B, T, in] by the first factors [r, in] of LoRAs: [B, T, r] of each. */
+const reductions = (parameters: Parameters, factors: ReadonlyArray<Value>, x: Value): ReadonlyArray<Value> => {
+  if (parameters.adaptation === "steady") return factors.map((a) => reduced(x, a))
+  // Learning multiplies many tokens: one wider product, and a wider one for each gradient, instead of several thin ones.
+  if (parameters.adaptation === "factored" && factors.length > 1) {
+    return Op.split(Op.matmul(x, Op.concat(factors, 0), { transB: true }), -1, widths(factors))
+  }
+  return factors.map((a) => Op.matmul(x, a, { transB: true }))
+}
+
+const widths = (values: ReadonlyArray<Value>): ReadonlyArray<number> => values.map(({ shape }) => Number(shape[0]))
 
 /**
- * x [B, T, in] by the first factor [r, in]: [B, T, r]. In parts of 16: the runtime cuts a wider product among its
+ * x [B, T, in] by a first factor [r, in]: [B, T, r]. In parts of 16: the runtime cuts a wider product among its
  * threads as the number of rows suggests, and where it is cut, sums are rounded in another order.
  */
-const reduced = (x: Value, a: Value, alpha: number): Value => {
+const reduced = (x: Value, a: Value): Value => {
   const [rank, width] = a.shape as [number, number]
-  if (rank <= 16 || rank % 16 !== 0) return Op.matmul(x, a, { transB: true, alpha })
+  if (rank <= 16 || rank % 16 !== 0) return Op.matmul(x, a, { transB: true })
   const [B, T] = [x.shape[0]!, x.shape[1]!]
   const factors = Op.reshape(a, [rank / 16, 16, width])
-  const parts = Op.matmul(Op.reshape(x, [B, 1, T, width]), factors, { transB: true, alpha })
+  const parts = Op.matmul(Op.reshape(x, [B, 1, T, width]), factors, { transB: true })
   return Op.reshape(Op.transpose(parts, [0, 2, 1, 3]), [B, T, rank])
+}
+
+/** Linear maps of the same x [B, T, in], with their biases and LoRAs if they have any: [B, T, out] of each. */
+const linears = (
+  parameters: Parameters,
+  paths: ReadonlyArray<string>,
+  biased: boolean,
+  x: Value
+): ReadonlyArray<Value> => {
+  const loras = paths.map((path) => (mergedLora(parameters, path) ? undefined : parameters.lora?.(path)))
+  const factors = loras.flatMap((lora) => lora?.a ?? [])
+  const low = reductions(parameters, factors, x).values()
+  return products(parameters, paths, x).map((frozen, i) => {
+    const lora = loras[i]
+    const y =
+      lora === undefined
+        ? frozen
+        : Op.add(frozen, Op.matmul(low.next().value!, lora.b, { transB: true, alpha: lora.scale }))
+    return biased ? Op.add(y, parameters.weight(`${paths[i]}.bias`)) : y
+  })
 }
 
 /** Adds the network to the graph of `input.ids`. `maxPositions` bounds the rotary tables. */
@@ -117,25 +146,30 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
 
   const attention = (x: Value, path: string, layer: number): Value => {
     const of = `${path}.self_attn`
-    const map = (name: string) => linear(parameters, `${of}.${name}`, biases.qkv, x)
+    const maps = (...names: ReadonlyArray<string>) => {
+      const paths = names.map((name) => `${of}.${name}`)
+      return linears(parameters, paths, biases.qkv, x)
+    }
     const [q, k, v] = fused
-      ? Op.split(map("qkv_proj"), -1, [queryWidth, keyWidth, keyWidth])
-      : [map("q_proj"), map("k_proj"), map("v_proj")]
+      ? Op.split(maps("qkv_proj")[0]!, -1, [queryWidth, keyWidth, keyWidth])
+      : maps("q_proj", "k_proj", "v_proj")
     const query = rotate(normHeads(q!, of, "q_norm"), layer)
     const key = rotate(normHeads(k!, of, "k_norm"), layer)
     const attended = attend(layer, query, key, v!)
     if (attended.keys !== undefined) keys.push(attended.keys)
     if (attended.values !== undefined) values.push(attended.values)
-    return linear(parameters, `${of}.o_proj`, biases.output, attended.mixed)
+    return linears(parameters, [`${of}.o_proj`], biases.output, attended.mixed)[0]!
   }
 
   const feedForward = (x: Value, path: string): Value => {
-    const map = (name: string) => linear(parameters, `${path}.mlp.${name}`, biases.mlp, x)
+    const maps = (input: Value, ...names: ReadonlyArray<string>) => {
+      const paths = names.map((name) => `${path}.mlp.${name}`)
+      return linears(parameters, paths, biases.mlp, input)
+    }
     const [gate, up] = fused
-      ? Op.split(map("gate_up_proj"), -1, [intermediateSize, intermediateSize])
-      : [map("gate_proj"), map("up_proj")]
-    const gated = Op.mul(activations[config.activation](gate!), up!)
-    return linear(parameters, `${path}.mlp.down_proj`, biases.mlp, gated)
+      ? Op.split(maps(x, "gate_up_proj")[0]!, -1, [intermediateSize, intermediateSize])
+      : maps(x, "gate_proj", "up_proj")
+    return maps(Op.mul(activations[config.activation](gate!), up!), "down_proj")[0]!
   }
 
   const table = "model.embed_tokens.weight"

@@ -424,20 +424,33 @@ export interface QuantizedRows {
  */
 export const quantizeRows = (x: Value): QuantizedRows => {
   wants("QuantizeRows", "float32", x)
-  const { graph } = x
-  const rows = product(x.shape.slice(0, -1))
+  const axis = x.shape.length - 1
+  const width = x.shape[axis]!
+  if (typeof width !== "number") return Graph.fail(x.graph, "QuantizeRows", [x], "the last axis must be a number")
   const column = [...x.shape.slice(0, -1), 1]
-  const last = Graph.constant(graph, "int64", [1], [x.shape.length - 1])
+  const last = Graph.constant(x.graph, "int64", [1], [axis])
   const lowest = one("ReduceMin", [x, last], "float32", column, { keepdims: { int: 1 } })
   // A row of zeros must not be divided by zero.
-  const largest = one("Max", [max(x, [-1], true), neg(lowest), Graph.scalar(graph, 1e-30)], "float32", column)
+  const largest = one("Max", [max(x, [-1], true), neg(lowest), Graph.scalar(x.graph, 1e-30)], "float32", column)
   const steps = scale(largest, 1 / 127)
-  // The operator takes a scale for each entry of one axis, so the rows are made one.
-  const flat = reshape(x, [rows, x.shape.at(-1)!])
-  const each = reshape(steps, [rows])
-  const zero = one("Expand", [Graph.constant(graph, "uint8", [1], [128]), shapeOf(each)], "uint8", [rows])
-  const codes = one("QuantizeLinear", [flat, each, zero], "uint8", flat.shape, { axis: { int: 0 } })
-  return { codes: one("Reshape", [codes, shapeOf(x)], "uint8", x.shape), scale: steps, source: x }
+  // A block of the operator is a row.
+  const block = { axis: { int: axis }, block_size: { int: width } }
+  return {
+    codes: one("QuantizeLinear", [x, steps, zeroPoints(steps)], "uint8", x.shape, block),
+    scale: steps,
+    source: x
+  }
+}
+
+/** A zero point of 128 for each entry of `steps`; tensors of one shape share theirs. */
+const zeroPoints = (steps: Value): Value => {
+  const { constants } = steps.graph
+  const key = `zero points:${steps.shape.join(",")}`
+  const made =
+    constants.get(key) ??
+    one("Expand", [Graph.constant(steps.graph, "uint8", [1], [128]), shapeOf(steps)], "uint8", steps.shape)
+  constants.set(key, made)
+  return made
 }
 
 /**

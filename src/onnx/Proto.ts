@@ -111,7 +111,10 @@ export const encode = (graph: Graph): Uint8Array => {
       node: nodes,
       initializer: graph.initializers.map(tensor),
       input: graph.inputs.map((v) => valueInfo(v.name, v)),
-      output: graph.outputs.map(({ name, value }) => valueInfo(name, value))
+      output: graph.outputs.map(({ name, value }) => valueInfo(name, value)),
+      // Shapes in the graph's own symbols: the runtime invents one for each size that it cannot follow, finds no buffers
+      // of equal size, and looks through all of them for every node. A graph of 8,000 nodes took 25 s to compile, not 7.
+      valueInfo: graph.nodes.flatMap(({ outputs }) => outputs.map((v) => valueInfo(v.name, v)))
     })
   })
   return toBinary(ModelProtoSchema, model)

@@ -87,8 +87,10 @@ const sessionOptions = (
   ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
   extra: {
     session: {
-      // Threads that spin for the next operator cost far more than they gain where anything else needs the cores.
-      "intra_op.allow_spinning": "0",
+      // A thread that waits for the next operator spins for a moment: long enough for the small ones between two large
+      // ones, too short to be missed where anything else needs the cores.
+      "intra_op.allow_spinning": "1",
+      "intra_op.spin_duration_us": "20",
       ...(exact ? { x64quantprecision: "1" } : {}),
       ...(weights === "resident" ? {} : { disable_prepacking: "1" }),
       ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder })
