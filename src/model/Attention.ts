@@ -70,7 +70,7 @@ export const make = (
     const masking = masks(layer)
     const mixed = ((): Value => {
       const own = Op.add(Op.matmul(queries, keys, { transB: true, alpha: scale }), masking.own)
-      if (past === undefined) return Op.matmul(Op.softmax(own), values)
+      if (past === undefined) return Op.attend(own, values)
       const before = Op.add(Op.matmul(queries, past.keys[layer]!, { transB: true, alpha: scale }), masking.past!)
       const [M, T] = [past.mask.shape[3]!, input.ids.shape[1]!]
       // One softmax over both, so that neither has to be scaled afterwards.

@@ -61,10 +61,13 @@ const product = (parameters: Parameters, path: string, weight: string, x: Value)
   return Op.matmul(x, sum, { transB: true })
 }
 
-/** Linear maps of the same x. In 8 bits they are one product, as what surrounds such a product costs more. */
+/**
+ * Linear maps of the same x. In 8 bits and for few tokens they are one product, as what surrounds it costs more; for
+ * many, it would cost more to take its result apart.
+ */
 const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value): ReadonlyArray<Value> => {
   const quantized = paths.flatMap((path) => parameters.quantized?.(path) ?? [])
-  if (paths.length === 1 || quantized.length < paths.length) {
+  if (parameters.adaptation !== "steady" || paths.length === 1 || quantized.length < paths.length) {
     return paths.map((path) => product(parameters, path, `${path}.weight`, x))
   }
   const weights = quantized.map(({ weight }) => weight)

@@ -37,18 +37,6 @@ const extremum =
     () => like(n, 1, Op.where(first(in_(n, 0), in_(n, 1)), zero(dy), dy))
   ]
 
-/**
- * alpha · xᵀ y over the last two axes. Where x is the long one (attention's weights, [T, T]), (yᵀ x)ᵀ is computed
- * instead: transposing the narrow operand and result is several times cheaper.
- */
-const outer = (x: Value, y: Value, alpha: number): Value => {
-  const narrow = typeof x.shape.at(-1) === "string" && typeof y.shape.at(-1) === "number"
-  if (!narrow) return Op.matmul(x, y, { transA: true, alpha })
-  const turned = Op.matmul(y, x, { transA: true, alpha })
-  const axes = turned.shape.map((_, i) => i)
-  return Op.transpose(turned, [...axes.slice(0, -2), axes.length - 1, axes.length - 2])
-}
-
 const matmul: Vjp = (n, dy) => {
   const [a, b] = [in_(n, 0), in_(n, 1)]
   const attr = n.attributes as { transA?: { int: number }; transB?: { int: number }; alpha?: number }
@@ -69,7 +57,7 @@ const matmul: Vjp = (n, dy) => {
   }
   const db = () => {
     if (transA) return transB ? Op.matmul(dy, a, { transA, transB: transA, alpha }) : Op.matmul(a, dy, { alpha })
-    return transB ? outer(dy, a, alpha) : outer(a, dy, alpha)
+    return transB ? Op.outer(dy, a, alpha) : Op.outer(a, dy, alpha)
   }
   return [() => like(n, 0, da()), () => like(n, 1, db())]
 }
@@ -176,6 +164,13 @@ const table: Readonly<Record<string, Vjp>> = {
       attr.num_heads === undefined ? undefined : { heads: attr.num_heads.int, dims: attr.rotary_embedding_dim!.int }
     return [() => Op.rotary(dy, in_(n, 1), in_(n, 2), Op.neg(in_(n, 3)), partial), null, null, null]
   },
+  // y = x s with s = sigmoid(x):  dx = dy (s + y (1 − s))
+  QuickGelu: (n, dy) => [
+    () => {
+      const s = Op.sigmoid(in_(n, 0))
+      return Op.mul(dy, Op.add(s, Op.mul(out(n), Op.sub(Graph.scalar(dy.graph, 1), s))))
+    }
+  ],
   // t = tanh(√(2/π) (x + a x³)):  dx = dy (½ (1 + t) + ½ x (1 − t²) √(2/π) (1 + 3 a x²))
   Gelu: (n, dy) => [
     () => {
@@ -228,7 +223,7 @@ export const gradients = (
   return Graph.labelled(graph, "gradient", () => {
     const forward = graph.nodes.slice()
     const needed = dependents(graph, forward, parameters)
-    const again = recompute === undefined ? (node: Node) => node : recomputed(graph, forward.slice(), recompute)
+    const again = recompute === undefined ? keptNode : recomputed(graph, forward.slice(), recompute)
     const arrived = new Map<Value, Array<Value>>([[loss, [Graph.scalar(graph, 1)]]])
     const total = (value: Value): Value | undefined => {
       const parts = arrived.get(value)
@@ -253,9 +248,9 @@ export const gradients = (
       }
       const dy = total(node.outputs[0]!)
       if (dy === undefined) continue
-      const used = again(node, dy)
+      const { node: used, value } = again(node, dy)
       if (custom !== undefined) {
-        const given = custom.vjp(dy)
+        const given = custom.vjp(dy, value)
         custom.inputs.forEach((x, i) => give(x, given[i] === null ? null : () => given[i]!))
         continue
       }
@@ -268,6 +263,14 @@ export const gradients = (
   })
 }
 
+/** A node of the forward pass as the backward pass sees it, with the values around it. */
+interface Again {
+  readonly node: Node
+  readonly value: (value: Value) => Value
+}
+
+const keptNode = (node: Node): Again => ({ node, value: (value) => value })
+
 /**
  * From a node to its copy in the backward pass. A segment is copied when its first gradient arrives, and its inputs are
  * made to depend on that gradient: without this the runtime would merge the copies with what they copy, or compute them
@@ -276,8 +279,8 @@ export const gradients = (
 const recomputed = (graph: Graph.Graph, forward: ReadonlyArray<Node>, { from, segment }: Recompute) => {
   const active = dependents(graph, forward, from)
   const copies = new Map<Node, Node>()
-  const done = new Set<string>()
-  const copy = (name: string, dy: Value): void => {
+  const segments = new Map<string, ReadonlyMap<Value, Value>>()
+  const copy = (name: string, dy: Value): ReadonlyMap<Value, Value> => {
     const values = new Map<Value, Value>()
     const nothing = Op.scale(Op.sumAll(dy), 0)
     const own = forward.filter((node) => segment(node) === name && node.inputs.some((x) => x !== null && active.has(x)))
@@ -293,14 +296,14 @@ const recomputed = (graph: Graph.Graph, forward: ReadonlyArray<Node>, { from, se
       node.outputs.forEach((value, i) => values.set(value, outputs[i]!))
       copies.set(node, { ...node, inputs, outputs })
     }
+    return values
   }
-  return (node: Node, dy: Value): Node => {
+  return (node: Node, dy: Value): Again => {
     const name = segment(node)
-    if (name !== undefined && !done.has(name)) {
-      done.add(name)
-      copy(name, dy)
-    }
-    return copies.get(node) ?? node
+    if (name === undefined) return keptNode(node)
+    const values = segments.get(name) ?? copy(name, dy)
+    segments.set(name, values)
+    return { node: copies.get(node) ?? node, value: (value) => values.get(value) ?? value }
   }
 }
 

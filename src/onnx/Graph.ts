@@ -50,11 +50,15 @@ export interface Initializer {
     | { readonly _tag: "external"; readonly location: string; readonly offset: number; readonly length: number }
 }
 
-/** A derivative given by hand for a part of the graph: from the output's gradient to those of the inputs. */
+/** A derivative given by hand for a part of the graph. */
 export interface CustomGradient {
   readonly inputs: ReadonlyArray<Value>
   readonly output: Value
-  readonly vjp: (gradient: Value) => ReadonlyArray<Value | null>
+  /**
+   * From the output's gradient to those of the inputs. Values of the forward pass are asked for by `kept`: where they
+   * are computed again, it gives those of the backward pass.
+   */
+  readonly vjp: (gradient: Value, kept: (value: Value) => Value) => ReadonlyArray<Value | null>
 }
 
 /** A graph under construction. Mutable, and only mutated by the functions of this module. */
@@ -194,11 +198,7 @@ export const node = (
 }
 
 /** Gives the part of the graph from `inputs` to `output` a derivative by hand, which is cheaper than the derived one. */
-export const withGradient = (
-  inputs: ReadonlyArray<Value>,
-  output: Value,
-  vjp: (gradient: Value) => ReadonlyArray<Value | null>
-): Value => {
+export const withGradient = (inputs: ReadonlyArray<Value>, output: Value, vjp: CustomGradient["vjp"]): Value => {
   output.graph.customGradients.set(output, { inputs, output, vjp })
   return output
 }

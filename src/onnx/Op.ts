@@ -295,6 +295,18 @@ export const matmul = (a: Value, b: Value, options: MatmulOptions = {}): Value =
   return one("FusedMatMul", [a, b], "float32", shape, attributes, "com.microsoft")
 }
 
+/**
+ * alpha · xᵀ y over the last two axes. Where x is the long one (attention's weights, [T, T]), (yᵀ x)ᵀ is computed
+ * instead: transposing the narrow operand and result is several times cheaper.
+ */
+export const outer = (x: Value, y: Value, alpha = 1): Value => {
+  const narrow = typeof x.shape.at(-1) === "string" && typeof y.shape.at(-1) === "number"
+  if (!narrow) return matmul(x, y, { transA: true, alpha })
+  const turned = matmul(y, x, { transA: true, alpha })
+  const axes = turned.shape.map((_, i) => i)
+  return transpose(turned, [...axes.slice(0, -2), axes.length - 1, axes.length - 2])
+}
+
 const reduced = (op: string, x: Value, axes: ReadonlyArray<number>, keep: boolean): Value => {
   // The runtime takes no axes to mean all of them.
   if (axes.length === 0) return x
@@ -334,7 +346,10 @@ export const softmax = (x: Value): Value => one("Softmax", [x], x.dtype, x.shape
 export const logSoftmax = (x: Value): Value => one("LogSoftmax", [x], x.dtype, x.shape, { axis: { int: -1 } })
 
 /** x · sigmoid(x) (Elfwing et al. 2017). */
-export const silu = (x: Value): Value => mul(x, sigmoid(x))
+export const silu = (x: Value): Value => {
+  wants("QuickGelu", "float32", x)
+  return one("QuickGelu", [x], x.dtype, x.shape, { alpha: 1 }, "com.microsoft")
+}
 
 /** GELU with the tanh approximation, 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))) (Hendrycks & Gimpel 2016). */
 export const geluTanh = (x: Value): Value => {
@@ -474,6 +489,22 @@ export const matmulQuantized = ({ codes, scale, source }: QuantizedRows, weights
   return Graph.withGradient([source], mul(multiply(codes, weights, scales), scale), (dy) => {
     const rows = quantizeRows(mul(dy, scales))
     return [mul(multiply(rows.codes, transpose(weights, [1, 0]), one_), rows.scale)]
+  })
+}
+
+/**
+ * Values [..., S, d] mixed by softmax(scores) [..., T, S]: [..., T, d].
+ *
+ * Its derivative is written by hand: with W the weights and Y the result, dscores = W (dW − Σ dW W), where the sum over
+ * S equals that of dY Y over d (Dao et al. 2022, appendix B), which saves two passes over [T, S].
+ */
+export const attend = (scores: Value, values: Value): Value => {
+  const weights = softmax(scores)
+  const mixed = matmul(weights, values)
+  return Graph.withGradient([scores, values], mixed, (gradient, kept) => {
+    const dweights = matmul(gradient, kept(values), { transB: true })
+    const projection = sum(mul(gradient, kept(mixed)), [-1], true)
+    return [mul(kept(weights), sub(dweights, projection)), outer(kept(weights), gradient)]
   })
 }
 

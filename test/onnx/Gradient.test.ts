@@ -145,7 +145,8 @@ const cases: Readonly<Record<string, fc.Arbitrary<Case>>> = {
     Plain.awayFromZero.map((x) => x * 2)
   ),
   Abs: unary(Op.abs, Plain.awayFromZero),
-  Sigmoid: fc.oneof(unary(Op.sigmoid), unary(Op.silu)),
+  Sigmoid: unary(Op.sigmoid),
+  QuickGelu: unary(Op.silu),
   Tanh: unary(Op.tanh),
   Softplus: unary(Op.softplus),
   // The condition is itself computed from a parameter, to which no gradient flows.
@@ -312,6 +313,19 @@ describe("derivatives beside the table", () => {
           fc
             .tuple(Plain.operand([n, v]), Plain.indices([n], 5))
             .map((operands): Case => ({ operands, build: (logits, tokens) => Op.tokenLogprobs(logits!, tokens!) }))
+        )
+    )
+  )
+
+  it.effect("attend has the derivative of softmax(scores) values, whose weights take no other way", () =>
+    holds(
+      "Softmax",
+      fc
+        .tuple(inner(2, "B"), inner(3, "T"), inner(4, "S"), inner(2, "d"))
+        .chain(([b, t, s, d]) =>
+          fc
+            .tuple(Plain.operand([b, t, s]), Plain.operand([b, s, d]))
+            .map((operands): Case => ({ operands, build: (scores, values) => Op.attend(scores!, values!) }))
         )
     )
   )
