@@ -27,6 +27,8 @@ export interface Options {
   readonly chunks: number
   /** Whether gradients are asked for, and whether the projection is one of the trained parameters. */
   readonly learns: "nothing" | "hidden" | "all"
+  /** Hidden states times the projection, before any cap; of one in 8 bits, what the other programs compute. */
+  readonly project: (hidden: Value) => Value
   /** Logits z are c·tanh(z / c) where there is such a cap (Gemma 2). */
   readonly cap?: number | undefined
 }
@@ -35,7 +37,8 @@ export interface Options {
  * log p of `targets` [N], nats, given hidden states [N, H] and the projection [V, H]: [N]. With more than one chunk
  * the graph has an input `chunks` int64 [chunks] more, see {@link sizes}.
  */
-export const logprobs = (hidden: Value, weight: Value, targets: Value, { cap, chunks, learns }: Options): Value => {
+export const logprobs = (hidden: Value, weight: Value, targets: Value, options: Options): Value => {
+  const { chunks, learns } = options
   const { graph } = hidden
   const [N, H] = [hidden.shape[0]!, Number(weight.shape[1])]
   const lengths = chunks === 1 ? undefined : Graph.input(graph, "chunks", "int64", [chunks])
@@ -47,7 +50,7 @@ export const logprobs = (hidden: Value, weight: Value, targets: Value, { cap, ch
   const tokens = cut(targets)
   const results = states.map((h, i) => {
     const at = column(tokens[i]!)
-    const { logits, slope } = project(h, weight, cap)
+    const { logits, slope } = capped(h, options)
     const logp = Op.logSoftmax(logits)
     const picked = Op.gatherElements(logp, at)
     if (learns === "nothing") return picked
@@ -63,7 +66,7 @@ export const logprobs = (hidden: Value, weight: Value, targets: Value, { cap, ch
   const [picked, direction] = Op.split(join(results), 1, [1, H]) as [Value, Value]
   return Graph.withGradient(learns === "all" ? [hidden, weight] : [hidden], Op.reshape(picked, targets.shape), (dy) => [
     Op.mul(direction, column(dy)),
-    ...(learns === "all" ? [projection(hidden, states, weight, targets, tokens, dy, cut(dy), cap)] : [])
+    ...(learns === "all" ? [projection(hidden, states, targets, tokens, dy, cut(dy), options)] : [])
   ])
 }
 
@@ -73,8 +76,8 @@ const joined =
     parts.length === 1 ? parts[0]! : Op.concat(parts, 0, size)
 
 /** Logits and, where they are capped, the slopes of the cap. */
-const project = (h: Value, weight: Value, cap: number | undefined): { logits: Value; slope: Value | undefined } => {
-  const plain = Op.matmul(h, weight, { transB: true })
+const capped = (h: Value, { cap, project }: Options): { logits: Value; slope: Value | undefined } => {
+  const plain = project(h)
   if (cap === undefined) return { logits: plain, slope: undefined }
   const t = Op.tanh(Op.scale(plain, 1 / cap))
   return { logits: Op.scale(t, cap), slope: Op.sub(Graph.scalar(h.graph, 1), Op.mul(t, t)) }
@@ -89,19 +92,18 @@ const column = (x: Value): Value => Op.reshape(x, [...x.shape, 1])
 const projection = (
   hidden: Value,
   states: ReadonlyArray<Value>,
-  weight: Value,
   targets: Value,
   tokens: ReadonlyArray<Value>,
   dy: Value,
   dys: ReadonlyArray<Value>,
-  cap: number | undefined
+  options: Options
 ): Value => {
   const slopes: Array<Value> = []
   const spread = states
     .map((h, i) => {
       // Without this the runtime would take the forward pass's logits and keep them until here.
       const later = Op.add(h, Op.scale(Op.sumAll(dys[i]!), 0))
-      const { logits, slope } = project(later, weight, cap)
+      const { logits, slope } = capped(later, options)
       const p = Op.softmax(logits)
       if (slope !== undefined) slopes.push(Op.gatherElements(slope, column(tokens[i]!)))
       const felt = slope === undefined ? p : Op.mul(p, slope)

@@ -65,6 +65,7 @@ const objectiveOf = (
       logprobs: once(() =>
         HeadLoss.logprobs(at(), parameters.weight(head), Graph.input(graph, "targets", "int64", ["N"]), {
           chunks: shape.chunks,
+          project: (states) => Transformer.projection(config, parameters, states),
           cap: config.logitSoftCap,
           learns: !learns ? "nothing" : trainable.has(head) ? "all" : "hidden"
         })

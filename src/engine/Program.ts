@@ -32,18 +32,22 @@ const mapped = (graph: Graph.Graph, name: string, info: TensorInfo): Value =>
     length: info.length
   })
 
-/** The quantised maps' values, by path. */
+/**
+ * The quantised maps' values, by path. Each use has tensors of its own, which are the same part of a file: where the
+ * runtime turns signed bytes into unsigned ones, it cannot do so for two products of one tensor.
+ */
 const integers = (graph: Graph.Graph, quantized: Quantized) => {
-  const made = new Map<string, { readonly weight: Value; readonly scale: Value }>()
+  let uses = 0
   return (path: string) => {
     const matrix = quantized.get(path)
     if (matrix === undefined) return undefined
-    const known = made.get(path) ?? {
-      weight: mapped(graph, `${path}.weight:int8`, matrix.weight),
-      scale: mapped(graph, `${path}.scale:int8`, matrix.scale)
+    return () => {
+      const use = uses++
+      return {
+        weight: mapped(graph, `${path}.weight:int8 ${use}`, matrix.weight),
+        scale: mapped(graph, `${path}.scale:int8 ${use}`, matrix.scale)
+      }
     }
-    made.set(path, known)
-    return known
   }
 }
 

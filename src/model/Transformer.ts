@@ -34,8 +34,14 @@ export interface Parameters {
    * order however many rows there are.
    */
   readonly adaptation?: "factored" | "merged" | "steady"
-  /** A frozen linear map in 8 bits, if it has been quantised: int8 [in, out] with a scale for each output, [out]. */
-  readonly quantized?: (path: string) => { readonly weight: Value; readonly scale: Value } | undefined
+  /** A frozen linear map in 8 bits, if it has been quantised, for one use of it. */
+  readonly quantized?: (path: string) => (() => QuantizedMap) | undefined
+}
+
+/** A linear map in 8 bits: int8 [in, out] with a scale for each output, [out]. */
+export interface QuantizedMap {
+  readonly weight: Value
+  readonly scale: Value
 }
 
 /** The network's results. */
@@ -54,7 +60,10 @@ const mergedLora = ({ adaptation, lora, quantized }: Parameters, path: string) =
 /** A linear map without its bias: x [..., in] to [..., out]. */
 const product = (parameters: Parameters, path: string, weight: string, x: Value): Value => {
   const quantized = parameters.quantized?.(path)
-  if (quantized !== undefined) return Op.matmulQuantized(Op.quantizeRows(x), quantized.weight, quantized.scale)
+  if (quantized !== undefined) {
+    const { scale, weight } = quantized()
+    return Op.matmulQuantized(Op.quantizeRows(x), weight, scale)
+  }
   const w = parameters.weight(weight)
   const lora = mergedLora(parameters, path)
   const sum = lora === undefined ? w : Op.add(w, Op.matmul(lora.b, lora.a, { alpha: lora.scale }))
@@ -70,8 +79,8 @@ const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value
   if (parameters.adaptation !== "steady" || paths.length === 1 || quantized.length < paths.length) {
     return paths.map((path) => product(parameters, path, `${path}.weight`, x))
   }
-  const weights = quantized.map(({ weight }) => weight)
-  const scales = quantized.map(({ scale }) => scale)
+  const parts = quantized.map((use) => use())
+  const [weights, scales] = [parts.map((part) => part.weight), parts.map((part) => part.scale)]
   const joined = Op.matmulQuantized(Op.quantizeRows(x), Op.concat(weights, 1), Op.concat(scales, 0))
   return Op.split(joined, -1, widths(scales))
 }
@@ -190,10 +199,13 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
   return { hidden: norm(x, "model", "norm"), keys, values }
 }
 
+/** Hidden states by the output projection: [..., hidden] to [..., vocabulary]. */
+export const projection = (config: ModelConfig, parameters: Parameters, hidden: Value): Value =>
+  product(parameters, "lm_head", config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight", hidden)
+
 /** The logits of hidden states: [..., hidden] to [..., vocabulary]. */
 export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value): Value => {
-  const weight = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
-  const plain = product(parameters, "lm_head", weight, hidden)
+  const plain = projection(config, parameters, hidden)
   const cap = config.logitSoftCap
   return cap === undefined ? plain : Op.scale(Op.tanh(Op.scale(plain, 1 / cap)), cap)
 }

@@ -23,11 +23,12 @@ const evaluate = (count: number, chunks: number, learns: HeadLoss.Options["learn
       const hidden = Graph.input(graph, "hidden", "float32", ["N", width])
       const weight = Graph.input(graph, "weight", "float32", [vocabulary, width])
       const targets = Graph.input(graph, "targets", "int64", ["N"])
+      const project = (h: Graph.Value) => Op.matmul(h, weight, { transB: true })
       const capped = (z: Graph.Value) => (cap === undefined ? z : Op.scale(Op.tanh(Op.scale(z, 1 / cap)), cap))
       const logprobs =
         chunks === 0
-          ? Op.tokenLogprobs(capped(Op.matmul(hidden, weight, { transB: true })), targets)
-          : HeadLoss.logprobs(hidden, weight, targets, { chunks, learns, cap })
+          ? Op.tokenLogprobs(capped(project(hidden)), targets)
+          : HeadLoss.logprobs(hidden, weight, targets, { chunks, learns, project, cap })
       Graph.output(graph, "logprobs", logprobs)
       if (learns !== "nothing") {
         const leaves = learns === "all" ? [hidden, weight] : [hidden]

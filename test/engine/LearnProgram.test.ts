@@ -9,7 +9,9 @@ import * as LearnProgram from "../../src/engine/LearnProgram.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import type * as Program from "../../src/engine/Program.ts"
+import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Trainables from "../../src/engine/Trainables.ts"
+import type * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Quantized from "../../src/model/Quantized.ts"
 import type * as Graph from "../../src/onnx/Graph.ts"
@@ -20,6 +22,14 @@ const rates = { learningRates: [1e-2], weightDecays: [0.01], maxGradNorm: 1 }
 /** The golden batch with equal weights on its masked tokens. */
 const batch = (golden: { rows: Array<Array<number>>; lossMask: Float32Array }) =>
   golden.rows.map((ids, b) => ({ ids, weights: golden.lossMask.slice(b * 24, b * 24 + 24) }))
+
+/** The maps of a checkpoint in 8 bits, kept for one test. */
+const quantise = (checkpoint: Checkpoint.Checkpoint) =>
+  Effect.gen(function* () {
+    const cache = fs.mkdtempSync(path.join(os.tmpdir(), "charter-int8-"))
+    yield* Effect.addFinalizer(() => Effect.sync(() => fs.rmSync(cache, { recursive: true })))
+    return yield* Quantized.open(checkpoint, cache)
+  })
 
 const adapterFolder = path.join(Golden.folder, "adapter")
 
@@ -67,9 +77,7 @@ describe("a learning program against transformers", () => {
       const adapter = Adapters.fromLora(yield* Lora.read(adapterFolder), golden.checkpoint.config)
       const rows = batch(golden)
       const micro = Batch.supervised(rows, Batch.totalWeight(rows))
-      const cache = fs.mkdtempSync(path.join(os.tmpdir(), "charter-int8-"))
-      yield* Effect.addFinalizer(() => Effect.sync(() => fs.rmSync(cache, { recursive: true })))
-      const quantized = yield* Quantized.open(golden.checkpoint, cache)
+      const quantized = yield* quantise(golden.checkpoint)
       const learnt = Effect.fnUntraced(function* (checkpoint: Program.Base) {
         const learner = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 72 })
         const state = Learner.initialState(adapter.vector.slice())
@@ -84,6 +92,28 @@ describe("a learning program against transformers", () => {
       const cosine =
         dot(exact.moment, rough.moment) / Math.sqrt(dot(exact.moment, exact.moment) * dot(rough.moment, rough.moment))
       expect(cosine).toBeGreaterThan(0.999)
+    })
+  )
+
+  // Ratios and differences to a reference compare what the learner computes with what the scorer and the decoder did.
+  it.live("has the scorer's log-probabilities in 8 bits, also of a head in chunks", () =>
+    Effect.gen(function* () {
+      const golden = yield* Golden.load
+      const adapter = Adapters.fromLora(yield* Lora.read(adapterFolder), golden.checkpoint.config)
+      const base = { ...golden.checkpoint, quantized: yield* quantise(golden.checkpoint) }
+      const ids = golden.rows[0]!.slice(0, 20)
+      const at = Array.from({ length: ids.length - 1 }, (_, t) => t)
+      const scorer = yield* Scorer.make(base, { maxTokens: 4096 })
+      const scores = yield* scorer.score({ ids, adapter, kind: "logprobs", at, targets: ids.slice(1) })
+      const mean = scores.reduce((sum, x) => sum + x, 0) / scores.length
+      const micro = Batch.supervised([{ ids, weights: new Float32Array(ids.length).fill(1, 1) }], at.length)
+      for (const microTokens of [72, 200_000]) {
+        const learner = yield* Learner.make(base, adapter, Objective.sft, { microTokens })
+        const { loss } = yield* learner.measure(adapter.vector, [micro])
+        expect(Math.abs(loss + mean)).toBeLessThan(1e-5)
+        const stepped = yield* learner.step(Learner.initialState(adapter.vector.slice()), [micro], rates)
+        expect(Math.abs(stepped.loss + mean)).toBeLessThan(1e-5)
+      }
     })
   )
 
