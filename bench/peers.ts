@@ -5,6 +5,7 @@
  *     node bench/peers.ts MODEL --python /tmp/peers/bin/python [--only sft,dpo] [--turns 3] [--small]
  *         [--charter fp32,int8] [--peer fp32,bf16]
  *     node bench/peers.ts MODEL --gguf MODEL.gguf --modules /tmp/peers-node    # decoding, against node-llama-cpp
+ *     node bench/peers.ts MODEL --onnx FOLDER --modules /tmp/peers-node        # decoding, against transformers.js
  *
  * Each side and precision is a process of its own. They are started and warmed up, and then both sides work one after
  * the other, one turn each, so that what else the machine does hits them alike. A turn in which other
@@ -30,6 +31,7 @@ const { positionals, values } = parseArgs({
     charter: { type: "string", default: "fp32,int8" },
     peer: { type: "string", default: "fp32,bf16" },
     gguf: { type: "string" },
+    onnx: { type: "string" },
     modules: { type: "string", default: "." },
     small: { type: "boolean", default: false }
   }
@@ -110,12 +112,26 @@ const works: ReadonlyArray<Work> = [
   }
 ]
 
-/** Goals against node-llama-cpp, by batch. */
-const llamaGoals: Readonly<Record<number, number>> = { 1: 2.5, 32: 4 }
+/** A peer in JavaScript, which decodes alone and takes the place of those in Python, with its goals by batch. */
+interface Rival {
+  readonly script: string
+  readonly model: string
+  readonly precision: string
+  readonly goals: Readonly<Record<number, number | undefined>>
+}
+
+const rival = ((): Rival | undefined => {
+  const { gguf, onnx } = values
+  if (gguf !== undefined) {
+    return { script: "llama-cpp.mjs", model: gguf, precision: "gguf", goals: { 1: 2.5, 32: 4 } }
+  }
+  if (onnx === undefined) return undefined
+  return { script: "transformers-js.mjs", model: onnx, precision: "fp32", goals: { 1: undefined, 32: 6 } }
+})()
 
 const precisions = {
   Charter: values.charter.split(","),
-  peer: values.gguf === undefined ? values.peer.split(",") : ["gguf"]
+  peer: rival === undefined ? values.peer.split(",") : [rival.precision]
 }
 
 const smaller = (work: Work): Work => ({
@@ -159,9 +175,9 @@ const participant = (side: string, precision: string, work: Work) => {
   const [command, ...script] =
     side === "Charter"
       ? [process.execPath, file("charter.ts"), work.script, model]
-      : values.gguf === undefined
+      : rival === undefined
         ? [values.python, file(`${work.script}.py`), model]
-        : [process.execPath, file("llama-cpp.mjs"), values.gguf, "--modules", values.modules]
+        : [process.execPath, file(rival.script), rival.model, "--modules", values.modules]
   const sizes = ["--batch", work.batch, "--length", work.length, "--tokens", work.tokens].map(String)
   const child = spawn(command!, [...script, "--precision", precision, ...sizes, "--led"], {
     stdio: ["pipe", "pipe", "pipe"]
@@ -255,7 +271,7 @@ const measure = async (work: Work): Promise<ReadonlyArray<Participant>> => {
 
 const only = values.only?.split(",")
 const chosen = works.filter(({ batch, script }) =>
-  values.gguf === undefined ? only === undefined || only.includes(script) : script === "decode" && batch in llamaGoals
+  rival === undefined ? only === undefined || only.includes(script) : script === "decode" && batch in rival.goals
 )
 const columns = [
   "Work",
@@ -275,7 +291,7 @@ for (const work of chosen) {
   ]
   const each = (f: (p: Participant) => number, digits: number) =>
     all.map((p) => (p === undefined ? "-" : f(p).toFixed(digits))).join(" / ")
-  const goal = values.gguf === undefined ? work.goal : llamaGoals[work.batch]
+  const goal = rival === undefined ? work.goal : rival.goals[work.batch]
   const cells = [
     `${work.name}, ${work.unit}`,
     ...all.map(cell),
