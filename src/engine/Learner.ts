@@ -137,19 +137,17 @@ export const make = Effect.fnUntraced(function* (
     }
     return norm
   }
-  const sum = (
-    sums: Record<string, number>,
-    names: ReadonlyArray<string>,
-    results: Record<string, Session.Tensor>
-  ): void => {
-    for (const name of names) sums[name] = (sums[name] ?? 0) + Session.floats(results[`metric_${name}`]!)[0]!
+  /** Sums over micro-batches with those of one more. */
+  const added = (sums: Measured, names: ReadonlyArray<string>, results: Record<string, Session.Tensor>): Measured => {
+    const total = (name: string) => (sums[name] ?? 0) + Session.floats(results[`metric_${name}`]!)[0]!
+    return { ...sums, ...Object.fromEntries(names.map((name) => [name, total(name)])) }
   }
 
   return {
     step: Effect.fnUntraced(function* (state, batch, rates) {
       const { metrics, session } = yield* accumulate
       let gradient = new Float32Array(size)
-      const sums: Record<string, number> = {}
+      let sums: Measured = { loss: 0 }
       for (const micro of batch) {
         const results = yield* session.run({
           ...feedsOf(micro),
@@ -157,19 +155,19 @@ export const make = Effect.fnUntraced(function* (
           gradient: vector(gradient)
         })
         gradient = Session.floats(results["gradient_out"]!) as Float32Array<ArrayBuffer>
-        sum(sums, metrics, results)
+        sums = added(sums, metrics, results)
       }
-      if (!Number.isFinite(sums["loss"])) return { ...sums, grad_norm: Number.NaN } as unknown as Metrics
+      if (!Number.isFinite(sums.loss)) return { ...sums, grad_norm: Number.NaN }
       const results = yield* (yield* apply).session.run({ ...optimizer(state, rates), gradient: vector(gradient) })
-      return { ...sums, grad_norm: advance(state, results) } as unknown as Metrics
+      return { ...sums, grad_norm: advance(state, results) }
     }),
     measure: Effect.fnUntraced(function* (parameters, batch) {
       const { metrics, session } = yield* measure
-      const sums: Record<string, number> = {}
+      let sums: Measured = { loss: 0 }
       for (const micro of batch) {
-        sum(sums, metrics, yield* session.run({ ...feedsOf(micro), parameters: vector(parameters) }))
+        sums = added(sums, metrics, yield* session.run({ ...feedsOf(micro), parameters: vector(parameters) }))
       }
-      return sums as unknown as Measured
+      return sums
     })
   }
 })

@@ -4,6 +4,7 @@
  * Grouped-query attention (Ainslie et al. 2023) over the tokens of a run and over those of the past, with a causal mask
  * or any other, and in some families within a window.
  */
+import * as Attend from "../onnx/Attend.ts"
 import * as Graph from "../onnx/Graph.ts"
 import type { Dim, Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
@@ -63,14 +64,14 @@ export const make = (
     if (whole !== undefined) {
       const { window } = config.attention[layer]!
       const options = { blockwise: whole.blockwise, heads: config.heads, kvHeads, scale, window }
-      return { mixed: Op.causalAttention(q, k, v, whole.last, whole.total, options) }
+      return { mixed: Attend.causal(q, k, v, whole.last, whole.total, options) }
     }
     const [keys, values] = [heads(k, kvHeads, headDim), heads(v, kvHeads, headDim)]
     const queries = stack(q, input, config)
     const masking = masks(layer)
     const mixed = ((): Value => {
       const own = Op.add(Op.matmul(queries, keys, { transB: true, alpha: scale }), masking.own)
-      if (past === undefined) return Op.attend(own, values)
+      if (past === undefined) return Attend.weighted(own, values)
       const before = Op.add(Op.matmul(queries, past.keys[layer]!, { transB: true, alpha: scale }), masking.past!)
       const [M, T] = [past.mask.shape[3]!, input.ids.shape[1]!]
       // One softmax over both, so that neither has to be scaled afterwards.

@@ -11,6 +11,7 @@
 import * as Graph from "../onnx/Graph.ts"
 import type { Dim, Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
+import * as Quantize from "../onnx/Quantize.ts"
 import * as Attention from "./Attention.ts"
 import * as Family from "./Family.ts"
 import type { ModelConfig } from "./ModelConfig.ts"
@@ -62,7 +63,7 @@ const product = (parameters: Parameters, path: string, weight: string, x: Value)
   const quantized = parameters.quantized?.(path)
   if (quantized !== undefined) {
     const { scale, weight } = quantized()
-    return Op.matmulQuantized(Op.quantizeRows(x), weight, scale)
+    return Quantize.matmul(Quantize.rows(x), weight, scale)
   }
   const w = parameters.weight(weight)
   const lora = mergedLora(parameters, path)
@@ -81,7 +82,7 @@ const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value
   }
   const parts = quantized.map((use) => use())
   const [weights, scales] = [parts.map((part) => part.weight), parts.map((part) => part.scale)]
-  const joined = Op.matmulQuantized(Op.quantizeRows(x), Op.concat(weights, 1), Op.concat(scales, 0))
+  const joined = Quantize.matmul(Quantize.rows(x), Op.concat(weights, 1), Op.concat(scales, 0))
   return Op.split(joined, -1, widths(scales))
 }
 

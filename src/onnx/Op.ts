@@ -9,7 +9,8 @@ import * as Graph from "./Graph.ts"
 import type { Dim, DType, Shape, Value } from "./Graph.ts"
 import * as Proto from "./Proto.ts"
 
-const one = (
+/** An operator's application with one result. */
+export const one = (
   op: string,
   inputs: ReadonlyArray<Value | null>,
   dtype: DType,
@@ -27,7 +28,8 @@ const axisOf = (op: string, x: Value, axis: number): number => {
   return positive
 }
 
-const wants = (op: string, dtype: DType, ...inputs: ReadonlyArray<Value>): void => {
+/** Fails where an input has another dtype. */
+export const wants = (op: string, dtype: DType, ...inputs: ReadonlyArray<Value>): void => {
   for (const x of inputs) if (x.dtype !== dtype) Graph.fail(x.graph, op, inputs, `${x.name} must be ${dtype}`)
 }
 
@@ -422,151 +424,3 @@ export const tokenLogprobs = (logits: Value, tokens: Value): Value => {
 
 /** `x` as it is, but no gradient flows back through it. */
 export const detach = (x: Value): Value => Graph.withGradient([], one("Identity", [x], x.dtype, x.shape), () => [])
-
-/** Rows of 8-bit codes: a row is (codes − 128) · scale. */
-export interface QuantizedRows {
-  /** uint8 [..., K]; the zero point is 128 everywhere. */
-  readonly codes: Value
-  /** float32 [..., 1]. */
-  readonly scale: Value
-  /** What was quantised, float32 [..., K]. */
-  readonly source: Value
-}
-
-/**
- * Each row of x [..., K] as 8-bit codes with a scale of its own, max |x| / 127, so that a row's codes do not depend on
- * what other rows there are. No gradient.
- */
-export const quantizeRows = (x: Value): QuantizedRows => {
-  wants("QuantizeRows", "float32", x)
-  const axis = x.shape.length - 1
-  const width = x.shape[axis]!
-  if (typeof width !== "number") return Graph.fail(x.graph, "QuantizeRows", [x], "the last axis must be a number")
-  const column = [...x.shape.slice(0, -1), 1]
-  const last = Graph.constant(x.graph, "int64", [1], [axis])
-  const lowest = one("ReduceMin", [x, last], "float32", column, { keepdims: { int: 1 } })
-  // A row of zeros must not be divided by zero.
-  const largest = one("Max", [max(x, [-1], true), neg(lowest), Graph.scalar(x.graph, 1e-30)], "float32", column)
-  const steps = scale(largest, 1 / 127)
-  // A block of the operator is a row.
-  const block = { axis: { int: axis }, block_size: { int: width } }
-  return {
-    codes: one("QuantizeLinear", [x, steps, zeroPoints(steps)], "uint8", x.shape, block),
-    scale: steps,
-    source: x
-  }
-}
-
-/** A zero point of 128 for each entry of `steps`; tensors of one shape share theirs. */
-const zeroPoints = (steps: Value): Value => {
-  const { constants } = steps.graph
-  const key = `zero points:${steps.shape.join(",")}`
-  const made =
-    constants.get(key) ??
-    one("Expand", [Graph.constant(steps.graph, "uint8", [1], [128]), shapeOf(steps)], "uint8", steps.shape)
-  constants.set(key, made)
-  return made
-}
-
-/**
- * Quantised rows [..., K] by int8 weights [K, N] with a scale for each column [N]: float32 [..., N].
- *
- * The codes are unsigned and the weights signed, because that is what the processor's 8-bit units multiply. The gradient
- * goes to what was quantised, as if it had not been, and is computed in 8 bits, too: dx = (dy · scales) Wᵀ.
- */
-export const matmulQuantized = ({ codes, scale, source }: QuantizedRows, weights: Value, scales: Value): Value => {
-  const { graph } = codes
-  const [K, N] = weights.shape
-  if (weights.dtype !== "int8" || weights.shape.length !== 2 || K !== codes.shape.at(-1) || scales.shape[0] !== N) {
-    Graph.fail(graph, "MatMulInteger", [codes, weights, scales], "it takes [..., K], int8 [K, N] and [N]")
-  }
-  const one_ = Graph.scalar(graph, 1)
-  const multiply = (rows: Value, by: Value, scaleOf: Value) => {
-    const inputs = [rows, by, one_, scaleOf, Graph.constant(graph, "uint8", [], [128])]
-    const shape = [...rows.shape.slice(0, -1), by.shape[1]!]
-    return one("MatMulIntegerToFloat", inputs, "float32", shape, {}, "com.microsoft")
-  }
-  return Graph.withGradient([source], mul(multiply(codes, weights, scales), scale), (dy) => {
-    const rows = quantizeRows(mul(dy, scales))
-    return [mul(multiply(rows.codes, transpose(weights, [1, 0]), one_), rows.scale)]
-  })
-}
-
-/**
- * Values [..., S, d] mixed by softmax(scores) [..., T, S]: [..., T, d].
- *
- * Its derivative is written by hand: with W the weights and Y the result, dscores = W (dW − Σ dW W), where the sum over
- * S equals that of dY Y over d (Dao et al. 2022, appendix B), which saves two passes over [T, S].
- */
-export const attend = (scores: Value, values: Value): Value => {
-  const weights = softmax(scores)
-  const mixed = matmul(weights, values)
-  return Graph.withGradient([scores, values], mixed, (gradient, kept) => {
-    const dweights = matmul(gradient, kept(values), { transB: true })
-    const projection = sum(mul(gradient, kept(mixed)), [-1], true)
-    return [mul(kept(weights), sub(dweights, projection)), outer(kept(weights), gradient)]
-  })
-}
-
-/** How heads attend. */
-export interface AttentionOptions {
-  readonly heads: number
-  readonly kvHeads: number
-  /** What queries times keys are multiplied with. */
-  readonly scale: number
-  /** A token sees so many tokens, itself the last of them; all before it where there is no window. */
-  readonly window: number | undefined
-  /**
-   * Whether scores are computed block by block (Dao et al. 2022) and never exist together: slower for short rows, but
-   * in memory that grows with T and not with T².
-   */
-  readonly blockwise: boolean
-}
-
-/** `x` [..., W] with `more` zeros at the end of the last axis, which is a number. No gradient. */
-const padLast = (x: Value, more: number): Value => {
-  const lead = x.shape.slice(0, -1)
-  const pads = [...x.shape.map(() => 0), ...lead.map(() => 0), more]
-  const shape = [...lead, Number(x.shape.at(-1)) + more]
-  return one("Pad", [x, Graph.constant(x.graph, "int64", [pads.length], pads)], x.dtype, shape)
-}
-
-/**
- * Causal grouped-query attention (Ainslie et al. 2023) of whole rows without a past, in one operator: q [B, T, heads·d],
- * k and v [B, T, kvHeads·d], `last` int32 [B] = T − 1 and `total` int32 [] = T give [B, T, heads·d]. No gradient.
- */
-export const causalAttention = (
-  q: Value,
-  k: Value,
-  v: Value,
-  last: Value,
-  total: Value,
-  { blockwise, heads, kvHeads, scale: factor, window }: AttentionOptions
-): Value => {
-  wants("GroupQueryAttention", "float32", q, k, v)
-  wants("GroupQueryAttention", "int32", last, total)
-  const [B, T, width] = q.shape as [Dim, Dim, number]
-  const size = width / heads
-  // The operator takes heads of a multiple of 8 dimensions: zeros change neither scores nor results.
-  const padded = Math.ceil(size / 8) * 8
-  const wide = (x: Value, count: number): Value =>
-    padded === size ? x : reshape(padLast(reshape(x, [B, T, count, size]), padded - size), [B, T, count * padded])
-  const present = { dtype: "float32", shape: [B, kvHeads, T, padded] } as const
-  const attended = Graph.node(
-    q.graph,
-    "GroupQueryAttention",
-    [wide(q, heads), wide(k, kvHeads), wide(v, kvHeads), null, null, last, total],
-    // The runtime goes block by block if it has to give out keys and values, too.
-    [{ dtype: "float32", shape: [B, T, heads * padded] }, ...(blockwise ? [present, present] : [])],
-    {
-      num_heads: { int: heads },
-      kv_num_heads: { int: kvHeads },
-      scale: factor,
-      ...(window === undefined ? {} : { local_window_size: { int: window } })
-    },
-    "com.microsoft"
-  )[0]!
-  if (padded === size) return attended
-  const [kept] = split(reshape(attended, [B, T, heads, padded]), -1, [size, padded - size])
-  return reshape(kept!, [B, T, width])
-}

@@ -5,6 +5,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as fc from "fast-check"
+import * as Attend from "../../src/onnx/Attend.ts"
 import * as Gradient from "../../src/onnx/Gradient.ts"
 import * as Graph from "../../src/onnx/Graph.ts"
 import type { Value } from "../../src/onnx/Graph.ts"
@@ -317,7 +318,7 @@ describe("derivatives beside the table", () => {
     )
   )
 
-  it.effect("attend has the derivative of softmax(scores) values, whose weights take no other way", () =>
+  it.effect("Attend.weighted has the derivative of softmax(scores) values, whose weights take no other way", () =>
     holds(
       "Softmax",
       fc
@@ -325,7 +326,7 @@ describe("derivatives beside the table", () => {
         .chain(([b, t, s, d]) =>
           fc
             .tuple(Plain.operand([b, t, s]), Plain.operand([b, s, d]))
-            .map((operands): Case => ({ operands, build: (scores, values) => Op.attend(scores!, values!) }))
+            .map((operands): Case => ({ operands, build: (scores, values) => Attend.weighted(scores!, values!) }))
         )
     )
   )
