@@ -38,8 +38,11 @@ export interface Options {
   readonly maxRows: number
 }
 
-/** Tokens of one run of a prefill, padding included. It bounds the length of a run, which nothing can interrupt. */
-const prefillTokens = 4096
+/**
+ * Tokens of one run of a prefill, padding included: enough for products at full speed, and few enough that what lies
+ * between two operators stays in the cache. It also bounds the length of a run, which nothing can interrupt.
+ */
+const prefillTokens = 1024
 
 /** Rows that the cache has room for at least. */
 const leastSlots = 2
