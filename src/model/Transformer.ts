@@ -31,8 +31,8 @@ export interface Parameters {
   readonly lora?: (path: string) => { readonly a: Value; readonly b: Value; readonly scale: number } | undefined
   /**
    * How adapted maps are computed: `factored` adds B(Ax), good for few tokens; `merged` makes W + BA first, good for
-   * many tokens, where two skinny products cost more than one dense one. `steady` is `factored` with sums in the same
-   * order however many rows there are.
+   * many tokens, where two skinny products cost more than one dense one. `steady` is `factored` for few tokens, with
+   * sums in the same order however many rows there are.
    */
   readonly adaptation?: "factored" | "merged" | "steady"
   /** A frozen linear map in 8 bits, if it has been quantised, for one use of it. */
@@ -63,7 +63,7 @@ const product = (parameters: Parameters, path: string, weight: string, x: Value)
   const quantized = parameters.quantized?.(path)
   if (quantized !== undefined) {
     const { scale, weight } = quantized()
-    return Quantize.matmul(Quantize.rows(x), weight, scale)
+    return Quantize.matmul(x, weight, scale)
   }
   const w = parameters.weight(weight)
   const lora = mergedLora(parameters, path)
@@ -82,7 +82,7 @@ const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value
   }
   const parts = quantized.map((use) => use())
   const [weights, scales] = [parts.map((part) => part.weight), parts.map((part) => part.scale)]
-  const joined = Quantize.matmul(Quantize.rows(x), Op.concat(weights, 1), Op.concat(scales, 0))
+  const joined = Quantize.matmul(x, Op.concat(weights, 1), Op.concat(scales, 0))
   return Op.split(joined, -1, widths(scales))
 }
 
@@ -118,15 +118,18 @@ const linears = (
   biased: boolean,
   x: Value
 ): ReadonlyArray<Value> => {
-  const loras = paths.map((path) => (mergedLora(parameters, path) ? undefined : parameters.lora?.(path)))
-  const factors = loras.flatMap((lora) => lora?.a ?? [])
-  const low = reductions(parameters, factors, x).values()
+  const adapted = paths.flatMap((path) => {
+    const lora = mergedLora(parameters, path) === undefined ? parameters.lora?.(path) : undefined
+    return lora === undefined ? [] : [{ ...lora, path }]
+  })
+  const factors = adapted.map(({ a }) => a)
+  const low = reductions(parameters, factors, x)
+  const updates = new Map(
+    adapted.map(({ b, path, scale }, i) => [path, Op.matmul(low[i]!, b, { transB: true, alpha: scale })])
+  )
   return products(parameters, paths, x).map((frozen, i) => {
-    const lora = loras[i]
-    const y =
-      lora === undefined
-        ? frozen
-        : Op.add(frozen, Op.matmul(low.next().value!, lora.b, { transB: true, alpha: lora.scale }))
+    const update = updates.get(paths[i]!)
+    const y = update === undefined ? frozen : Op.add(frozen, update)
     return biased ? Op.add(y, parameters.weight(`${paths[i]}.bias`)) : y
   })
 }

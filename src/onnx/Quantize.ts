@@ -14,15 +14,21 @@ export interface Rows {
   readonly codes: Value
   /** float32 [..., 1]. */
   readonly scale: Value
-  /** What was quantised, float32 [..., K]. */
-  readonly source: Value
 }
+
+const known = new WeakMap<Value, Rows>()
 
 /**
  * Each row of x [..., K] as 8-bit codes with a scale of its own, max |x| / 127, so that a row's codes do not depend on
- * what other rows there are. No gradient.
+ * what other rows there are. Products with the same x share them. No gradient.
  */
 export const rows = (x: Value): Rows => {
+  const made = known.get(x) ?? quantized(x)
+  known.set(x, made)
+  return made
+}
+
+const quantized = (x: Value): Rows => {
   Op.wants("QuantizeRows", "float32", x)
   const axis = x.shape.length - 1
   const width = x.shape[axis]!
@@ -42,8 +48,7 @@ export const rows = (x: Value): Rows => {
   const block = { axis: { int: axis }, block_size: { int: width } }
   return {
     codes: Op.one("QuantizeLinear", [x, steps, zeroPoints(steps)], "uint8", x.shape, block),
-    scale: steps,
-    source: x
+    scale: steps
   }
 }
 
@@ -59,25 +64,25 @@ const zeroPoints = (steps: Value): Value => {
 }
 
 /**
- * Quantised rows [..., K] by int8 weights [K, N] with a scale for each column [N]: float32 [..., N].
+ * x [..., K], quantised, by int8 weights [K, N] with a scale for each column [N]: float32 [..., N].
  *
  * The codes are unsigned and the weights signed, because that is what the processor's 8-bit units multiply. The gradient
- * goes to what was quantised, as if it had not been, and is computed in 8 bits, too: dx = (dy · scales) Wᵀ.
+ * goes to x as if it had not been quantised, and is computed in 8 bits, too: dx = (dy · scales) Wᵀ.
  */
-export const matmul = ({ codes, scale, source }: Rows, weights: Value, scales: Value): Value => {
-  const { graph } = codes
+export const matmul = (x: Value, weights: Value, scales: Value): Value => {
+  const { graph } = x
   const [K, N] = weights.shape
-  if (weights.dtype !== "int8" || weights.shape.length !== 2 || K !== codes.shape.at(-1) || scales.shape[0] !== N) {
-    Graph.fail(graph, "MatMulInteger", [codes, weights, scales], "it takes [..., K], int8 [K, N] and [N]")
+  if (weights.dtype !== "int8" || weights.shape.length !== 2 || K !== x.shape.at(-1) || scales.shape[0] !== N) {
+    Graph.fail(graph, "MatMulInteger", [x, weights, scales], "it takes [..., K], int8 [K, N] and [N]")
   }
   const unit = Graph.scalar(graph, 1)
-  const multiply = (left: Value, by: Value, scaleOf: Value) => {
-    const inputs = [left, by, unit, scaleOf, Graph.constant(graph, "uint8", [], [128])]
+  const multiply = (left: Value, by: Value, scaleOf: Value): Value => {
+    const { codes, scale } = rows(left)
+    const inputs = [codes, by, unit, scaleOf, Graph.constant(graph, "uint8", [], [128])]
     const shape = [...left.shape.slice(0, -1), by.shape[1]!]
-    return Op.one("MatMulIntegerToFloat", inputs, "float32", shape, {}, "com.microsoft")
+    return Op.mul(Op.one("MatMulIntegerToFloat", inputs, "float32", shape, {}, "com.microsoft"), scale)
   }
-  return Graph.withGradient([source], Op.mul(multiply(codes, weights, scales), scale), (dy) => {
-    const gradient = rows(Op.mul(dy, scales))
-    return [Op.mul(multiply(gradient.codes, Op.transpose(weights, [1, 0]), unit), gradient.scale)]
-  })
+  return Graph.withGradient([x], multiply(x, weights, scales), (dy) => [
+    multiply(Op.mul(dy, scales), Op.transpose(weights, [1, 0]), unit)
+  ])
 }

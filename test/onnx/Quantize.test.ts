@@ -20,10 +20,10 @@ const initializer = (graph: Graph.Graph, name: string, data: Int8Array, shape: R
 const product = Effect.fnUntraced(function* (x: Float32Array, w: Float32Array, K: number, N: number, split = 1) {
   const graph = Graph.make("product")
   const { scale, weight } = quantize(w, N, K)
-  const rows = Quantize.rows(Graph.input(graph, "x", "float32", split === 1 ? ["R", K] : ["S", "R", K]))
+  const input = Graph.input(graph, "x", "float32", split === 1 ? ["R", K] : ["S", "R", K])
   const scales = Graph.constant(graph, "float32", [N], scale)
-  Graph.output(graph, "y", Quantize.matmul(rows, initializer(graph, "w", weight, [K, N]), scales))
-  Graph.output(graph, "codes", Op.cast(rows.codes, "float32"))
+  Graph.output(graph, "y", Quantize.matmul(input, initializer(graph, "w", weight, [K, N]), scales))
+  Graph.output(graph, "codes", Op.cast(Quantize.rows(input).codes, "float32"))
   const session = yield* Session.make(graph)
   const count = x.length / K
   const { codes, y } = yield* session.run({
@@ -93,9 +93,9 @@ describe("products in 8 bits", () => {
 
   it("refuse weights of another width", () => {
     const graph = Graph.make("product")
-    const rows = Quantize.rows(Graph.input(graph, "x", "float32", ["R", 4]))
+    const x = Graph.input(graph, "x", "float32", ["R", 4])
     const weight = initializer(graph, "w", new Int8Array(15), [5, 3])
     const scales = Graph.constant(graph, "float32", [3], [1, 1, 1])
-    expect(() => Quantize.matmul(rows, weight, scales)).toThrow(/MatMulInteger/)
+    expect(() => Quantize.matmul(x, weight, scales)).toThrow(/MatMulInteger/)
   })
 })
