@@ -180,7 +180,7 @@ export const sandbox = (limit: number = 0): Settings => {
     },
     reward: { holdout: 0.1, learningRate: 2e-3, warmupSteps: scaled(5, 1), ...sandboxTraining },
     reinforcement: {
-      iterations: scaled(16, 2),
+      iterations: scaled(24, 2),
       batchSize: scaled(128, 8),
       benignShare: 0.4,
       maxTokens: 64,
