@@ -39,14 +39,14 @@ const [batch, length, tokens] = [values.batch, values.length, values.tokens].map
 /** A turn of work: gives the units that it did. */
 type Turn<E> = Effect.Effect<number, E>
 
-const take = Effect.fnUntraced(function* <E>(warmUp: Effect.Effect<unknown, E>, turn: Turn<E>) {
-  yield* warmUp
-  const another = Turns.begin(values)
-  for (let done = 0; yield* Effect.promise(() => another(done)); done++) {
-    const report = Turns.watch(values.precision)
-    report(yield* turn)
-  }
-})
+const take = <E>(warmUp: Effect.Effect<unknown, E>, turn: Turn<E>) =>
+  Effect.promise(() =>
+    Turns.take(
+      values,
+      () => Effect.runPromise(warmUp),
+      () => Effect.runPromise(turn)
+    )
+  )
 
 const rates: Learner.Rates = { learningRates: [1e-4], weightDecays: [0], maxGradNorm: 1 }
 const how = { microTokens: 512 }

@@ -48,10 +48,9 @@ const generate = async (most) => {
   return counts.reduce((a, b) => a + b, 0)
 }
 
-await generate(2)
-const another = Turns.begin(values)
-for (let done = 0; await another(done); done++) {
-  const report = Turns.watch(values.precision)
-  report(await generate(tokens))
-}
+await Turns.take(
+  values,
+  () => generate(2),
+  () => generate(tokens)
+)
 process.exit()

@@ -37,10 +37,9 @@ const generate = async (most) => {
   return found.dims[0] * (found.dims[1] - length)
 }
 
-await generate(2)
-const another = Turns.begin(values)
-for (let done = 0; await another(done); done++) {
-  const report = Turns.watch(values.precision)
-  report(await generate(tokens))
-}
+await Turns.take(
+  values,
+  () => generate(2),
+  () => generate(tokens)
+)
 process.exit()
