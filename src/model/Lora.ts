@@ -164,15 +164,16 @@ export const read = Effect.fn("Lora.read")(function* (
     )
   )
   // Shapes are compared before the data is read, which is as long as the file.
-  const problem =
-    LoraPlan.inconsistency(names, adaptations, taskType) ??
-    (model === undefined ? undefined : LoraPlan.mismatch(names, model, config, taskType))
-  if (problem !== undefined) return yield* new LoraError({ file: dir, reason: problem })
-
-  const order =
-    model === undefined
-      ? [...names.keys()]
-      : [...Result.getOrThrow(LoraPlan.plan(model, config, taskType)).shapes.keys()]
+  const fails = (reason: string) => new LoraError({ file: dir, reason })
+  const inconsistency = LoraPlan.inconsistency(names, adaptations, taskType)
+  if (inconsistency !== undefined) return yield* fails(inconsistency)
+  let order = [...names.keys()]
+  if (model !== undefined) {
+    const plan = yield* Effect.fromResult(Result.mapError(LoraPlan.plan(model, config, taskType), fails))
+    const mismatch = LoraPlan.mismatch(names, plan)
+    if (mismatch !== undefined) return yield* fails(mismatch)
+    order = [...plan.shapes.keys()]
+  }
   const tensors = new Map<string, LoraTensor>()
   for (const key of order) {
     const info = names.get(key)!

@@ -89,18 +89,10 @@ export const inconsistency = (
   return undefined
 }
 
-/** Why an adapter does not fit a model. */
-export const mismatch = (
-  names: Infos,
-  model: ModelConfig,
-  config: LoraTargets.Targets,
-  taskType: TaskType
-): string | undefined => {
+/** Why an adapter does not fit a model, for which it needs the tensors of a plan. */
+export const mismatch = (names: Infos, { shapes }: Plan): string | undefined => {
   const otherModel = "it was made for another model, so give it the base it was trained on"
-  const planned = plan(model, config, taskType)
-  if (Result.isFailure(planned)) return planned.failure
-  const wanted = planned.success.shapes
-  for (const [key, shape] of wanted) {
+  for (const [key, shape] of shapes) {
     const found = names.get(key)
     if (found === undefined) return `has no ${key}, which the model needs; ${otherModel}`
     if (found.shape.length !== shape.length || found.shape.some((n, axis) => n !== shape[axis])) {
@@ -108,7 +100,7 @@ export const mismatch = (
     }
   }
   for (const key of names.keys()) {
-    if (!wanted.has(key)) return `has ${quoted(key)}, which the model does not have; ${otherModel}`
+    if (!shapes.has(key)) return `has ${quoted(key)}, which the model does not have; ${otherModel}`
   }
   return undefined
 }

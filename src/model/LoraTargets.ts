@@ -32,8 +32,11 @@ export interface Adaptation {
   readonly scale: number
 }
 
-/** Patterns come from files of other people: one that takes longer than this, in ms, is refused. */
-const patience = 250
+/**
+ * Patterns come from files of other people: one that takes longer than this, in ms, is refused. By the clock, so it is
+ * far more than any good pattern takes on a busy machine.
+ */
+const patience = 3000
 
 /** Python's spelling of a pattern in JavaScript's. */
 const fromPython = (pattern: string): string =>
