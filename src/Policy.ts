@@ -75,7 +75,7 @@ export const LearnOptions = Schema.Struct({
   seed: Schema.Number,
   epochs: Schema.Int,
   batchSize: Schema.Int,
-  /** At most this many (padded) tokens in one run; larger batches accumulate gradients. */
+  /** At most this many tokens in one run; larger batches accumulate gradients. */
   microTokens: Schema.Int,
   learningRate: Schema.Number,
   schedule: Schema.Literals(["constant", "linear", "cosine"]),

@@ -49,7 +49,7 @@ const take = <E>(warmUp: Effect.Effect<unknown, E>, turn: Turn<E>) =>
   )
 
 const rates: Learner.Rates = { learningRates: [1e-4], weightDecays: [0], maxGradNorm: 1 }
-const how = { microTokens: 512 }
+const how = { microTokens: 640 }
 
 const program = Effect.gen(function* () {
   const checkpoint = yield* Checkpoint.open(dir)
@@ -162,11 +162,12 @@ const program = Effect.gen(function* () {
         logprobs,
         reward: (tokenIds.reduce((a, b) => a + b, 0) % 97) / 97
       }))
-      const measured = yield* PolicyGradient.against(models, scored)
-      yield* PolicyGradient.diagnose(models, measured)
+      const answers = PolicyGradient.answersOf(scored)
+      const watched = answers.filter((_, i) => i % samples === 0)
+      yield* PolicyGradient.diagnose(models, yield* PolicyGradient.against(models, watched))
       yield* PolicyGradient.learn(
         models,
-        PolicyGradient.grpoRows(measured, samples, true),
+        PolicyGradient.grpoRows(answers, samples, true),
         PolicyGradient.aggregate("token"),
         rates,
         { seed: 1, iteration, epochs: 1, minibatchSize: batch, ...how }

@@ -155,6 +155,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
   const scorer = yield* Scorer.make(base, { maxTokens: common.microTokens })
   const forward = Forward.over(scorer)
   const { clip } = settings
+  const free = input.kind === "grpo" && settings.klCoefficient === 0
   const objective =
     input.kind === "ppo"
       ? Objective.ppo({ clip, valueClip: input.valueClip, valueCoefficient: input.valueCoefficient })
@@ -230,7 +231,10 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
     const started = performance.now()
     const scored = yield* answers(index)
     const models = { adapter: trainee, reference, forward, learner, state }
-    const measured = yield* PolicyGradient.against(models, scored satisfies ReadonlyArray<ScoredRollout>)
+    const sequences = PolicyGradient.answersOf(scored satisfies ReadonlyArray<ScoredRollout>)
+    // Without a KL term one answer to each prompt says how far the policy has moved.
+    const watched = free ? sequences.filter((_, i) => i % settings.samples === 0) : sequences
+    const measured = yield* PolicyGradient.against(models, watched)
     const diagnosis = yield* PolicyGradient.diagnose(models, measured)
     if (diagnosis !== undefined) yield* Console.error(`Step ${index + 1}: ${diagnosis}`)
     const warmup = TrainSettings.warmupSteps(common.warmup, steps)
@@ -258,7 +262,10 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
             PolicyGradient.byToken
           ]
         : input.kind === "grpo"
-          ? [PolicyGradient.grpoRows(measured, settings.samples, true), PolicyGradient.aggregate(input.aggregation)]
+          ? [
+              PolicyGradient.grpoRows(free ? sequences : measured, settings.samples, true),
+              PolicyGradient.aggregate(input.aggregation)
+            ]
           : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
     const before = { ...state }
     const { means, skipped, stopped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)

@@ -49,7 +49,7 @@ export interface Common {
   readonly batchSize: number
   /** Rows of a micro-batch at most; null leaves it to the bound on tokens. */
   readonly microBatch: number | null
-  /** Padded tokens of a micro-batch at most. */
+  /** Tokens of a micro-batch at most. */
   readonly microTokens: number
   readonly learningRate: number
   readonly schedule: "constant" | "linear" | "cosine"
@@ -76,8 +76,8 @@ const learningRates: Readonly<Record<Kind | PolicyKind, number>> = {
   rloo: 1e-5
 }
 
-/** Padded tokens of a micro-batch: large enough for full speed, small enough for 2.5 GB with a model of 135 M. */
-const microTokens = 512
+/** Tokens of a micro-batch: large enough for full speed, small enough for 2.5 GB with a model of 135 M. */
+const microTokens = 640
 
 const wrong = (message: string) => new UsageError({ message })
 

@@ -37,7 +37,7 @@ const common = {
   steps: Flag.Int("steps").pipe(Flag.withDescription("Optimizer steps"), Flag.optional),
   batchSize: Flag.Int("batch-size").pipe(Flag.withDescription("Rows of an optimizer step"), Flag.optional),
   microBatch: Flag.Int("micro-batch").pipe(
-    Flag.withDescription("Rows that are computed together (default: as many as have 512 tokens)"),
+    Flag.withDescription("Rows that are computed together (default: as many as have 640 tokens)"),
     Flag.optional
   ),
   learningRate: Flag.Finite("learning-rate").pipe(
@@ -94,7 +94,7 @@ const fromData = {
 }
 
 const packing = Flag.Boolean("packing").pipe(
-  Flag.withDescription("Put short rows together in one sequence, their attention kept apart"),
+  Flag.withDescription("Fill micro-batches with rows of any lengths, in place of rows alike in length"),
   Flag.withDefault(false)
 )
 

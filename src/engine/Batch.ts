@@ -9,7 +9,7 @@ export interface WeightedRow {
   readonly weights: ArrayLike<number>
 }
 
-/** Where the tokens of non-zero weight are predicted: the flat places before them, their ids and their weights. */
+/** Where the tokens of non-zero weight are predicted: the places before them, their ids and their weights. */
 export const targets = (
   rows: ReadonlyArray<WeightedRow>,
   layout: Layout.Layout
@@ -28,11 +28,8 @@ export const targets = (
 }
 
 /** A micro-batch of the `sft` objective. `total` is the sum of weights of the whole batch. */
-export const supervised = (
-  rows: ReadonlyArray<WeightedRow>,
-  total: number,
-  layout: Layout.Layout = Layout.padded(rows.map((r) => r.ids))
-): MicroBatch => {
+export const supervised = (rows: ReadonlyArray<WeightedRow>, total: number): MicroBatch => {
+  const layout = Layout.apart(rows.map((r) => r.ids))
   const { at, targets: ids, weights } = targets(rows, layout)
   return {
     tokens: layout.feeds,
@@ -84,15 +81,15 @@ const pairFeeds = (pairs: ReadonlyArray<Pair>, total: number): Session.Feeds => 
   }
 }
 
-/** Whether the two sequences of a pair stand in one that has their common beginning once. */
+/** Whether the two sequences of a pair share their common beginning. */
 export const shares = ({ first, second }: Pair): boolean => Layout.pays([first, second])
 
-/** Which rows of pairs, the firsts before the seconds, stand in one sequence. */
+/** Which rows of pairs, the firsts before the seconds, share their beginning. */
 export const families = (pairs: ReadonlyArray<Pair>): ReadonlyArray<ReadonlyArray<number>> =>
   pairs.flatMap((pair, i) => (shares(pair) ? [[i, pairs.length + i]] : [[i], [pairs.length + i]]))
 
 const layoutOf = (pairs: ReadonlyArray<Pair>): Layout.Layout =>
-  Layout.families([...pairs.map((p) => p.first), ...pairs.map((p) => p.second)], families(pairs))
+  Layout.make([...pairs.map((p) => p.first), ...pairs.map((p) => p.second)], families(pairs))
 
 /** A micro-batch of the `bradleyTerry` objective out of a batch of `total` pairs; scores are read on the last tokens. */
 export const preferences = (pairs: ReadonlyArray<Pair>, total: number): MicroBatch => {

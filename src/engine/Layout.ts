@@ -1,102 +1,166 @@
 /**
- * Layout: how the rows of a micro-batch stand in its sequences [B, T].
+ * Layout: how the sequences of a micro-batch stand side by side, and the rows in which they attend.
  *
- * A row may have a sequence to itself, padded on the right; short rows may stand side by side in one; and rows that
- * begin alike, such as the two answers of a pair or all samples of a prompt, may share their beginning, which is then
- * computed once. Positions begin anew with each row, and a token sees what comes before it in its own row alone, so the
- * loss and its gradients are those of the rows by themselves. Pure.
+ * No token is padding but one at the end: linear maps see each once. Sequences that begin alike, such as the two answers
+ * of a pair or all samples of a prompt, may share their beginning, which is then computed once. For attention the parts
+ * that are not shared are laid into rows as long as the longest of them (see `model/Ragged.ts`); a token sees what comes
+ * before it in its own sequence alone, so the loss and its gradients are those of the sequences by themselves. Pure.
  */
 import { masked } from "../model/Transformer.ts"
 import * as Session from "../onnx/Session.ts"
+import * as Packing from "./Packing.ts"
 
 type Ids = ReadonlyArray<number>
 
 /** Where the tokens of a micro-batch stand, and the feeds that say so. */
 export interface Layout {
-  /** int64 `ids` and `positions` [B, T], and the mask `causal` [B, 1, T, T], made anew as they are large. */
+  /** The feeds of `Program.raggedInputs`, made anew as they are large. */
   readonly feeds: () => Session.Feeds
-  /** The flat place b·T + t of a row's token. */
-  readonly at: (row: number, token: number) => number
+  /** The place of a sequence's token among all. */
+  readonly at: (sequence: number, token: number) => number
+  /** How many tokens there are; what is shared counts once. */
+  readonly tokens: number
 }
 
-/** Rows, by index, of which the first `shared` tokens are the same and stand once. */
-interface Family {
-  readonly rows: ReadonlyArray<number>
-  readonly shared: number
+/** Tokens [from, to) of a sequence; those before `from` are the beginning number `beginning`. */
+interface Part {
+  readonly ids: Ids
+  readonly from: number
+  readonly to: number
+  /** The place of its first token. */
+  readonly at: number
+  readonly beginning: number | undefined
 }
 
-/** Sequences of families, side by side. */
-const place = (rows: ReadonlyArray<Ids>, sequences: ReadonlyArray<ReadonlyArray<Family>>): Layout => {
-  const size = (family: Family) => tokensOf(family, rows)
-  const length = Math.max(...sequences.map((families) => families.reduce((n, family) => n + size(family), 0)))
-  // A stretch of a row: its tokens [from, to) stand from `at` on, and see its first `from` tokens from `before` on.
-  const stretches: Array<{ row: Ids; from: number; to: number; at: number; before: number; sequence: number }> = []
-  const places = rows.map(() => ({ shared: 0, first: 0, rest: 0 }))
-  sequences.forEach((families, sequence) => {
-    let at = 0
-    for (const { rows: members, shared } of families) {
-      const before = at
-      stretches.push({ row: rows[members[0]!]!, from: 0, to: shared, at, before, sequence })
-      at += shared
-      for (const member of members) {
-        const row = rows[member]!
-        places[member] = { shared, first: sequence * length + before, rest: sequence * length + at - shared }
-        stretches.push({ row, from: shared, to: row.length, at, before, sequence })
-        at += row.length - shared
-      }
+/** The parts of sequences, in the order in which they stand. */
+interface Parts {
+  readonly tokens: number
+  readonly parts: ReadonlyArray<Part>
+  /** Those that sequences begin with. */
+  readonly beginnings: ReadonlyArray<Part>
+  /** The shared and the other part of each sequence. */
+  readonly of: ReadonlyArray<{ readonly shared: Part | undefined; readonly rest: Part }>
+}
+
+const cut = (sequences: ReadonlyArray<Ids>, groups: ReadonlyArray<ReadonlyArray<number>>): Parts => {
+  const parts: Array<Part> = []
+  const beginnings: Array<Part> = []
+  const of: Array<Parts["of"][number]> = []
+  let tokens = 0
+  const add = (ids: Ids, from: number, to: number, beginning?: number): Part => {
+    const part = { ids, from, to, at: tokens, beginning }
+    tokens += to - from
+    if (to > from) parts.push(part)
+    return part
+  }
+  for (const members of groups) {
+    const count = members.length > 1 ? common(members.map((i) => sequences[i]!)) : 0
+    const shared = count === 0 ? undefined : add(sequences[members[0]!]!, 0, count)
+    const beginning = shared === undefined ? undefined : beginnings.push(shared) - 1
+    for (const i of members) {
+      const ids = sequences[i]!
+      of[i] = { shared, rest: add(ids, count, ids.length, beginning) }
     }
-  })
+  }
+  return { tokens, parts, beginnings, of }
+}
+
+const lengthOf = ({ from, to }: Part): number => to - from
+
+/** Rows of parts with the same beginning, or with none. */
+interface Rows {
+  readonly rows: ReadonlyArray<ReadonlyArray<Part>>
+  /** The tokens of a row, and of a beginning, at most. */
+  readonly length: number
+  readonly before: number
+}
+
+const intoRows = ({ beginnings, parts }: Parts): Rows => {
+  const length = Math.max(...parts.map(lengthOf))
+  const alike = Map.groupBy(parts, ({ beginning }) => beginning)
   return {
-    feeds: () => {
-      const ids = new BigInt64Array(sequences.length * length)
-      const positions = new BigInt64Array(sequences.length * length)
-      const mask = new Float32Array(sequences.length * length * length).fill(masked)
-      for (const { at, before, from, row, sequence, to } of stretches) {
-        for (let t = from; t < to; t++) {
-          const flat = sequence * length + at + t - from
-          ids[flat] = BigInt(row[t]!)
-          positions[flat] = BigInt(t)
-          mask.fill(0, flat * length + before, flat * length + before + from)
-          mask.fill(0, flat * length + at, flat * length + at + t - from + 1)
-        }
-      }
-      return {
-        ids: new Session.Tensor("int64", ids, [sequences.length, length]),
-        positions: new Session.Tensor("int64", positions, [sequences.length, length]),
-        causal: Session.float32(mask, [sequences.length, 1, length, length])
-      }
-    },
-    at: (row, token) => {
-      const { first, rest, shared } = places[row]!
-      return token + (token < shared ? first : rest)
-    }
+    rows: [...alike.values()].flatMap((parts) => Packing.bins(parts, lengthOf, length)),
+    length,
+    // An empty column cannot be: without beginnings there is one that no token sees.
+    before: Math.max(1, ...beginnings.map(lengthOf))
   }
 }
 
-const tokensOf = ({ rows: members, shared }: Family, rows: ReadonlyArray<Ids>): number =>
-  members.reduce((n, row) => n + rows[row]!.length - shared, shared)
+/** The sequences side by side; those of a group share what they have in common at their beginning. */
+export const make = (sequences: ReadonlyArray<Ids>, groups: ReadonlyArray<ReadonlyArray<number>>): Layout => {
+  const parts = cut(sequences, groups)
+  return {
+    feeds: () => feeds(parts, intoRows(parts)),
+    at: (sequence, token) => {
+      const { rest, shared } = parts.of[sequence]!
+      return shared !== undefined && token < rest.from ? shared.at + token : rest.at + token - rest.from
+    },
+    tokens: parts.tokens
+  }
+}
 
-/** Each row in a sequence of its own. */
-export const padded = (rows: ReadonlyArray<Ids>): Layout =>
-  place(
-    rows,
-    rows.map((_, row) => [{ rows: [row], shared: 0 }])
+/** The sequences side by side, nothing shared. */
+export const apart = (sequences: ReadonlyArray<Ids>): Layout =>
+  make(
+    sequences,
+    sequences.map((_, i) => [i])
   )
 
-/** All rows side by side in one sequence. */
-export const packed = (rows: ReadonlyArray<Ids>): Layout =>
-  place(rows, [rows.map((_, row) => ({ rows: [row], shared: 0 }))])
+const feeds = ({ beginnings, tokens }: Parts, { before, length, rows }: Rows): Session.Feeds => {
+  const [S, K, F] = [rows.length, before + length, beginnings.length + 1]
+  // Where a row is not full, one token more stands: nothing depends on it, so its gradients are zero.
+  const T = S * length === tokens ? tokens : tokens + 1
+  const nobody = T - 1
+  const ids = Array<number>(T).fill(0)
+  const positions = Array<number>(T).fill(0)
+  const queries = Array<number>(S * length).fill(nobody)
+  const keys = Array<number>(S * K).fill(nobody)
+  const places = Array<number>(T).fill(0)
+  const seen = new Float32Array(S * length * K).fill(masked)
+  const rowsOf = new Float32Array(F * S)
+  // The last beginning is no row's, so what it gathers is zero.
+  const inBeginnings = Array<number>(T).fill(beginnings.length * before)
+  beginnings.forEach(({ at, to }, f) => {
+    for (let t = 0; t < to; t++) inBeginnings[at + t] = f * before + t
+  })
+  rows.forEach((row, s) => {
+    const { beginning, from: shared } = row[0]!
+    if (beginning !== undefined) {
+      rowsOf[beginning * S + s] = 1
+      for (let t = 0; t < shared; t++) keys[s * K + t] = beginnings[beginning]!.at + t
+    }
+    let first = 0
+    for (const { at, from, ids: own, to } of row) {
+      for (let t = 0; t < to - from; t++) {
+        const place = s * length + first + t
+        ids[at + t] = own[from + t]!
+        positions[at + t] = from + t
+        places[at + t] = place
+        queries[place] = at + t
+        keys[s * K + before + first + t] = at + t
+        seen.fill(0, place * K, place * K + from)
+        seen.fill(0, place * K + before + first, place * K + before + first + t + 1)
+      }
+      first += to - from
+    }
+  })
+  if (T > tokens) places[nobody] = queries.indexOf(nobody)
+  return {
+    ids: Session.int64(ids, [T, 1]),
+    positions: Session.int64(positions, [T, 1]),
+    seen: Session.float32(seen, [S, 1, length, K]),
+    queries: Session.int64(queries, [S, length]),
+    keys: Session.int64(keys, [S, K]),
+    places: Session.int64(places, [T]),
+    beginnings: Session.int64(inBeginnings, [T]),
+    rows_of: Session.float32(rowsOf, [F, S]),
+    sizes: Session.int64([before, length], [2])
+  }
+}
 
-/** The groups of rows each in a sequence, with the beginning that the rows of a group have in common only once. */
-export const families = (rows: ReadonlyArray<Ids>, groups: ReadonlyArray<ReadonlyArray<number>>): Layout =>
-  place(
-    rows,
-    groups.map((members) => [{ rows: members, shared: common(members.map((row) => rows[row]!)) }])
-  )
-
-/** How many tokens rows have in common from the start. */
-export const common = (rows: ReadonlyArray<Ids>): number => {
-  const [first, ...others] = rows as [Ids, ...Array<Ids>]
+/** How many tokens sequences have in common from the start. */
+export const common = (sequences: ReadonlyArray<Ids>): number => {
+  const [first, ...others] = sequences as [Ids, ...Array<Ids>]
   let count = first.length
   for (const other of others) {
     count = Math.min(count, other.length)
@@ -105,18 +169,20 @@ export const common = (rows: ReadonlyArray<Ids>): number => {
   return count
 }
 
-/** The tokens of a sequence of rows that share their beginning. */
-export const familyTokens = (rows: ReadonlyArray<Ids>): number =>
-  tokensOf({ rows: rows.map((_, row) => row), shared: common(rows) }, rows)
+const together = (sequences: ReadonlyArray<Ids>): ReadonlyArray<ReadonlyArray<number>> => [sequences.map((_, i) => i)]
 
-/**
- * Tokens that attend to this many others cost as much again as their linear maps do, about: what is shared saves the
- * maps, but attention is computed over the whole sequence, what is masked included.
- */
+/** The tokens of sequences that share their beginning. */
+export const familyTokens = (sequences: ReadonlyArray<Ids>): number => cut(sequences, together(sequences)).tokens
+
+/** Tokens that attend to this many others cost as much again as their linear maps do, about. */
 const even = 1024
 
-/** Whether rows are computed sooner in one sequence that shares their beginning than each in its own. */
-export const pays = (rows: ReadonlyArray<Ids>): boolean => {
-  const cost = (tokens: number) => tokens * (even + tokens)
-  return rows.length > 1 && cost(familyTokens(rows)) < rows.reduce((n, row) => n + cost(row.length), 0)
+/** Whether sequences are computed sooner when they share their beginning. */
+export const pays = (sequences: ReadonlyArray<Ids>): boolean => {
+  const cost = (groups: ReadonlyArray<ReadonlyArray<number>>) => {
+    const parts = cut(sequences, groups)
+    const { before, length, rows } = intoRows(parts)
+    return parts.tokens * even + rows.length * length * (before + length)
+  }
+  return sequences.length > 1 && cost(together(sequences)) < cost(sequences.map((_, i) => [i]))
 }

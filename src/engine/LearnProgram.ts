@@ -56,7 +56,7 @@ const objectiveOf = (
   const trainable = Trainables.values(trained.layout, vector)
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
-  const input = Program.tokenInputs(graph, true)
+  const input = Program.raggedInputs(graph)
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   const at = once(() => Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])))
   const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"

@@ -1,18 +1,20 @@
-/** Packing: which short rows stand side by side in one sequence (`Layout.packed`), so that little is padded. Pure. */
+/** Packing: what stands together in bins of one width, so that little of them is empty. Pure. */
 
-/** Rows in bins of at most `width` tokens, first fit by falling length; a single longer row is a bin. */
-export const bins = <Row extends { readonly ids: ReadonlyArray<number> }>(
-  rows: ReadonlyArray<Row>,
+/** Items in bins of at most `width`, first fit by falling length; a single longer item is a bin. */
+export const bins = <Item>(
+  items: ReadonlyArray<Item>,
+  lengthOf: (item: Item) => number,
   width: number
-): ReadonlyArray<ReadonlyArray<Row>> => {
-  const found: Array<{ room: number; readonly rows: Array<Row> }> = []
-  for (const row of [...rows].sort((a, b) => b.ids.length - a.ids.length)) {
-    const bin = found.find(({ room }) => room >= row.ids.length)
-    if (bin === undefined) found.push({ room: width - row.ids.length, rows: [row] })
+): ReadonlyArray<ReadonlyArray<Item>> => {
+  const found: Array<{ room: number; readonly items: Array<Item> }> = []
+  for (const item of [...items].sort((a, b) => lengthOf(b) - lengthOf(a))) {
+    const length = lengthOf(item)
+    const bin = found.find(({ room }) => room >= length)
+    if (bin === undefined) found.push({ room: width - length, items: [item] })
     else {
-      bin.rows.push(row)
-      bin.room -= row.ids.length
+      bin.items.push(item)
+      bin.room -= length
     }
   }
-  return found.map((bin) => bin.rows)
+  return found.map(({ items }) => items)
 }

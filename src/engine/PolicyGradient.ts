@@ -98,7 +98,7 @@ export const collate = (
   return microBatches(families(rows, microTokens), tokens, microTokens).map((groups) => {
     const part = groups.flat()
     let next = 0
-    const layout = Layout.families(
+    const layout = Layout.make(
       part.map((row) => row.ids),
       groups.map((family) => family.map(() => next++))
     )
@@ -172,7 +172,7 @@ export const learn = Effect.fnUntraced(function* (
 })
 
 /** Tokens of answers to one prompt that are computed together without a gradient, at most. */
-const familyTokens = 512
+const familyTokens = 1024
 
 /** {@link families} of answers by index. */
 const indices = (answers: ReadonlyArray<Pick<Row, "from" | "ids">>): ReadonlyArray<ReadonlyArray<number>> => {
@@ -180,23 +180,34 @@ const indices = (answers: ReadonlyArray<Pick<Row, "from" | "ids">>): ReadonlyArr
   return families(answers, familyTokens).map((family) => family.map((answer) => at.get(answer)!))
 }
 
+/** A rollout as a sequence of tokens. */
+export interface Answer extends ScoredRollout {
+  readonly ids: ReadonlyArray<number>
+  /** Prompt tokens. */
+  readonly from: number
+  /** 1 for the tokens of the answer. */
+  readonly weights: ReadonlyArray<number>
+}
+
+/** Rollouts as sequences. */
+export const answersOf = (rollouts: ReadonlyArray<ScoredRollout>): ReadonlyArray<Answer> =>
+  rollouts.map((rollout) => {
+    const ids = [...rollout.promptIds, ...rollout.tokenIds]
+    const from = rollout.promptIds.length
+    return { ...rollout, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
+  })
+
 /** Answers with what the reference makes of them. */
 export const against = Effect.fnUntraced(function* (
   { forward, reference }: Pick<Models, "forward" | "reference">,
-  rollouts: ReadonlyArray<ScoredRollout>
+  answers: ReadonlyArray<Answer>
 ) {
-  const answers = rollouts.map(({ id, promptIds, tokenIds }) => {
-    const ids = [...promptIds, ...tokenIds]
-    const from = promptIds.length
-    return { id, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
-  })
   const expected = yield* forward.logprobs(reference, answers, indices(answers))
-  return rollouts.map((rollout, i) => ({
-    ...rollout,
-    ...answers[i]!,
+  return answers.map((answer, i) => ({
+    ...answer,
     expected: expected[i]!,
-    kl: Kl.total("k1", rollout.logprobs, expected[i]!),
-    kl3: Kl.total("k3", rollout.logprobs, expected[i]!)
+    kl: Kl.total("k1", answer.logprobs, expected[i]!),
+    kl3: Kl.total("k3", answer.logprobs, expected[i]!)
   }))
 })
 
@@ -253,20 +264,27 @@ export const byToken: Weigh = (rows) => {
   return (row) => ({ perToken: { weights: constant(row, 1 / total) }, perSequence: {} })
 }
 
-/** Rows of the `grpo` objective; the answers to a prompt are `size` neighbours. */
-export const grpoRows = (measured: ReadonlyArray<Measured>, size: number, scale: boolean): ReadonlyArray<Row> => {
+/**
+ * Rows of the `grpo` objective; the answers to a prompt are `size` neighbours. What the reference makes of them is only
+ * needed for a KL term.
+ */
+export const grpoRows = (
+  answers: ReadonlyArray<Answer & Partial<Pick<Measured, "expected">>>,
+  size: number,
+  scale: boolean
+): ReadonlyArray<Row> => {
   const advantages = Advantages.group(
-    measured.map((m) => m.reward),
+    answers.map((answer) => answer.reward),
     size,
     scale
   )
-  return measured.map(({ expected, from, id, ids, logprobs }, i) => ({
+  return answers.map(({ expected, from, id, ids, logprobs }, i) => ({
     id,
     ids,
     from,
     perToken: {
       old_logprobs: logprobs,
-      reference_logprobs: expected,
+      ...(expected === undefined ? {} : { reference_logprobs: expected }),
       advantages: logprobs.map(() => advantages[i]!)
     },
     perSequence: {}
@@ -317,10 +335,7 @@ export const update = Effect.fnUntraced(function* (
 ): Effect.fn.Return<UpdateMetrics, Session.SessionError> {
   const started = performance.now()
   const { adapter } = models
-  const measured = yield* against(
-    models,
-    rollouts.filter((r) => r.tokenIds.length > 0)
-  )
+  const measured = yield* against(models, answersOf(rollouts.filter((r) => r.tokenIds.length > 0)))
   const diagnosis = yield* diagnose(models, measured)
   if (diagnosis !== undefined) yield* Effect.logWarning(diagnosis)
   const { rows, std } = yield* ppoRows(models, measured, options)

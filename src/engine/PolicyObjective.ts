@@ -77,13 +77,14 @@ export interface GrpoOptions {
  * `weights` say how tokens are aggregated: 1/N over all tokens (Yu et al. 2025, eq. 8), or 1/(S·lengthₛ), which is a
  * mean for each sequence first, as in the paper. `advantages` are those of the token's answer. Metrics are means over
  * tokens, for which `shares` are 1/N: `kl` (k3, against the reference), `approx_kl` (k2, against the old policy),
- * `clipfrac`; `policy_loss` is the first term of the loss.
+ * `clipfrac`; `policy_loss` is the first term of the loss. Where β is 0 there is neither an input nor a metric of the
+ * reference.
  */
 export const grpo = (options: GrpoOptions): Objective => ({
   name: "grpo",
   inputs: {
     old_logprobs: perToken,
-    reference_logprobs: perToken,
+    ...(options.beta === 0 ? {} : { reference_logprobs: perToken }),
     advantages: perToken,
     weights: perToken,
     shares: perToken
@@ -93,15 +94,16 @@ export const grpo = (options: GrpoOptions): Objective => ({
     const logRatio = Op.sub(logprobs, old_logprobs!)
     const ratio = Op.exp(logRatio)
     const policy = mean(clippedSurrogate(ratio, advantages!, options.clip), weights!)
-    const kl = k3(Op.sub(logprobs, reference_logprobs!))
+    const metrics = {
+      policy_loss: policy,
+      approx_kl: Op.scale(mean(square(logRatio), shares!), 0.5),
+      clipfrac: mean(outside(ratio, options.clip), shares!)
+    }
+    if (reference_logprobs === undefined) return { loss: policy, metrics }
+    const kl = k3(Op.sub(logprobs, reference_logprobs))
     return {
       loss: Op.add(policy, Op.scale(mean(kl, weights!), options.beta)),
-      metrics: {
-        policy_loss: policy,
-        kl: mean(kl, shares!),
-        approx_kl: Op.scale(mean(square(logRatio), shares!), 0.5),
-        clipfrac: mean(outside(ratio, options.clip), shares!)
-      }
+      metrics: { ...metrics, kl: mean(kl, shares!) }
     }
   }
 })

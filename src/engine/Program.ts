@@ -8,6 +8,7 @@ import * as path from "node:path"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type { ModelConfig } from "../model/ModelConfig.ts"
 import type { Quantized } from "../model/Quantized.ts"
+import * as Ragged from "../model/Ragged.ts"
 import type { TensorInfo } from "../model/Safetensors.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
@@ -124,11 +125,19 @@ export const network = (
 
 const projection = "lm_head.weight"
 
-/** The network's inputs in a graph, for batches [B, T], with one causal mask for all sequences or with their `own`. */
-export const tokenInputs = (graph: Graph.Graph, own = false): Transformer.Input => ({
+/** The network's inputs in a graph, for batches [B, T] with one causal mask for all sequences. */
+export const tokenInputs = (graph: Graph.Graph): Transformer.Input => ({
   ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
   positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
-  mask: Graph.input(graph, "causal", "float32", own ? ["B", 1, "T", "T"] : ["T", "T"])
+  mask: Graph.input(graph, "causal", "float32", ["T", "T"])
+})
+
+/** The network's inputs for sequences side by side, as a `Layout` feeds them. */
+export const raggedInputs = (graph: Graph.Graph): Transformer.Input => ({
+  ids: Graph.input(graph, "ids", "int64", ["T", 1]),
+  positions: Graph.input(graph, "positions", "int64", ["T", 1]),
+  mask: Graph.input(graph, "seen", "float32", ["S", 1, "L", "K"]),
+  ragged: Ragged.inputs(graph)
 })
 
 /** The causal mask of `length` tokens. */

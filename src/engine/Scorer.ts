@@ -205,7 +205,7 @@ export const make = Effect.fnUntraced(function* (
       }),
     family: (requests) => {
       const rows = requests.map((r) => r.ids)
-      const layout = Layout.families(rows, [rows.map((_, row) => row)])
+      const layout = Layout.make(rows, [rows.map((_, row) => row)])
       const at = requests.flatMap((r, row) => r.at.map((t) => layout.at(row, t)))
       if (at.length === 0) return Effect.succeed(requests.map(() => []))
       return run(requests, "family", { ...layout.feeds(), at: Session.int64(at, [at.length]) })

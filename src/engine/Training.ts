@@ -57,7 +57,7 @@ export interface Options extends Omit<LearnOptions, "maxLength"> {
   readonly onSkip?: (skip: Skip) => Effect.Effect<void>
 }
 
-/** Rows in groups of at most `microTokens` padded tokens, alike in length; a single longer row is a group. */
+/** Rows in groups of at most `microTokens` tokens, alike in length; a single longer row is a group. */
 export const microBatches = <Row>(
   rows: ReadonlyArray<Row>,
   lengthOf: (row: Row) => number,
@@ -65,10 +65,16 @@ export const microBatches = <Row>(
 ): ReadonlyArray<ReadonlyArray<Row>> => {
   const sorted = [...rows].sort((a, b) => lengthOf(b) - lengthOf(a))
   const groups: Array<Array<Row>> = []
+  let room = 0
   for (const row of sorted) {
-    const group = groups.at(-1)
-    if (group === undefined || (group.length + 1) * lengthOf(group[0]!) > microTokens) groups.push([row])
-    else group.push(row)
+    const length = lengthOf(row)
+    if (groups.length === 0 || length > room) {
+      groups.push([row])
+      room = microTokens - length
+    } else {
+      groups.at(-1)!.push(row)
+      room -= length
+    }
   }
   return groups
 }

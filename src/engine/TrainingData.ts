@@ -17,7 +17,7 @@ export interface NamedPair extends Batch.Pair {
   readonly id: string
 }
 
-/** How a batch is cut: padded tokens, and rows where a bound is given. */
+/** How a batch is cut: tokens, and rows where a bound is given. */
 export interface Cut {
   readonly microTokens: number
   readonly microRows?: number
@@ -37,7 +37,9 @@ export const cut = <Row>(
         )
   )
 
-/** Micro-batches of pairs; those that share their beginning are apart from those that have two sequences each. */
+const pairTokens = ({ first, second }: Batch.Pair): number => first.length + second.length
+
+/** Micro-batches of pairs; those that share their beginning are apart from those that do not. */
 const cutPairs = <Pair extends Batch.Pair>(
   pairs: ReadonlyArray<Pair>,
   how: Cut
@@ -45,11 +47,9 @@ const cutPairs = <Pair extends Batch.Pair>(
   const by = Map.groupBy(pairs, Batch.shares)
   return [
     ...cut(by.get(true) ?? [], ({ first, second }) => Layout.familyTokens([first, second]), how),
-    ...cut(by.get(false) ?? [], ({ first, second }) => 2 * Math.max(first.length, second.length), how)
+    ...cut(by.get(false) ?? [], pairTokens, how)
   ]
 }
-
-const pairTokens = (pair: Batch.Pair): number => pair.first.length + pair.second.length
 
 /** For `sft`: the mean is over the tokens of the whole batch. */
 export const supervised = <Row extends NamedRow>(rows: ReadonlyArray<Row>, how: Cut): Training.Data<Row> => ({
@@ -62,7 +62,7 @@ export const supervised = <Row extends NamedRow>(rows: ReadonlyArray<Row>, how: 
   }
 })
 
-/** {@link supervised} with short rows side by side. */
+/** {@link supervised} in fewer micro-batches, as rows of any lengths may come together. */
 export const packed = <Row extends NamedRow>(
   rows: ReadonlyArray<Row>,
   { microTokens }: Pick<Cut, "microTokens">
@@ -71,9 +71,7 @@ export const packed = <Row extends NamedRow>(
   collate: (batch) => {
     const total = Batch.totalWeight(batch)
     return Effect.succeed(
-      Packing.bins(batch, microTokens).map((bin) =>
-        Batch.supervised(bin, total, Layout.packed(bin.map((row) => row.ids)))
-      )
+      Packing.bins(batch, (row) => row.ids.length, microTokens).map((bin) => Batch.supervised(bin, total))
     )
   }
 })

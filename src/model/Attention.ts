@@ -9,6 +9,7 @@ import * as Graph from "../onnx/Graph.ts"
 import type { Dim, Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import type { ModelConfig } from "./ModelConfig.ts"
+import * as Ragged from "./Ragged.ts"
 
 /** What the past adds to a decoding step. */
 export interface Past {
@@ -28,11 +29,13 @@ export interface Input {
   /** int64 [B, T]. */
   readonly positions: Value
   /**
-   * 0 where a token sees another one and a large negative number elsewhere: [T, T] for all rows alike, or [B, 1, T, T],
-   * for example for several sequences in a row. Layers with a window see of it what is within the window.
+   * 0 where a token sees another one and a large negative number elsewhere: [T, T] for all rows alike, or that of the
+   * rows of `ragged`, [S, 1, L, P + L]. Layers with a window see of it what is within the window.
    */
   readonly mask: Value | undefined
   readonly past?: Past
+  /** The rows in which tokens [T, 1] attend that stand side by side. There is no `past` then. */
+  readonly ragged?: Ragged.Ragged
   /**
    * Sizes for attention in one operator, which has no gradient, knows no past and takes no mask but the causal one:
    * int32 [B] = T − 1, and int32 [] = T; `blockwise` for long rows. There is no `mask` then.
@@ -58,34 +61,39 @@ export const make = (
   input: Input
 ): ((layer: number, q: Value, k: Value, v: Value) => Attended) => {
   const { attentionScale: scale, headDim, kvHeads } = config
+  const { past, ragged, whole } = input
   const masks = maskings(config, input)
-  return (layer, q, k, v) => {
-    const { past, whole } = input
-    if (whole !== undefined) {
-      const { window } = config.attention[layer]!
-      const options = { blockwise: whole.blockwise, heads: config.heads, kvHeads, scale, window }
-      return { mixed: Attend.causal(q, k, v, whole.last, whole.total, options) }
-    }
+  const mix = (layer: number, q: Value, k: Value, v: Value): Required<Attended> => {
     const [keys, values] = [heads(k, kvHeads, headDim), heads(v, kvHeads, headDim)]
-    const queries = stack(q, input, config)
+    const queries = stack(q, config)
     const masking = masks(layer)
     const mixed = ((): Value => {
       const own = Op.add(Op.matmul(queries, keys, { transB: true, alpha: scale }), masking.own)
       if (past === undefined) return Attend.weighted(own, values)
       const before = Op.add(Op.matmul(queries, past.keys[layer]!, { transB: true, alpha: scale }), masking.past!)
-      const [M, T] = [past.mask.shape[3]!, input.ids.shape[1]!]
+      const [M, T] = [past.mask.shape[3]!, q.shape[1]!]
       // One softmax over both, so that neither has to be scaled afterwards.
       const weights = Op.softmax(Op.concat([before, own], 3, `${M}+${T}`))
       const [onPast, onOwn] = Op.splitBy(weights, 3, past.sizes, [M, T])
       return Op.add(Op.matmul(onPast!, past.values[layer]!), Op.matmul(onOwn!, values))
     })()
-    return { mixed: unstack(mixed, input, config), keys, values }
+    return { mixed: unstack(mixed, q, config), keys, values }
+  }
+  return (layer, q, k, v) => {
+    if (whole !== undefined) {
+      const { window } = config.attention[layer]!
+      const options = { blockwise: whole.blockwise, heads: config.heads, kvHeads, scale, window }
+      return { mixed: Attend.causal(q, k, v, whole.last, whole.total, options) }
+    }
+    if (ragged === undefined) return mix(layer, q, k, v)
+    const { mixed } = mix(layer, Ragged.queries(ragged, q), Ragged.keys(ragged, k), Ragged.keys(ragged, v))
+    return { mixed: Ragged.side(ragged, mixed) }
   }
 }
 
 /** What is added to the scores of stacked queries, for these tokens and for the past. */
 interface Masking {
-  /** [group·T, T] or [B, 1, group·T, T]. */
+  /** [group·T, T], or [S, 1, group·L, P + L]. */
   readonly own: Value
   /** [B, 1, 1, M] or [B, 1, group·T, M]. */
   readonly past: Value | undefined
@@ -95,8 +103,10 @@ interface Masking {
 const maskings = (config: ModelConfig, input: Input): ((layer: number) => Masking) => {
   const group = config.heads / config.kvHeads
   // Query heads that share a key head are stacked along the tokens, so each key head takes part in one product.
-  const stackedMask = (mask: Value): Value =>
-    group === 1 ? mask : Op.concat(Array<Value>(group).fill(mask), mask.shape.length - 2, stacked(input, group))
+  const stackedMask = (mask: Value): Value => {
+    const axis = mask.shape.length - 2
+    return group === 1 ? mask : Op.concat(Array<Value>(group).fill(mask), axis, stacked(mask.shape[axis]!, group))
+  }
   const made = new Map<number | undefined, Masking>()
   return (layer) => {
     const { window } = config.attention[layer]!
@@ -104,54 +114,62 @@ const maskings = (config: ModelConfig, input: Input): ((layer: number) => Maskin
     if (known !== undefined) return known
     const { past } = input
     const mask = input.mask ?? Graph.fail(input.ids.graph, "attention", [input.ids], "it needs a mask")
-    const masking =
-      window === undefined
-        ? { own: stackedMask(mask), past: past?.mask }
-        : {
-            own: stackedMask(Op.add(mask, beyond(input, keyPositions(input.positions), window))),
-            past: past && stackedMask(Op.add(past.mask, beyond(input, columns(past.mask), window)))
-          }
+    const masking = ((): Masking => {
+      if (window === undefined) return { own: stackedMask(mask), past: past?.mask }
+      const { keys, queries } = positions(input)
+      const [B, K] = keys.shape as [Dim, Dim]
+      const within = (mask: Value, keyPosition: Value) =>
+        stackedMask(Op.add(mask, beyond(queries, keyPosition, window)))
+      return {
+        own: within(mask, Op.reshape(keys, [B, 1, 1, K])),
+        past: past && within(past.mask, columns(past.mask))
+      }
+    })()
     made.set(window, masking)
     return masking
   }
 }
 
-/** A large negative number where a key [B, 1, 1, K] is `window` positions or more before a query: [B, 1, T, K]. */
-const beyond = ({ ids, positions }: Input, keyPosition: Value, window: number): Value => {
-  const [B, T] = [ids.shape[0]!, ids.shape[1]!]
-  const queryPosition = Op.reshape(Op.cast(positions, "float32"), [B, 1, T, 1])
-  const far = Op.greaterOrEqual(Op.sub(queryPosition, keyPosition), Graph.scalar(ids.graph, window))
-  return Op.where(far, Graph.scalar(ids.graph, masked), Graph.scalar(ids.graph, 0))
+/** The positions of the queries and of the keys of a run: [B, T] both, or those of rows, [S, L] and [S, P + L]. */
+const positions = ({ positions, ragged }: Input): { readonly queries: Value; readonly keys: Value } => {
+  const of = Op.cast(positions, "float32")
+  if (ragged === undefined) return { queries: of, keys: of }
+  const tokens = Op.reshape(of, [of.shape[0]!])
+  return { queries: Op.gather(tokens, ragged.queries), keys: Op.gather(tokens, ragged.keys) }
 }
 
-/** Positions [B, T] as those of keys, [B, 1, 1, T]. */
-const keyPositions = (positions: Value): Value =>
-  Op.reshape(Op.cast(positions, "float32"), [positions.shape[0]!, 1, 1, positions.shape[1]!])
+/** A large negative number where a key [B, 1, 1, K] is `window` positions or more before a query [B, T]: [B, 1, T, K]. */
+const beyond = (queries: Value, keys: Value, window: number): Value => {
+  const { graph } = queries
+  const [B, T] = queries.shape as [Dim, Dim]
+  const far = Op.greaterOrEqual(Op.sub(Op.reshape(queries, [B, 1, T, 1]), keys), Graph.scalar(graph, window))
+  return Op.where(far, Graph.scalar(graph, masked), Graph.scalar(graph, 0))
+}
 
 /** 0, 1, … along the last axis of a mask [B, 1, 1, M]. */
 const columns = (mask: Value): Value => Op.shift(Op.cumsum(Op.shift(Op.zerosLike(mask), 1)), -1)
 
-const stacked = (input: Input, group: number): Dim => `${group}*${input.ids.shape[1]}`
+const stacked = (tokens: Dim, group: number): Dim => `${group}*${tokens}`
 
 /** [B, T, heads·d] to [B, heads, T, d]. */
 const heads = (x: Value, count: number, width: number): Value =>
   Op.transpose(Op.reshape(x, [x.shape[0]!, x.shape[1]!, count, width]), [0, 2, 1, 3])
 
 /** Queries [B, T, heads·d] to [B, kvHeads, group·T, d]. */
-const stack = (q: Value, input: Input, config: ModelConfig): Value => {
-  const group = config.heads / config.kvHeads
-  if (group === 1) return heads(q, config.heads, config.headDim)
-  const [B, T] = [q.shape[0]!, q.shape[1]!]
-  const apart = Op.transpose(Op.reshape(q, [B, T, config.kvHeads, group, config.headDim]), [0, 2, 3, 1, 4])
-  return Op.reshape(apart, [B, config.kvHeads, stacked(input, group), config.headDim])
+const stack = (q: Value, { headDim, heads: count, kvHeads }: ModelConfig): Value => {
+  const group = count / kvHeads
+  if (group === 1) return heads(q, count, headDim)
+  const [B, T] = q.shape as [Dim, Dim, Dim]
+  const apart = Op.transpose(Op.reshape(q, [B, T, kvHeads, group, headDim]), [0, 2, 3, 1, 4])
+  return Op.reshape(apart, [B, kvHeads, stacked(T, group), headDim])
 }
 
-/** [B, kvHeads, group·T, d] back to [B, T, heads·d]. */
-const unstack = (x: Value, input: Input, config: ModelConfig): Value => {
-  const group = config.heads / config.kvHeads
-  const [B, T] = [input.ids.shape[0]!, input.ids.shape[1]!]
-  const width = config.heads * config.headDim
+/** [B, kvHeads, group·T, d] back to [B, T, heads·d], as the queries q were. */
+const unstack = (x: Value, q: Value, { headDim, heads: count, kvHeads }: ModelConfig): Value => {
+  const group = count / kvHeads
+  const [B, T] = q.shape as [Dim, Dim, Dim]
+  const width = count * headDim
   if (group === 1) return Op.reshape(Op.transpose(x, [0, 2, 1, 3]), [B, T, width])
-  const apart = Op.reshape(x, [B, config.kvHeads, group, T, config.headDim])
+  const apart = Op.reshape(x, [B, kvHeads, group, T, headDim])
   return Op.reshape(Op.transpose(apart, [0, 3, 1, 2, 4]), [B, T, width])
 }

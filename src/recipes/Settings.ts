@@ -20,7 +20,7 @@ const Schedule = described(Schema.Literals(["constant", "linear", "cosine"]), "c
 const training = {
   epochs: Positive,
   batchSize: Positive,
-  /** At most this many padded tokens in one run of the graph; it bounds the memory. */
+  /** At most this many tokens in one run of the graph; it bounds the memory. */
   microTokens: Positive,
   learningRate: NonNegative,
   schedule: Schedule,

@@ -28,29 +28,39 @@ const numbered = (of: ReadonlyArray<ReadonlyArray<ReadonlyArray<number>>>) => {
 
 /** What each place of a layout holds and sees. */
 const read = (layout: Layout.Layout) => {
-  const { causal, ids, positions } = layout.feeds()
-  const length = ids!.dims[1]!
-  const mask = causal!.data as Float32Array
+  const feeds = layout.feeds()
+  const integers = (name: string) => Array.from(feeds[name]!.data as BigInt64Array, Number)
+  const [ids, positions, places] = [integers("ids"), integers("positions"), integers("places")]
+  const [queries, keys, beginnings] = [integers("queries"), integers("keys"), integers("beginnings")]
+  const seen = feeds["seen"]!.data as Float32Array
+  const width = feeds["keys"]!.dims[1]!
   return {
-    id: (place: number) => Number((ids!.data as BigInt64Array)[place]),
-    position: (place: number) => Number((positions!.data as BigInt64Array)[place]),
+    size: ids.length,
+    id: (place: number) => ids[place],
+    position: (place: number) => positions[place],
+    /** The tokens that a token sees, in order. */
     seen: (place: number) => {
-      const sequence = Math.floor(place / length)
-      const line = mask.subarray(place * length, (place + 1) * length)
-      return Array.from(line.keys(), (k) => (line[k] === 0 ? sequence * length + k : -1)).filter((k) => k >= 0)
+      const query = places[place]!
+      const row = Math.floor(query / feeds["queries"]!.dims[1]!)
+      const line = seen.subarray(query * width, (query + 1) * width)
+      return Array.from(line.keys())
+        .filter((k) => line[k] === 0)
+        .map((k) => keys[row * width + k]!)
+        .sort((a, b) => a - b)
     },
-    lines: Array.from({ length: causal!.dims[0]! * length }, (_, q) =>
-      Array.from(mask.subarray(q * length, (q + 1) * length), (x) => (x === 0 ? "x" : ".")).join("")
-    )
+    queries,
+    places,
+    beginnings,
+    feeds
   }
 }
 
 describe("a layout", () => {
-  it("lets a token see what comes before it in its own row, and nothing else", () => {
+  it("lets a token see what comes before it in its own sequence, and nothing else", () => {
     fc.assert(
       fc.property(groups, (of) => {
         const { groups, rows } = numbered(of)
-        for (const layout of [Layout.padded(rows), Layout.packed(rows), Layout.families(rows, groups)]) {
+        for (const layout of [Layout.apart(rows), Layout.make(rows, groups)]) {
           const { id, position, seen } = read(layout)
           rows.forEach((row, r) =>
             row.forEach((token, t) => {
@@ -66,13 +76,41 @@ describe("a layout", () => {
     )
   })
 
+  it("has one token that is nobody's where the rows of its attention are not full, and none where they are", () => {
+    fc.assert(
+      fc.property(groups, (of) => {
+        const { groups, rows } = numbered(of)
+        const layout = Layout.make(rows, groups)
+        const { places, queries, size } = read(layout)
+        expect(size - layout.tokens).toBe(queries.length > layout.tokens ? 1 : 0)
+        // There and back again, so that gradients go the way that the tokens came.
+        places.forEach((place, token) => expect(queries[place]).toBe(token))
+        if (size > layout.tokens) expect(queries.filter((token) => token >= layout.tokens).length).toBeGreaterThan(0)
+      }),
+      { numRuns: 50 }
+    )
+  })
+
+  it("gathers the gradients of a beginning from the rows that have it", () => {
+    const [a, b] = [
+      [7, 8, 1],
+      [7, 8, 2, 3]
+    ]
+    const { beginnings, feeds } = read(Layout.make([[5, 6], a!, b!], [[0], [1, 2]]))
+    // Beginning 0 is [7, 8], after the two tokens of the first row; beginning 1 is nobody's.
+    expect(beginnings.slice(0, 7)).toEqual([2, 2, 0, 1, 2, 2, 2])
+    expect(feeds["sizes"]!.data).toEqual(BigInt64Array.of(2n, 2n))
+    // Rows of attention: [5, 6], [7, 8], then [2, 3] and [1] after the beginning.
+    expect(Array.from(feeds["rows_of"]!.data as Float32Array)).toEqual([0, 0, 1, 1, 0, 0, 0, 0])
+  })
+
   it("has what the rows of a group have in common only once", () => {
     const rows = [
       [7, 8, 1],
       [7, 8, 2, 3]
     ]
-    const layout = Layout.families(rows, [[0, 1]])
-    expect(read(layout).lines).toEqual(["x....", "xx...", "xxx..", "xx.x.", "xx.xx"])
+    const layout = Layout.make(rows, [[0, 1]])
+    expect(layout.tokens).toBe(5)
     expect(Layout.familyTokens(rows)).toBe(5)
     expect([layout.at(0, 1), layout.at(1, 1), layout.at(0, 2), layout.at(1, 2)]).toEqual([1, 1, 2, 3])
   })
@@ -132,13 +170,13 @@ describe("learning from rows that share their beginning", () => {
     }
   })
 
-  /** The same feeds with each row in a sequence of its own. */
+  /** The same feeds with nothing shared. */
   const apart = (
     micro: Learner.MicroBatch,
     rows: ReadonlyArray<ReadonlyArray<number>>,
     feeds: (layout: Layout.Layout) => Learner.MicroBatch["feeds"]
   ): Learner.MicroBatch => {
-    const layout = Layout.padded(rows)
+    const layout = Layout.apart(rows)
     return { tokens: layout.feeds, feeds: { ...micro.feeds, ...feeds(layout) } }
   }
 
@@ -149,6 +187,25 @@ describe("learning from rows that share their beginning", () => {
     probability: 0.8
   }))
   const sides = [...pairs.map((p) => p.first), ...pairs.map((p) => p.second)]
+
+  it.effect("a micro-batch may hold more tokens than the model has positions", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const short = { ...checkpoint, config: { ...checkpoint.config, maxPositions: 16 } }
+      const lora = yield* Lora.read(`${Golden.folder}/adapter`, checkpoint.config)
+      const adapter = Adapters.fromLora(lora, checkpoint.config)
+      const learner = yield* Learner.make(short, adapter, Objective.sft, { microTokens: 64 })
+      const rows = answers.map((answer) => [...prompt, ...answer]).map((ids) => ({ ids, weights: ids.map(() => 1) }))
+      const total = Batch.totalWeight(rows)
+      expect(Layout.apart(rows.map(({ ids }) => ids)).tokens).toBeGreaterThan(16)
+      const together = yield* learner.measure(adapter.vector, [Batch.supervised(rows, total)])
+      const alone = yield* learner.measure(
+        adapter.vector,
+        rows.map((row) => Batch.supervised([row], total))
+      )
+      expect(Math.abs(together.loss - alone.loss)).toBeLessThan(1e-5)
+    })
+  )
 
   it.effect("a reward model's step is the same", () => {
     const together = Batch.preferences(pairs, 2)

@@ -316,6 +316,26 @@ describe("grpo", () => {
   }
 })
 
+describe("grpo without a KL term", () => {
+  it.effect("has the loss of its policy alone, and asks nothing about the reference", () =>
+    Effect.gen(function* () {
+      const objective = Objective.grpo({ clip: 0.2, beta: 0 })
+      expect(Object.keys(objective.inputs)).not.toContain("reference_logprobs")
+      const half = [0.5, 0.5]
+      const result = yield* evaluate(
+        objective,
+        { logprobs: [-1, -2] },
+        { old_logprobs: [-1, -2], advantages: [3, -1], weights: half, shares: half }
+      )
+      agrees(result, {
+        loss: -1,
+        metrics: { policy_loss: -1, approx_kl: 0, clipfrac: 0 },
+        gradients: { logprobs: [-1.5, 0.5] }
+      })
+    })
+  )
+})
+
 describe("rloo", () => {
   it.effect("weighs whole answers: at the old policy its gradient is REINFORCE's", () =>
     Effect.gen(function* () {

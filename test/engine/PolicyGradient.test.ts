@@ -90,7 +90,7 @@ describe("a bandit", () => {
             expect(Number.isFinite(metrics.loss)).toBe(true)
             continue
           }
-          const measured = yield* PolicyGradient.against(models, rollouts)
+          const measured = yield* PolicyGradient.against(models, PolicyGradient.answersOf(rollouts))
           const rows =
             kind === "grpo"
               ? PolicyGradient.grpoRows(measured, samples, true)
