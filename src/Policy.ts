@@ -70,22 +70,28 @@ export type Completion = typeof Completion.Type
 export const Example = Schema.Struct({ id: Schema.String, context: ModelContext, completion: Schema.String })
 export type Example = typeof Example.Type
 
+const Positive = Schema.Int.check(Schema.isGreaterThanOrEqualTo(1))
+const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+const NotNegative = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
+const AboveZero = Schema.Number.check(Schema.isGreaterThan(0))
+const Share = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))
+
 /** How a training goes; the names and defaults are the field's. */
 export const LearnOptions = Schema.Struct({
   seed: Schema.Number,
-  epochs: Schema.Int,
-  batchSize: Schema.Int,
+  epochs: Positive,
+  batchSize: Positive,
   /** At most this many tokens in one run; larger batches accumulate gradients. */
-  microTokens: Schema.Int,
-  learningRate: Schema.Number,
+  microTokens: Positive,
+  learningRate: NotNegative,
   schedule: Schema.Literals(["constant", "linear", "cosine"]),
-  warmupSteps: Schema.Int,
+  warmupSteps: Count,
   /** The schedule falls to this share of the learning rate. */
-  floor: Schema.Number,
-  weightDecay: Schema.Number,
-  maxGradNorm: Schema.Number,
+  floor: Share,
+  weightDecay: NotNegative,
+  maxGradNorm: AboveZero,
   /** Rows longer than this many tokens are rejected. */
-  maxLength: Schema.Int,
+  maxLength: Positive,
   /** Where the state is kept for resuming; a training found there is continued, a finished one is not repeated. */
   stateDir: Schema.String
 })
@@ -118,22 +124,22 @@ export type ScoredRollout = typeof ScoredRollout.Type
 export const UpdateOptions = Schema.Struct({
   seed: Schema.Number,
   /** The iteration, from 0; with `iterations` it sets the learning rate. */
-  iteration: Schema.Int,
-  iterations: Schema.Int,
-  epochs: Schema.Int,
-  minibatchSize: Schema.Int,
-  microTokens: Schema.Int,
-  learningRate: Schema.Number,
-  valueLearningRate: Schema.Number,
-  warmupIterations: Schema.Int,
-  floor: Schema.Number,
-  klCoefficient: Schema.Number,
-  clip: Schema.Number,
-  valueClip: Schema.Number,
-  valueCoefficient: Schema.Number,
-  gamma: Schema.Number,
-  lambda: Schema.Number,
-  maxGradNorm: Schema.Number,
+  iteration: Count,
+  iterations: Positive,
+  epochs: Positive,
+  minibatchSize: Positive,
+  microTokens: Positive,
+  learningRate: NotNegative,
+  valueLearningRate: NotNegative,
+  warmupIterations: Count,
+  floor: Share,
+  klCoefficient: NotNegative,
+  clip: AboveZero,
+  valueClip: AboveZero,
+  valueCoefficient: NotNegative,
+  gamma: Share,
+  lambda: Share,
+  maxGradNorm: AboveZero,
   stateDir: Schema.String
 })
 export type UpdateOptions = typeof UpdateOptions.Type

@@ -17,7 +17,7 @@ export const PreferenceExample = Schema.Struct({
   first: Schema.String,
   second: Schema.String,
   /** In [0, 1]: a soft label; 1 says that `first` is certainly the better. */
-  probability: Schema.Number
+  probability: Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))
 })
 export type PreferenceExample = typeof PreferenceExample.Type
 

@@ -86,9 +86,8 @@ export const sampling = (jobs: ReadonlyArray<Job>): Session.Feeds => {
   const inverse = new Float32Array(count)
   const uniform = new Float32Array(count)
   jobs.forEach((job, i) => {
-    const { temperature } = job.request
     // The greedy token is taken from the logits themselves.
-    inverse[i] = temperature === 0 ? 1 : 1 / temperature
+    inverse[i] = Sampling.isGreedy(job.request) ? 1 : 1 / job.request.temperature
     uniform[i] = uniformFor(job)
   })
   return {

@@ -34,7 +34,7 @@ export interface Decoder {
 export interface Options {
   /** Bytes that keys and values may take: requests wait for their place, and one that can never have it is refused. */
   readonly memory: number
-  /** Rows of a batch at most. */
+  /** Rows of a batch at most; 1 where less is given. */
   readonly maxRows: number
 }
 
@@ -72,7 +72,8 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Decoder, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const { config } = checkpoint
-  const maxSlots = Math.max(leastSlots, options.maxRows)
+  const maxRows = Math.max(1, options.maxRows)
+  const maxSlots = Math.max(leastSlots, maxRows)
   const lastPosition = config.maxPositions - 1
   // The adapters in the order of their turns.
   const queues = new Map<Adapters.Adapter | undefined, Array<Job>>()
@@ -99,6 +100,7 @@ export const make = Effect.fnUntraced(function* (
     const work = Effect.gen(function* () {
       const session = yield* sessionFor(adapter)
       const weights = adapter === undefined ? {} : Adapters.feeds(adapter)
+      const vector = adapter?.vector
       let cache = KvCache.make(config, { memory: options.memory, maxSlots })
 
       /** How many waiting prompts there is room for beside the active rows. */
@@ -108,7 +110,7 @@ export const make = Effect.fnUntraced(function* (
         let count = 0
         while (count < waiting) {
           tokens = Math.max(tokens, need(queue[count]!.request))
-          const slots = Math.min(options.maxRows, KvCache.slotsWithin(config, options.memory, tokens))
+          const slots = Math.min(maxRows, KvCache.slotsWithin(config, options.memory, tokens))
           if (active.length + count + 1 > slots) break
           count++
         }
@@ -119,6 +121,8 @@ export const make = Effect.fnUntraced(function* (
       const admit = Effect.fnUntraced(function* () {
         const wanted = queue.filter(({ finish }) => finish === undefined)
         queue.splice(0, queue.length, ...wanted)
+        // An adapter that has learnt meanwhile: rows end with the weights that they began with, others wait for them.
+        if (adapter?.vector !== vector) return
         if (active.length === 0) cache = KvCache.make(config, { memory: options.memory, maxSlots })
         const count = admissible()
         // Small prefills waste a run: rows are refilled together, unless nothing else is left to do.

@@ -10,6 +10,7 @@ import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
 import * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
+import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import * as Decoder from "./Decoder.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
@@ -38,12 +39,13 @@ export interface Options {
   readonly precision?: Quantized.Precision
 }
 
+/** A run that failed says nothing about what was asked: it may go well another time, on a machine with more memory. */
 const asEngineError = (cause: unknown): EngineError =>
   cause instanceof EngineError
     ? cause
     : new EngineError({
         message: cause instanceof Error ? cause.message : String(cause),
-        retryable: false,
+        retryable: cause instanceof Session.SessionError,
         ...(cause instanceof Decoder.DecoderError ? { refused: true } : {})
       })
 
@@ -53,6 +55,8 @@ const onSkip = ({ grad_norm, ids, loss, step }: Training.Skip) =>
 
 const refuse = (message: string): Effect.Effect<never, EngineError> =>
   Effect.fail(new EngineError({ message, retryable: false, refused: true }))
+
+const unpredicted = "The first token of a sequence has nothing before it that it could be predicted from."
 
 /** The handlers; the base's sessions live as long as the layer. */
 export const layer = (options: Options) =>
@@ -75,13 +79,16 @@ export const layer = (options: Options) =>
         busy: decoder.busy
       })
       const adapters = new Map<string, Adapters.Adapter>()
-      // Policies under update: what is compiled for them and their optimizers' states.
+      // Policies under update: what is compiled for them and their optimizers' states, which other learning outdates.
       const learners = new Map<string, Learner.Learner>()
       const states = new Map<string, Learner.State>()
 
       const named = (name: string): Effect.Effect<Adapters.Adapter, EngineError> => {
         const adapter = adapters.get(name)
-        return adapter === undefined ? refuse(`There is no adapter ${name}.`) : Effect.succeed(adapter)
+        if (adapter !== undefined) return Effect.succeed(adapter)
+        // Who asks has made it: then this is another engine, started again after a crash.
+        const message = `There is no adapter ${name} in this engine; make it again, or start the program again.`
+        return Effect.fail(new EngineError({ message, retryable: true }))
       }
       const optional = (name: string | null) => (name === null ? Effect.succeed(undefined) : named(name))
       const { maxPositions, vocabSize } = checkpoint.config
@@ -133,6 +140,7 @@ export const layer = (options: Options) =>
 
         Logprobs: Effect.fnUntraced(function* ({ adapter, from, ids }) {
           yield* check(ids)
+          if (from === 0) return yield* refuse(unpredicted)
           const targets = ids.slice(from)
           const at = targets.map((_, i) => from + i - 1)
           return yield* score({ ids, adapter: yield* optional(adapter), kind: "logprobs", at, targets })
@@ -140,7 +148,11 @@ export const layer = (options: Options) =>
 
         Choose: Effect.fnUntraced(function* ({ adapter, ids, options: choices }) {
           const known = yield* optional(adapter)
-          for (const choice of choices) yield* check([...ids, ...choice.slice(0, -1)])
+          if (ids.length === 0) return yield* refuse(unpredicted)
+          for (const choice of choices) {
+            if (choice.length === 0) return yield* refuse("An option has no tokens.")
+            yield* check([...ids, ...choice.slice(0, -1)])
+          }
           // Options of one token are read off the same position.
           if (choices.every((choice) => choice.length === 1)) {
             const at = choices.map(() => ids.length - 1)
@@ -193,6 +205,7 @@ export const layer = (options: Options) =>
                 weights: Array.from(ids, (_, t) => (t < from ? 0 : 1))
               }))
               for (const row of weighted) yield* check(row.ids)
+              states.delete(name)
               const data = TrainingData.supervised(weighted, how)
               return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, onSkip })
             })
@@ -208,6 +221,7 @@ export const layer = (options: Options) =>
                 second: Array.from(second)
               }))
               for (const pair of unpacked) yield* Effect.andThen(check(pair.first), check(pair.second))
+              states.delete(name)
               const data = TrainingData.preferences(unpacked, how)
               return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, onSkip })
             })
@@ -225,7 +239,14 @@ export const layer = (options: Options) =>
               scope
             ))
           learners.set(name, learner)
-          for (const r of rollouts) yield* check([...r.promptIds, ...r.tokenIds])
+          for (const { id, logprobs, promptIds, tokenIds } of rollouts) {
+            if (promptIds.length === 0) return yield* refuse(`${unpredicted} (rollout ${id})`)
+            if (logprobs.length !== tokenIds.length) {
+              const message = `The rollout ${id} has ${logprobs.length} log-probabilities for ${tokenIds.length} tokens.`
+              return yield* refuse(message)
+            }
+            yield* check([...promptIds, ...tokenIds])
+          }
           const models = { adapter, reference: yield* named(reference), forward: Forward.over(scorer), learner, state }
           const metrics = yield* PolicyGradient.update(models, rollouts, how)
           yield* TrainingState.save(how.stateDir, state, how.iteration + 1)

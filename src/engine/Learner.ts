@@ -49,7 +49,7 @@ export type Measured = Readonly<Record<string, number>> & { readonly loss: numbe
 /** Besides loss and metrics the gradient's norm before clipping. */
 export type Metrics = Measured & { readonly grad_norm: number }
 
-/** Whether a step changed anything: one with a non-finite loss or gradient is skipped. */
+/** Whether a step changed anything: one with a loss, gradient or result that is not finite is skipped. */
 export const applied = ({ grad_norm, loss }: Metrics): boolean => Number.isFinite(loss) && Number.isFinite(grad_norm)
 
 /** A compiled training. */
@@ -127,14 +127,16 @@ export const make = Effect.fnUntraced(function* (
       correction2: Session.scalar(corrections.correction2)
     }
   }
+  /** Takes over what a step made, unless something of it is not finite; the norm of the gradient, or NaN. */
   const advance = (state: State, results: Record<string, Session.Tensor>): number => {
     const norm = Session.floats(results["grad_norm"]!)[0]!
-    if (Number.isFinite(norm)) {
-      state.parameters = Session.floats(results["parameters_out"]!)
-      state.m = Session.floats(results["m_out"]!)
-      state.v = Session.floats(results["v_out"]!)
-      state.step += 1
-    }
+    const parameters = Session.floats(results["parameters_out"]!)
+    // The gradient may be finite and the rate too large for what comes of it.
+    if (!Number.isFinite(norm) || !allFinite(parameters)) return Number.NaN
+    state.parameters = parameters
+    state.m = Session.floats(results["m_out"]!)
+    state.v = Session.floats(results["v_out"]!)
+    state.step += 1
     return norm
   }
   /** Sums over micro-batches with those of one more. */
@@ -171,3 +173,10 @@ export const make = Effect.fnUntraced(function* (
     })
   }
 })
+
+/** Whether no number is infinite or NaN: x − x is 0 of a finite x alone. */
+const allFinite = (numbers: Float32Array): boolean => {
+  let sum = 0
+  for (let i = 0; i < numbers.length; i++) sum += numbers[i]! - numbers[i]!
+  return sum === 0
+}

@@ -6,7 +6,8 @@
  * 1. `logitBias` is added;
  * 2. `repetitionPenalty` r: the logit x of a token that occurred before becomes x / r where x > 0, else x · r
  *    (Keskar et al. 2019, section 4.1);
- * 3. `temperature` T divides the logits; 0 is greedy: the largest wins and nothing below applies;
+ * 3. `temperature` T divides the logits; 0, and what is too small to divide by, is greedy: the largest wins and nothing
+ *    below applies;
  * 4. `topK` keeps the k likeliest tokens (Fan et al. 2018);
  * 5. `topP` keeps the fewest of the likeliest tokens left whose probabilities, renormalised over what is left, reach p
  *    (Holtzman et al. 2020);
@@ -41,9 +42,15 @@ export interface Draw {
   readonly samplingLogprob: number
 }
 
+/** Below this, logits divided by the temperature would leave the range of float32 sooner than anything but the largest is drawn. */
+const coldest = 1e-6
+
+/** Whether the likeliest token is taken. */
+export const isGreedy = ({ temperature }: Pick<Options, "temperature">): boolean => temperature < coldest
+
 /** Whether a temperature is all there is, so that no single logit has to be looked at outside of the graph. */
 export const isPlain = ({ logitBias, minP, repetitionPenalty, temperature, topK, topP }: Options): boolean =>
-  temperature > 0 &&
+  !isGreedy({ temperature }) &&
   topK === undefined &&
   (topP === undefined || topP >= 1) &&
   (minP === undefined || minP <= 0) &&
@@ -60,10 +67,13 @@ export const problem = (options: Options, vocabSize: number): string | undefined
   if (repetitionPenalty !== undefined && !(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty))) {
     return `repetition_penalty ${repetitionPenalty} is not above 0`
   }
+  let banned = 0
   for (const [id, bias] of logitBias ?? []) {
     if (!(Number.isInteger(id) && id >= 0 && id < vocabSize)) return `logit_bias names the token ${id}, which is none`
-    if (Number.isNaN(bias)) return `logit_bias of the token ${id} is no number`
+    if (Number.isNaN(bias) || bias === Infinity) return `logit_bias of the token ${id} is ${bias}`
+    if (bias === -Infinity) banned++
   }
+  if (banned === vocabSize) return "logit_bias leaves no token"
   return undefined
 }
 
@@ -80,10 +90,9 @@ export const draw = (
 ): Draw => {
   const x = adjusted(logits, options, seen)
   const unchanged = x === logits && options.temperature === 1
-  const drawn =
-    options.temperature === 0
-      ? { token: argmax(x), samplingLogprob: 0 }
-      : pick(x, survivors(x, options, unchanged ? normalizer : undefined), options.temperature, uniform)
+  const drawn = isGreedy(options)
+    ? { token: argmax(x), samplingLogprob: 0 }
+    : pick(x, survivors(x, options, unchanged ? normalizer : undefined), options.temperature, uniform)
   return { ...drawn, logprob: logits[drawn.token]! - normalizer }
 }
 

@@ -46,12 +46,17 @@ export interface Options {
 /** Milliseconds that a request waits for a fuller batch at most. */
 const patience = 200
 
+/** Milliseconds after which a request is served before longer ones. */
+const overdue = 2000
+
 /** Bytes of the logits that exist at a time. */
 const logitBytes = 24 * 2 ** 20
 
 interface Job {
   readonly request: Request
   readonly done: Deferred.Deferred<ReadonlyArray<number>, Session.SessionError>
+  /** When it came, in milliseconds. */
+  readonly since: number
 }
 
 /** A scorer that serves its queue until the scope closes. */
@@ -149,10 +154,13 @@ export const make = Effect.fnUntraced(function* (
 
   /** Takes waiting jobs of one adapter and kind that fit into a run, alike in length. */
   const take = (): ReadonlyArray<Job> => {
-    const { adapter, ids, kind } = waiting[0]!.request
+    const { request, since } = waiting[0]!
+    const { adapter, ids, kind } = request
     const form = ScoreProgram.formOf(ids)
+    const longest = performance.now() - since > overdue ? ids.length : Infinity
     const alike = waiting
       .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && ScoreProgram.formOf(r.ids) === form)
+      .filter(({ request: r }) => r.ids.length <= longest)
       // The longest first: what the runtime takes for them serves all others, and it gives nothing back.
       .sort((a, b) => b.request.ids.length - a.request.ids.length)
     const taken: Array<Job> = []
@@ -199,9 +207,15 @@ export const make = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         if (request.at.length === 0) return []
         const done = yield* Deferred.make<ReadonlyArray<number>, Session.SessionError>()
-        waiting.push({ request, done })
+        const job: Job = { request, done, since: performance.now() }
+        waiting.push(job)
         yield* arrival.open
-        return yield* Deferred.await(done)
+        // Who no longer waits for an answer gives up the place in the queue.
+        const leave = Effect.sync(() => {
+          const at = waiting.indexOf(job)
+          if (at >= 0) waiting.splice(at, 1)
+        })
+        return yield* Deferred.await(done).pipe(Effect.onInterrupt(() => leave))
       }),
     family: (requests) => {
       const rows = requests.map((r) => r.ids)

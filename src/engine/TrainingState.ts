@@ -2,6 +2,7 @@
 import { Effect } from "effect"
 import { existsSync, mkdirSync } from "node:fs"
 import * as path from "node:path"
+import { reason } from "../model/Quoted.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import type { State } from "./Learner.ts"
 
@@ -28,14 +29,17 @@ export const save = (
   progress: number,
   more: Readonly<Record<string, number>> = {}
 ): Effect.Effect<void, Safetensors.SafetensorsError> =>
-  Effect.suspend(() => {
-    mkdirSync(dir, { recursive: true })
-    return Safetensors.write(
+  Effect.andThen(
+    Effect.try({
+      try: () => mkdirSync(dir, { recursive: true }),
+      catch: (cause) => new Safetensors.SafetensorsError({ file: dir, reason: `cannot be made: ${reason(cause)}` })
+    }),
+    Safetensors.write(
       fileOf(dir),
       arrays.map((name) => ({ name, shape: [state[name].length], data: state[name] })),
       { step: String(state.step), progress: String(progress), more: JSON.stringify(more) }
     )
-  })
+  )
 
 /** The saved state with its progress, if there is one of `size` parameters. */
 export const load = Effect.fnUntraced(function* (

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Latch } from "effect"
 import { fileURLToPath } from "node:url"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Decoder from "../../src/engine/Decoder.ts"
@@ -283,6 +283,48 @@ describe("the decoder", () => {
         const exit = yield* Effect.exit(broken.generate(request(id, [5, 6])))
         expect(String(exit)).toContain("the checkpoint has no")
       }
+    })
+  )
+
+  it.live(
+    "answers who comes after an adapter has learnt with what it learnt, and ends the rows that it was at as they began",
+    () =>
+      Effect.gen(function* () {
+        const { checkpoint } = yield* Golden.load
+        const [adapter, before, after] = [
+          yield* adapterOf(checkpoint, 1),
+          yield* adapterOf(checkpoint, 1),
+          yield* adapterOf(checkpoint, 2)
+        ]
+        const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4 })
+        const learnt = yield* Latch.make(false)
+        const stop = (tokenIds: ReadonlyArray<number>) => {
+          if (tokenIds.length === 5) {
+            adapter.vector = after.vector
+            learnt.openUnsafe()
+          }
+          return false
+        }
+        const long = request("long", [5, 6], { adapter, stop, maxTokens: 60, temperature: 0, stopIds: new Set() })
+        const short = request("short", [7, 8], { adapter, temperature: 0 })
+        const [first, second] = yield* Effect.all(
+          [decoder.generate(long), Effect.andThen(learnt.await, decoder.generate(short))],
+          { concurrency: 2 }
+        )
+        const alone = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4 })
+        expect(second).toEqual(yield* alone.generate({ ...short, adapter: after }))
+        expect(second).not.toEqual(yield* alone.generate({ ...short, adapter: before }))
+        expect(first).toEqual(yield* alone.generate({ ...long, adapter: before, stop: () => false }))
+      })
+  )
+
+  it.live("is greedy at a temperature that is too small to divide by", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4 })
+      const at = (temperature: number) => decoder.generate(request("cold", [5, 6, 7], { temperature }))
+      const greedy = yield* at(0)
+      for (const temperature of [1e-38, 1e-45, 1e-320, 1e-9]) expect(yield* at(temperature)).toEqual(greedy)
     })
   )
 

@@ -56,7 +56,11 @@ describe("the engine's contract", () => {
         ["positions", { ...generate, ids: Array<number>(256).fill(3) }],
         ["no tokens", { ...generate, ids: [] }],
         ["top_p", { ...generate, topP: 3 }],
-        ["There is no adapter x", { ...generate, adapter: "x" }]
+        ["logit_bias of the token 4 is Infinity", { ...generate, logitBias: new Map([[4, Infinity]]) }],
+        [
+          "leaves no token",
+          { ...generate, logitBias: new Map(Array.from({ length: 320 }, (_, id) => [id, -Infinity])) }
+        ]
       ] as const
       for (const client of clients) {
         for (const [word, request] of wrong) {
@@ -64,7 +68,24 @@ describe("the engine's contract", () => {
           expect(error).toMatchObject({ _tag: "EngineError", retryable: false })
           expect(error.message).toContain(word)
         }
+        // No fault of the request: an engine that was started again has none of the adapters.
+        const error = yield* Effect.flip(client.Generate({ ...generate, adapter: "x" }))
+        expect(error).toMatchObject({ _tag: "EngineError", retryable: true })
+        expect(error.message).toContain("There is no adapter x")
       }
+    })
+  )
+
+  it.live("tells no log-probability of a token that has nothing before it", () =>
+    Effect.gen(function* () {
+      const client = yield* inProcess
+      const first = yield* Effect.flip(client.Logprobs({ ids: [5, 6], from: 0, adapter: null }))
+      expect(first.message).toContain("nothing before it")
+      const options = [[5, 6], [7]]
+      const chosen = yield* Effect.flip(client.Choose({ ids: [], options, adapter: null }))
+      expect(chosen.message).toContain("nothing before it")
+      const empty = yield* Effect.flip(client.Choose({ ids: [5], options: [[6], []], adapter: null }))
+      expect(empty.message).toContain("no tokens")
     })
   )
 })

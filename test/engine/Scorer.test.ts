@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { fileURLToPath } from "node:url"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
@@ -35,6 +35,29 @@ describe("the scorer", () => {
           expect(Golden.distance(logprobs, golden)).toBeLessThan(1e-4)
         })
       }
+    })
+  )
+
+  it.live("gives up what nobody waits for any more", () =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(fileURLToPath(new URL("../../assets/sandbox", import.meta.url)))
+      // Rows enough for a minute, one at a time, and one more that is asked for when they are abandoned.
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 1 })
+      const ids = Array.from({ length: 180 }, (_, t) => 20 + t)
+      const score = (ids: ReadonlyArray<number>) =>
+        scorer.score({ ids, adapter: undefined, kind: "logprobs", at: [0], targets: [ids[1]!] })
+      yield* score(ids)
+      const started = performance.now()
+      yield* score(ids)
+      const one = performance.now() - started
+      const many = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 2000 }), () => score(ids), { concurrency: "unbounded" })
+      )
+      yield* Effect.sleep("50 millis")
+      yield* Fiber.interrupt(many)
+      const asked = performance.now()
+      yield* score([20, 21])
+      expect(performance.now() - asked).toBeLessThan(500 * one)
     })
   )
 

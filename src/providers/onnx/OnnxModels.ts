@@ -5,7 +5,10 @@
  * program.pipe(Effect.provide(OnnxModels.layer({ dir: "SmolLM2-135M-Instruct" })))
  */
 import { Effect, Layer, Stream } from "effect"
+import type { RpcClientError } from "effect/rpc"
 import * as path from "node:path"
+import { Source } from "../../engine/EngineRpc.ts"
+import type { EngineError } from "../../engine/EngineRpc.ts"
 import type { Options as EngineOptions } from "../../engine/Engine.ts"
 import * as EngineWorker from "../../engine/EngineWorker.ts"
 import * as Turn from "../../engine/Turn.ts"
@@ -15,42 +18,70 @@ import * as Fingerprint from "../../model/Fingerprint.ts"
 import * as HubModel from "../../model/HubModel.ts"
 import { parameters } from "../../model/ModelConfig.ts"
 import { Models } from "../../Models.ts"
-import { Policy, PolicyError } from "../../Policy.ts"
-import type { StepMetrics, UpdateMetrics } from "../../Policy.ts"
+import { LearnOptions, Policy, PolicyError, SamplingOptions, UpdateOptions } from "../../Policy.ts"
+import type { ScoredRollout, StepMetrics, UpdateMetrics } from "../../Policy.ts"
 import { RewardModel, RewardModelError } from "../../RewardModel.ts"
 import * as TextCodec from "./TextCodec.ts"
+import { wrong } from "./Wrong.ts"
 
-/** What anything that fails in the engine or on the way to it says. */
-interface Failure {
-  readonly message: string
-  readonly retryable?: boolean
+/** What fails in the engine, or on the way to it. */
+type Failure = EngineError | PolicyError | RpcClientError.RpcClientError
+
+/** An engine that is gone says nothing about what it was asked. */
+const said = (error: Failure, id: string | undefined) => ({
+  ...(error._tag === "RpcClientError"
+    ? { message: `The engine is gone: ${error.message}`, retryable: true }
+    : { message: error.message, retryable: error.retryable }),
+  ...(id === undefined ? {} : { id })
+})
+
+const policyError = (id?: string) => (error: Failure) => new PolicyError(said(error, id))
+const rewardModelError = (id?: string) => (error: Failure) => new RewardModelError(said(error, id))
+
+const wrongSampling = wrong(SamplingOptions)
+const wrongLearning = wrong(LearnOptions)
+const wrongUpdate = wrong(UpdateOptions)
+const wrongSource = wrong(Source)
+
+/** The same of rollouts; by hand, as a schema would look at each token as a value of its own. */
+const wrongRollouts = (rollouts: ReadonlyArray<ScoredRollout>): string | undefined => {
+  const ids = (list: ReadonlyArray<number>) => list.every(Number.isSafeInteger)
+  const strange = rollouts.find(({ promptIds, tokenIds }) => !ids(promptIds) || !ids(tokenIds))
+  if (strange !== undefined) return `the tokens of the rollout ${strange.id} are not all whole numbers`
+  const unknown = rollouts.find(({ logprobs, reward }) => ![reward, ...logprobs].every(Number.isFinite))
+  return unknown && `the reward or a log-probability of the rollout ${unknown.id} is not finite`
 }
 
-const policyError = (id?: string) => (error: Failure) =>
-  new PolicyError({ message: error.message, retryable: error.retryable ?? false, ...(id === undefined ? {} : { id }) })
+/** Refuses what is wrong with a request, if anything is. */
+const refuse = (problem: string | undefined, id?: string): Effect.Effect<void, PolicyError> => {
+  if (problem === undefined) return Effect.void
+  const message = `The request cannot be carried out; ${problem}.`
+  return Effect.fail(new PolicyError({ message, retryable: false, ...(id === undefined ? {} : { id }) }))
+}
 
-const rewardModelError = (id?: string) => (error: Failure) =>
-  new RewardModelError({
-    message: error.message,
-    retryable: error.retryable ?? false,
-    ...(id === undefined ? {} : { id })
-  })
+/** The names that adapters have in the engine: a policy and a reward model may be called the same. */
+const engineName = {
+  policy: (name: string) => `policy ${name}`,
+  reference: (name: string) => `reference ${name}`,
+  rewardModel: (name: string) => `reward model ${name}`
+}
 
 const neverLearns = (what: string) =>
   new PolicyError({ message: `The base model ${what}; ask Models.policy for one that learns.`, retryable: false })
 
-/** A policy over the base alone (`adapter` null) or over one of its adapters. */
+/** A policy over the base alone (`name` null) or over one of its adapters. */
 const policy = (
   client: EngineWorker.Client,
   codec: TextCodec.TextCodec,
   model: string,
-  adapter: string | null
+  name: string | null
 ): Policy["Service"] => {
-  const reference = `${adapter}.reference`
+  const adapter = name === null ? null : engineName.policy(name)
   return Policy.of({
     model,
     sample: Effect.fnUntraced(function* ({ context, stop = [], ...request }) {
       const { id } = request
+      yield* refuse(wrongSampling(request), id)
       const promptIds = yield* codec.context(id, context)
       const [continuation] = yield* client
         .Generate({ ...request, ids: promptIds, adapter, n: 1, ...codec.stops(stop) })
@@ -74,6 +105,7 @@ const policy = (
       Stream.unwrap(
         Effect.gen(function* () {
           if (adapter === null) return yield* neverLearns("does not learn")
+          yield* refuse(wrongLearning(options))
           const rows: Array<{ id: string; ids: Int32Array; from: number }> = []
           for (const { completion, context, id } of examples) {
             const prompt = yield* codec.context(id, context)
@@ -89,9 +121,10 @@ const policy = (
         Stream.mapError((error) => (error instanceof PolicyError ? error : policyError()(error)))
       ),
     update: Effect.fnUntraced(function* (rollouts, options) {
-      if (adapter === null) return yield* neverLearns("is never updated")
+      if (adapter === null || name === null) return yield* neverLearns("is never updated")
+      yield* refuse(wrongUpdate(options) ?? wrongRollouts(rollouts))
       const metrics = yield* client
-        .Update({ adapter, reference, rollouts, options })
+        .Update({ adapter, reference: engineName.reference(name), rollouts, options })
         .pipe(Effect.mapError(policyError()))
       return metrics as unknown as UpdateMetrics
     }),
@@ -106,6 +139,7 @@ const policy = (
   })
 }
 
+const notProbable = (probability: number) => `the probability ${probability} is not between 0 and 1`
 const tooLong = (length: number, most: number) => `${length} tokens are more than the ${most} that a row may have`
 
 /** A reward model over an adapter with a score head. */
@@ -126,6 +160,7 @@ const rewardModel = (
     learn: (examples, options, onReject) =>
       Stream.unwrap(
         Effect.gen(function* () {
+          yield* refuse(wrongLearning(options))
           const pairs: Array<{ id: string; first: Int32Array; second: Int32Array; probability: number }> = []
           for (const { context, first, id, probability, second } of examples) {
             const prompt = yield* codec.context(id, context)
@@ -133,6 +168,7 @@ const rewardModel = (
             const longest = Math.max(a.length, b.length)
             if (first === second) yield* onReject(id, "both answers are the same: there is nothing to prefer")
             else if (longest > options.maxLength) yield* onReject(id, tooLong(longest, options.maxLength))
+            else if (!(probability >= 0 && probability <= 1)) yield* onReject(id, notProbable(probability))
             else pairs.push({ id, first: Int32Array.from(a), second: Int32Array.from(b), probability })
           }
           return client.LearnPreferences({ adapter, pairs, options })
@@ -172,16 +208,23 @@ export const layer = (options: EngineOptions) =>
           ...(hub === undefined ? {} : { revision: hub.revision })
         },
         policy: Effect.fnUntraced(function* (adapter, source) {
+          yield* refuse(wrongSource(source))
           yield* client
-            .MakeAdapter({ name: adapter, source, head: "value", reference: `${adapter}.reference` })
+            .MakeAdapter({
+              name: engineName.policy(adapter),
+              source,
+              head: "value",
+              reference: engineName.reference(adapter)
+            })
             .pipe(Effect.mapError(policyError()))
           return policy(client, codec, `${name}+${adapter}`, adapter)
         }),
         rewardModel: Effect.fnUntraced(function* (adapter, source) {
+          yield* Effect.mapError(refuse(wrongSource(source)), rewardModelError())
           yield* client
-            .MakeAdapter({ name: adapter, source, head: "score", reference: null })
+            .MakeAdapter({ name: engineName.rewardModel(adapter), source, head: "score", reference: null })
             .pipe(Effect.mapError(rewardModelError()))
-          return rewardModel(client, codec, `${name}+${adapter}`, adapter)
+          return rewardModel(client, codec, `${name}+${adapter}`, engineName.rewardModel(adapter))
         })
       })
     })

@@ -4,12 +4,17 @@ import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
+import { Worker } from "node:worker_threads"
 import { Models } from "../../../src/Models.ts"
-import type { LearnOptions, UpdateOptions } from "../../../src/Policy.ts"
+import type { LearnOptions, PolicyError, UpdateOptions } from "../../../src/Policy.ts"
 import * as OnnxModels from "../../../src/providers/onnx/OnnxModels.ts"
 
 /** The embedded model: small, and an ordinary Hugging Face folder. */
 const folder = fileURLToPath(new URL("../../../assets/sandbox", import.meta.url))
+
+/** The threads of engines. */
+const threads: Array<Worker> = []
+process.on("worker", (thread) => threads.push(thread))
 
 const asked = (text: string) => `\n\nHuman: ${text}\n\nAssistant:`
 
@@ -131,6 +136,107 @@ describe("the models of a folder", () => {
         const [before, after] = yield* Effect.all([policy.logprobs(example), returned.logprobs(example)])
         expect(after).toEqual(before)
         expect(Exit.isFailure(yield* Effect.exit(models.base.save(dir)))).toBe(true)
+      })
+    )
+  )
+
+  it.live("name the option that is wrong, in the failure of the request", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const models = yield* Models
+        const policy = yield* models.policy("pupil", fresh)
+        const request = { id: "a", context: asked("why ?"), seed: 1, maxTokens: 4, temperature: 1 }
+        const example = { id: "x", context: asked("why ?"), completion: " because ." }
+        const rollout = { id: "r", promptIds: [5, 6], tokenIds: [7], logprobs: [-1], reward: 0 }
+        const nobody = () => Effect.void
+        const learn = (options: Partial<LearnOptions>) =>
+          Stream.runDrain(policy.learn([example], { ...learning(dir), ...options }, nobody))
+        const update = (options: Partial<UpdateOptions>, changed = {}) =>
+          policy.update([{ ...rollout, ...changed }], { ...updating(dir, 0), ...options })
+        for (const [fact, wrong] of [
+          ["maxTokens: expected an integer, not 1.5", policy.sample({ ...request, maxTokens: 1.5 })],
+          ["topK: expected an integer, not 1.5", policy.sample({ ...request, topK: 1.5 })],
+          ["logitBias", policy.sample({ ...request, logitBias: new Map([[1.5, 1]]) })],
+          ["batchSize", learn({ batchSize: 0 })],
+          ["epochs", learn({ epochs: 1.5 })],
+          ["learningRate", learn({ learningRate: Number.NaN })],
+          ["minibatchSize", update({ minibatchSize: 0 })],
+          ["tokens of the rollout r", update({}, { tokenIds: [1.5] })],
+          ["log-probability of the rollout r", update({}, { logprobs: [Number.NaN] })],
+          ["2 log-probabilities for 1 tokens", update({}, { logprobs: [-1, -2] })],
+          ["nothing before it", update({}, { promptIds: [] })],
+          ["rank", models.policy("other", { ...fresh, rank: 1.5 })]
+        ] as const) {
+          const error = yield* Effect.flip(wrong as Effect.Effect<unknown, PolicyError>)
+          expect(error).toMatchObject({ _tag: "PolicyError", retryable: false })
+          expect(error.message).toContain(fact)
+        }
+        const file = path.join(dir, "file")
+        fs.writeFileSync(file, "")
+        const error = yield* Effect.flip(learn({ stateDir: path.join(file, "state") }))
+        expect(error.message).toContain("cannot be made")
+      })
+    )
+  )
+
+  it.live("may be called the same, a policy and a reward model", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const models = yield* Models
+        const policy = yield* models.policy("x", fresh)
+        const judge = yield* models.rewardModel("x", fresh)
+        const context = asked("why ?")
+        const pair = { context, first: " because .", second: " no .", probability: 1 }
+        const rejected: Array<string> = []
+        const pairs = [
+          { ...pair, id: "good" },
+          { ...pair, id: "more than certain", probability: 2 }
+        ]
+        const note = (id: string) => Effect.sync(() => rejected.push(id))
+        yield* Stream.runDrain(judge.learn(pairs, learning(path.join(dir, "reward")), note))
+        expect(rejected).toEqual(["more than certain"])
+        yield* policy.update(
+          [{ id: "r", promptIds: [5, 6], tokenIds: [7], logprobs: [-1], reward: 1 }],
+          updating(path.join(dir, "policy"), 0)
+        )
+        expect(yield* judge.score({ id: "s", context, completion: " because ." })).toBeGreaterThan(
+          yield* judge.score({ id: "s", context, completion: " no ." })
+        )
+      })
+    )
+  )
+
+  it.live("keep what they learn between two updates", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const { policy: make } = yield* Models
+        const policy = yield* make("pupil", fresh)
+        const example = { id: "x", context: asked("how do i bake a cake ?"), completion: " i have no comment ." }
+        const likely = Effect.map(policy.logprobs(example), (logprobs) => logprobs.reduce((a, b) => a + b, 0))
+        const rollout = { id: "r", promptIds: [5, 6], tokenIds: [7], logprobs: [-1], reward: 0 }
+        const update = policy.update([rollout], { ...updating(path.join(dir, "p"), 0), learningRate: 1e-9 })
+        yield* update
+        yield* Stream.runDrain(policy.learn([example], learning(path.join(dir, "s")), () => Effect.void))
+        const learnt = yield* likely
+        yield* update
+        expect(Math.abs((yield* likely) - learnt)).toBeLessThan(0.1)
+      })
+    )
+  )
+
+  it.live("end with an error that may be tried again when their engine is gone", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const { policy } = yield* Models
+        const pupil = yield* policy("pupil", fresh)
+        const request = { id: "a", context: asked("why ?"), seed: 1, maxTokens: 4, temperature: 1 }
+        yield* pupil.sample(request)
+        yield* Effect.promise(() => Worker.prototype.terminate.call(threads.at(-1)))
+        const error = yield* Effect.flip(pupil.sample(request))
+        expect(error).toMatchObject({ _tag: "PolicyError", retryable: true })
       })
     )
   )
