@@ -4,6 +4,8 @@ import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
 import * as Adapters from "../../src/engine/Adapters.ts"
+import * as Batch from "../../src/engine/Batch.ts"
+import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Training from "../../src/engine/Training.ts"
 import * as TrainingData from "../../src/engine/TrainingData.ts"
@@ -111,6 +113,21 @@ describe("a training", () => {
       const again = yield* train(dir, 100)
       expect(again.losses).toEqual([])
       expect(again.adapter.vector).toEqual(first.adapter.vector)
+    })
+  )
+
+  it.effect("does not take over parameters that are not finite, though the gradient was", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const lora = yield* Lora.read(`${Golden.folder}/adapter`, checkpoint.config)
+      const adapter = Adapters.fromLora(lora, checkpoint.config)
+      const learner = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 64 })
+      const state = Learner.initialState(adapter.vector)
+      const row = { ids: [5, 6, 7, 8], weights: [1, 1, 1, 1] }
+      const far = { learningRates: [1e39], weightDecays: [0], maxGradNorm: 1 }
+      const metrics = yield* learner.step(state, [Batch.supervised([row], 3)], far)
+      expect(Learner.applied(metrics)).toBe(false)
+      expect([state.parameters, state.step]).toEqual([adapter.vector, 0])
     })
   )
 
