@@ -121,10 +121,14 @@ const llama: Family = {
   }
 }
 
-/** Mistral (https://arxiv.org/abs/2310.06825): a window in every layer. */
+/**
+ * Mistral (https://arxiv.org/abs/2310.06825): a window in every layer. With `layer_types` it is what transformers calls
+ * Ministral, whose layers may differ.
+ */
 const mistral: Family = {
   ...llama,
   biases: { qkv: false, output: false, mlp: false },
+  layerTypes: true,
   sliding: () => true,
   defaults: {
     ...llama.defaults,
@@ -210,6 +214,7 @@ const phi3: Family = {
   fused: true,
   ropes: ["default", "longrope", "su", "yarn"],
   partialRotary: true,
+  layerTypes: false,
   defaults: {
     vocab_size: 32064,
     hidden_size: 3072,

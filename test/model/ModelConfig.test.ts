@@ -287,6 +287,17 @@ describe("sliding windows", () => {
     expect(windows({ ...small, model_type: "mistral", sliding_window: null })).toEqual([undefined, undefined])
   })
 
+  it("are those of the layers that layer_types names in mistral, and phi3 does not ask it", () => {
+    const window = { ...small, sliding_window: 8, layer_types: ["sliding_attention", "full_attention"] }
+    expect(windows({ ...window, model_type: "mistral" })).toEqual([8, undefined])
+    expect(windows({ ...window, model_type: "mistral", layer_types: null })).toEqual([8, 8])
+    expect(windows({ ...window, model_type: "phi3" })).toEqual([8, 8])
+    expect(refusal({ ...window, model_type: "mistral", sliding_window: null })).toContain("without a sliding_window")
+    expect(refusal({ ...window, model_type: "mistral", layer_types: ["full_attention"] })).toContain(
+      "1 layer_types for 2 layers"
+    )
+  })
+
   it("need their switch in qwen2 and qwen3, and then are those of the upper layers", () => {
     for (const model_type of ["qwen2", "qwen3"]) {
       const window = { ...small, model_type, sliding_window: 8, max_window_layers: 1 }
