@@ -71,7 +71,7 @@ export const read = (name: Family.Name, unknown: unknown): Result.Result<ModelCo
     )
     const family = Family.families[name]
     const { defaults } = family
-    const activation = json.hidden_activation ?? json.hidden_act ?? defaults.activation
+    const activation = json[family.activationKey] ?? defaults.activation
     const known = activations.find((a) => a === activation)
     if (known === undefined) {
       return yield* Result.fail(

@@ -79,6 +79,15 @@ describe("ModelConfig.fromJson", () => {
     expect(parse({ ...caps, model_type: "llama" })).toMatchObject({ attentionScale: 1 / 4, logitSoftCap: undefined })
   })
 
+  it("reads the activation from hidden_activation in gemma3_text, and from hidden_act elsewhere", () => {
+    const both = { ...small, hidden_act: "silu", hidden_activation: "gelu_pytorch_tanh" }
+    expect(parse({ ...both, model_type: "gemma3_text" }).activation).toBe("gelu_pytorch_tanh")
+    expect(parse({ ...both, model_type: "llama" }).activation).toBe("silu")
+    expect(parse({ ...small, model_type: "gemma3_text", hidden_act: "silu" }).activation).toBe("gelu_pytorch_tanh")
+    expect(parse({ ...llama, hidden_activation: "gelu" }).activation).toBe("silu")
+    expect(refusal({ ...small, model_type: "gemma3_text", hidden_activation: "gelu" })).toContain("the activation gelu")
+  })
+
   it("names what it does not compute, and what it knows", () => {
     expect(refusal({ model_type: "gpt2" })).toBe(
       "config.json has the model_type gpt2; Charter knows llama, mistral, qwen2, qwen3, gemma3_text, phi3, smollm3, olmo2."
