@@ -235,7 +235,10 @@ const ropes = (
           theta,
           headDim,
           maxPositions,
-          originalPositions: json.original_max_position_embeddings ?? defaults.original_max_position_embeddings
+          // Keys of a kind of layers go without the file's own number, which transformers does not look at then.
+          originalPositions: family.ropePerLayerType
+            ? undefined
+            : (json.original_max_position_embeddings ?? defaults.original_max_position_embeddings)
         }
       )
     }

@@ -247,6 +247,25 @@ describe("rotary positions", () => {
     expect(refusal({ ...llama, rope_parameters: { full_attention: flat } })).toContain("give one for all layers")
   })
 
+  it("of gemma3_text take original_max_position_embeddings from the keys of the layers alone", () => {
+    const gemma = {
+      ...small,
+      model_type: "gemma3_text",
+      head_dim: 16,
+      sliding_window_pattern: 2,
+      max_position_embeddings: 4096,
+      original_max_position_embeddings: 300
+    }
+    const yarn = { rope_type: "yarn", factor: 4 }
+    const original = (keys: object) => ropes({ ...gemma, rope_parameters: { full_attention: { ...yarn, ...keys } } })[1]
+    expect(original({ original_max_position_embeddings: 64 })).toMatchObject({ originalPositions: 64 })
+    expect(original({})).toMatchObject({ originalPositions: 4096 })
+    expect(ropes({ ...gemma, rope_scaling: yarn })[1]).toMatchObject({ originalPositions: 4096 })
+    expect(
+      ropes({ ...gemma, model_type: "llama", rope_parameters: { ...yarn, original_max_position_embeddings: 64 } })[1]
+    ).toMatchObject({ originalPositions: 300 })
+  })
+
   it("may leave a part of each head alone in phi3, and nowhere else", () => {
     const partial = { ...llama, model_type: "phi3", partial_rotary_factor: 0.5 }
     expect(ropes(partial)[0]).toEqual({ ...plain, dims: 8 })
