@@ -247,6 +247,18 @@ describe("rotary positions", () => {
     expect(refusal({ ...llama, rope_parameters: { full_attention: flat } })).toContain("give one for all layers")
   })
 
+  it("of gemma3_text round YaRN's ramp unless truncate beside the kinds of layers says no", () => {
+    const gemma = { ...small, model_type: "gemma3_text", head_dim: 16, sliding_window_pattern: 2 }
+    const yarn = { rope_type: "yarn", factor: 4 }
+    const truncates = (json: object) =>
+      ropes({ ...gemma, ...json }).map((rope) => rope?.kind === "yarn" && rope.truncate)
+    const inside = { full_attention: { ...yarn, truncate: false }, sliding_attention: yarn }
+    expect(truncates({ rope_parameters: inside })).toEqual([true, true])
+    expect(truncates({ rope_parameters: { ...inside, truncate: false } })).toEqual([false, false])
+    expect(truncates({ rope_scaling: { ...yarn, truncate: false } })).toEqual([false, true])
+    expect(ropes({ ...llama, rope_parameters: { ...yarn, truncate: false } })[0]).toMatchObject({ truncate: false })
+  })
+
   it("of gemma3_text take original_max_position_embeddings from the keys of the layers alone", () => {
     const gemma = {
       ...small,
