@@ -54,6 +54,12 @@ export const open = Effect.fn("Checkpoint.open")(function* (
     catch: () =>
       new CheckpointError({ file: folder, reason: "does not exist; give the folder of a Hugging Face model" })
   })
+  if (!(yield* Effect.promise(() => isFolder(dir)))) {
+    return yield* new CheckpointError({
+      file: folder,
+      reason: "is a file; give the folder of a Hugging Face model, in which its config.json and weights are"
+    })
+  }
   const configFile = path.join(dir, "config.json")
   const json = yield* readJson(configFile)
   if (json === undefined) {
@@ -94,6 +100,12 @@ export const open = Effect.fn("Checkpoint.open")(function* (
     padTokenId: ids("pad_token_id")[0]
   }
 })
+
+const isFolder = (dir: string): Promise<boolean> =>
+  fs.stat(dir).then(
+    (stat) => stat.isDirectory(),
+    () => false
+  )
 
 const specialTokens = (json: unknown, file: string) =>
   Effect.mapError(

@@ -139,6 +139,10 @@ describe("Checkpoint", () => {
       const message = Effect.map(Effect.flip(Checkpoint.open(dir)), (error) => error.message)
       expect((yield* Effect.flip(Checkpoint.open(path.join(dir, "none")))).message).toContain("none does not exist")
       expect(yield* message).toContain("is not a model because it has no config.json")
+      const file = path.join(tiny, "config.json")
+      expect((yield* Effect.flip(Checkpoint.open(file))).message).toBe(
+        `${file} is a file; give the folder of a Hugging Face model, in which its config.json and weights are.`
+      )
       yield* writeText(dir, "config.json", "{")
       expect(yield* message).toContain("config.json is not valid JSON")
       const json = yield* configJson
