@@ -2,7 +2,7 @@
  * Checkpoints: Hugging Face model folders.
  *
  * Opening one reads its JSON files and the headers of its safetensors files, not the weights, and checks that the
- * network finds every tensor it needs.
+ * network finds every tensor it needs, and no layer more.
  */
 import { Effect, Schema } from "effect"
 import * as fs from "node:fs/promises"
@@ -12,7 +12,7 @@ import { families } from "./Family.ts"
 import type { ModelConfig, ModelConfigError } from "./ModelConfig.ts"
 import * as Config from "./ModelConfig.ts"
 import { CheckpointError, readJson } from "./ModelFile.ts"
-import { reason as reasonOf } from "./Quoted.ts"
+import { quoted, reason as reasonOf } from "./Quoted.ts"
 import * as Safetensors from "./Safetensors.ts"
 import * as ShardIndex from "./ShardIndex.ts"
 
@@ -43,7 +43,7 @@ const decodeSpecial = Schema.decodeUnknownEffect(
  * Opens a model folder.
  *
  * Fails with a `CheckpointError` when the folder is no model or a tensor is missing, has another shape than its
- * configuration says or is not made of floats; with a `ModelConfigError` when the network is not one Charter computes;
+ * configuration says, is of a layer that the configuration does not have or is not made of floats; with a `ModelConfigError` when the network is not one Charter computes;
  * with a `SafetensorsError` when a weight file is damaged.
  */
 export const open = Effect.fn("Checkpoint.open")(function* (
@@ -143,6 +143,16 @@ const checkTensors = Effect.fnUntraced(function* (
       return yield* new CheckpointError({
         file: tensor.file,
         reason: `holds ${name} as ${tensor.dtype}; save the model as F32, F16 or BF16`
+      })
+    }
+  }
+  // Other tensors that nothing asks for, such as the frequencies of rotary positions, are left alone.
+  for (const { file, name } of tensors.values()) {
+    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
+    if (layer !== undefined && Number(layer) >= config.layers) {
+      return yield* new CheckpointError({
+        file,
+        reason: `holds ${quoted(name)}, of layer ${layer} counted from 0, though config.json has num_hidden_layers ${config.layers}; put the files of one model together`
       })
     }
   }

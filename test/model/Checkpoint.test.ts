@@ -133,6 +133,27 @@ describe("Checkpoint", () => {
     })
   )
 
+  it.effect("refuses layers that config.json does not have, and leaves other surplus tensors alone", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = yield* configJson
+      const tensors = yield* loadAll(yield* Checkpoint.open(tiny))
+      yield* Checkpoint.writeModel(dir, { ...json, num_hidden_layers: 1 }, tensors, "F32")
+      const { message } = yield* Effect.flip(Checkpoint.open(dir))
+      expect(message).toMatch(
+        /model\.safetensors holds model\.layers\.1\.\S+, of layer 1 counted from 0, though config\.json has num_hidden_layers 1;/
+      )
+
+      const frequencies = {
+        name: "model.layers.0.self_attn.rotary_emb.inv_freq",
+        shape: [8],
+        data: new Float32Array(8)
+      }
+      yield* Checkpoint.writeModel(dir, json, [...tensors, frequencies], "F32")
+      expect((yield* Checkpoint.open(dir)).tensors.has(frequencies.name)).toBe(true)
+    })
+  )
+
   it.effect("says in one sentence why a folder is no model", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
