@@ -123,7 +123,13 @@ export const save = Effect.fnUntraced(function* (
   }
   yield* Checkpoint.writeModel(
     dir,
-    { ...config, dtype: "float32", ...(reward ? classifier(config) : {}) },
+    {
+      ...config,
+      // The file may call a model tied that is not.
+      tie_word_embeddings: checkpoint.config.tieEmbeddings,
+      dtype: "float32",
+      ...(reward ? classifier(config) : {})
+    },
     adapter.layout.entries
       .filter((e) => e.name !== "value_head")
       .map((e) => ({ name: e.name === "score" ? "score.weight" : e.name, shape: e.shape, data: views.get(e.name)! })),

@@ -1,8 +1,8 @@
 /**
  * Checkpoints: Hugging Face model folders.
  *
- * Opening one reads its JSON files and the headers of its safetensors files, not the weights, and checks that the
- * network finds every tensor it needs, and no layer more.
+ * Opening one reads its JSON files and the headers of its safetensors files, not the weights (but for a copy of a tied
+ * embedding), and checks that the network finds every tensor it needs, and no layer more.
  */
 import { Effect, Schema } from "effect"
 import * as fs from "node:fs/promises"
@@ -22,6 +22,7 @@ export { CheckpointError, readJson } from "./ModelFile.ts"
 export interface Checkpoint {
   /** The folder's absolute path, symbolic links resolved. */
   readonly dir: string
+  /** As config.json has it, but not tied where the weights have an output projection that is not the embedding. */
   readonly config: ModelConfig
   /** Every tensor of the folder by its name in the checkpoint. */
   readonly tensors: ReadonlyMap<string, Safetensors.TensorInfo>
@@ -68,8 +69,9 @@ export const open = Effect.fn("Checkpoint.open")(function* (
       reason: "is not a model because it has no config.json; give the folder of a Hugging Face model"
     })
   }
-  const config = yield* Effect.fromResult(Config.fromJson(json, configFile))
+  const said = yield* Effect.fromResult(Config.fromJson(json, configFile))
   const tensors = yield* ShardIndex.tensors(dir)
+  const config = (yield* hasOwnHead(said, tensors)) ? { ...said, tieEmbeddings: false } : said
   yield* checkTensors(dir, config, tensors)
 
   const generationFile = path.join(dir, "generation_config.json")
@@ -100,6 +102,18 @@ export const open = Effect.fn("Checkpoint.open")(function* (
     padTokenId: ids("pad_token_id")[0]
   }
 })
+
+/**
+ * Whether a model that is said to be tied has an output projection of its own, which then counts, as in transformers 5.
+ * One with the embedding's bytes is a copy that some writers leave behind. Of another type it counts as its own, too,
+ * which computes the same if its numbers are the embedding's.
+ */
+const hasOwnHead = (config: ModelConfig, tensors: ReadonlyMap<string, Safetensors.TensorInfo>) => {
+  const [embedding, head] = [tensors.get("model.embed_tokens.weight"), tensors.get("lm_head.weight")]
+  return config.tieEmbeddings && embedding !== undefined && head !== undefined
+    ? Effect.map(Safetensors.equal(embedding, head), (same) => !same)
+    : Effect.succeed(false)
+}
 
 const isFolder = (dir: string): Promise<boolean> =>
   fs.stat(dir).then(

@@ -133,6 +133,27 @@ describe("Checkpoint", () => {
     })
   )
 
+  it.effect("is not tied where the weights have an output projection that is not the embedding", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = yield* configJson
+      expect(json.tie_word_embeddings).toBe(true)
+      const tensors = yield* loadAll(yield* Checkpoint.open(tiny))
+      const { data, shape } = tensors.find(({ name }) => name === "model.embed_tokens.weight")!
+      const opened = Effect.fnUntraced(function* (head: Float32Array, rows = shape[0]!) {
+        const lm = { name: "lm_head.weight", shape: [rows, shape[1]!], data: head }
+        yield* Checkpoint.writeModel(dir, json, [...tensors, lm], "F32")
+        return (yield* Checkpoint.open(dir)).config
+      })
+      expect((yield* opened(data)).tieEmbeddings).toBe(true)
+      const other = yield* opened(data.with(data.length - 1, 0.5))
+      expect(other.tieEmbeddings).toBe(false)
+      expect(ModelConfig.parameters(other).get("lm_head.weight")).toEqual(shape)
+      const { message } = yield* Effect.flip(opened(data.subarray(shape[1]), shape[0]! - 1))
+      expect(message).toContain("holds lm_head.weight of shape [319, 64] where config.json asks for [320, 64]")
+    })
+  )
+
   it.effect("refuses layers that config.json does not have, and leaves other surplus tensors alone", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder

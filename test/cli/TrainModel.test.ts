@@ -1,0 +1,47 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import * as TrainModel from "../../src/cli/TrainModel.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as Safetensors from "../../src/model/Safetensors.ts"
+import { temporaryFolder } from "../model/temporaryFolder.ts"
+
+const tiny = path.join(import.meta.dirname, "../fixtures/tiny-llama")
+const text = (...parts: [string, ...Array<string>]) => Effect.promise(() => fs.readFile(path.join(...parts), "utf8"))
+
+/** Writes a model whose parameters were all trained, for no step; gives its config.json. */
+const saved = Effect.fnUntraced(function* (model: string, head: "none" | "score" = "none") {
+  const dir = yield* temporaryFolder
+  const checkpoint = yield* Checkpoint.open(model)
+  const start = { checkpoint, adapter: undefined, rank: undefined, lora: null, seed: 1, head }
+  yield* TrainModel.save(dir, checkpoint, yield* TrainModel.begin(start))
+  return { dir, config: yield* text(dir, "config.json") }
+})
+
+describe("A model trained as a whole", () => {
+  it.effect("is tied as its base is", () =>
+    Effect.gen(function* () {
+      const { config, dir } = yield* saved(tiny)
+      expect(JSON.parse(config)).toEqual(JSON.parse(yield* text(tiny, "config.json")))
+      expect((yield* Checkpoint.open(dir)).tensors.has("lm_head.weight")).toBe(false)
+    })
+  )
+
+  it.effect("is not tied where its base only says so", () =>
+    Effect.gen(function* () {
+      const base = yield* temporaryFolder
+      const { tensors } = yield* Checkpoint.open(tiny)
+      const loaded = yield* Effect.forEach([...tensors.values()], (info) =>
+        Effect.map(Safetensors.load(info), (data) => ({ name: info.name, shape: info.shape, data }))
+      )
+      const head = { name: "lm_head.weight", shape: [320, 64], data: new Float32Array(320 * 64).fill(0.5) }
+      yield* Checkpoint.writeModel(base, JSON.parse(yield* text(tiny, "config.json")), [...loaded, head], "F32")
+
+      const { config, dir } = yield* saved(base)
+      expect(JSON.parse(config).tie_word_embeddings).toBe(false)
+      const written = yield* Checkpoint.open(dir)
+      expect(yield* Safetensors.load(written.tensors.get("lm_head.weight")!)).toEqual(head.data)
+    })
+  )
+})
