@@ -28,6 +28,23 @@ describe("A model trained as a whole", () => {
     })
   )
 
+  it.effect("spells numbers as its base does, because 20.0 is no integer to Python", () =>
+    Effect.gen(function* () {
+      const base = yield* temporaryFolder
+      const weights = "model.safetensors"
+      yield* Effect.promise(() => fs.copyFile(path.join(tiny, weights), path.join(base, weights)))
+      const numbers = [
+        `"final_logit_softcapping": 20.0,`,
+        `"big": 1000000000000000019884624838656,`,
+        `"nested": {"list": [1.50, -0.0, 1E+2, 7, {"initializer_range": 2e-02}]},`
+      ]
+      const given = (yield* text(tiny, "config.json")).replace("{", `{${numbers.join("")}`)
+      yield* Effect.promise(() => fs.writeFile(path.join(base, "config.json"), given))
+      const spelt = (json: string) => json.match(/(?<=[:[,]\s*)-?\d[\d.eE+-]*/g)
+      expect(spelt((yield* saved(base)).config)).toEqual(spelt(given))
+    })
+  )
+
   it.effect("is not tied where its base only says so", () =>
     Effect.gen(function* () {
       const base = yield* temporaryFolder
