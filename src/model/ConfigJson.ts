@@ -222,7 +222,8 @@ const ropes = (
     }
     const partial = json.partial_rotary_factor ?? undefined
     // Of keys for each kind of layers transformers reads this one beside the kinds, and not in them.
-    const truncate = family.ropePerLayerType ? { truncate: json.rope_parameters?.truncate ?? true } : {}
+    const { truncate = true } = json.rope_parameters ?? {}
+    const outer = family.ropePerLayerType ? { truncate } : {}
     const read = (keys: RopeConfig.Keys, theta: number): Result.Result<Rope, string> => {
       const factor = keys.partial_rotary_factor ?? partial ?? 1
       if (factor !== 1 && !partialRotary) {
@@ -231,7 +232,7 @@ const ropes = (
         )
       }
       return RopeConfig.fromJson(
-        { ...keys, ...truncate, partial_rotary_factor: factor },
+        { ...keys, ...outer, partial_rotary_factor: factor },
         {
           kinds: family.ropes,
           theta,

@@ -187,6 +187,13 @@ describe("rotary positions", () => {
       originalPositions: 64,
       truncate: true
     })
+    for (const [truncate, rounded] of [
+      [true, true],
+      [false, false],
+      [null, false]
+    ]) {
+      expect(ropes({ ...llama, rope_scaling: { ...yarn, truncate } })[0]).toMatchObject({ truncate: rounded })
+    }
     expect(ropes({ ...llama, rope_scaling: { ...yarn, mscale: 2, mscale_all_dim: 1 } })[0]).toMatchObject({
       attentionFactor: (0.2 * Math.log(4) + 1) / (0.1 * Math.log(4) + 1)
     })
@@ -255,6 +262,7 @@ describe("rotary positions", () => {
     const inside = { full_attention: { ...yarn, truncate: false }, sliding_attention: yarn }
     expect(truncates({ rope_parameters: inside })).toEqual([true, true])
     expect(truncates({ rope_parameters: { ...inside, truncate: false } })).toEqual([false, false])
+    expect(truncates({ rope_parameters: { ...inside, truncate: null } })).toEqual([false, false])
     expect(truncates({ rope_scaling: { ...yarn, truncate: false } })).toEqual([false, true])
     expect(ropes({ ...llama, rope_parameters: { ...yarn, truncate: false } })[0]).toMatchObject({ truncate: false })
   })
