@@ -10,6 +10,7 @@ import * as Trainables from "../engine/Trainables.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as ModelConfig from "../model/ModelConfig.ts"
+import * as ModelFile from "../model/ModelFile.ts"
 import * as Quantized from "../model/Quantized.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
@@ -114,7 +115,8 @@ export const save = Effect.fnUntraced(function* (
 ) {
   if (adapter.config !== wholeConfig) return yield* Lora.write(dir, Adapters.toLora(adapter), checkpoint.dir)
   const views = Trainables.views(adapter.layout, adapter.vector)
-  const json = JSON.parse(readFileSync(join(checkpoint.dir, "config.json"), "utf8")) as Record<string, unknown>
+  const text = readFileSync(join(checkpoint.dir, "config.json"), "utf8")
+  const json = ModelFile.parseVerbatim(text) as Record<string, unknown>
   const reward = adapter.taskType === "SEQ_CLS"
   const config = Object.fromEntries(Object.entries(json).filter(([name]) => name !== "torch_dtype"))
   for (const name of companions) {
@@ -123,7 +125,13 @@ export const save = Effect.fnUntraced(function* (
   }
   yield* Checkpoint.writeModel(
     dir,
-    { ...config, dtype: "float32", ...(reward ? classifier(config) : {}) },
+    {
+      ...config,
+      // The file may call a model tied that is not.
+      tie_word_embeddings: checkpoint.config.tieEmbeddings,
+      dtype: "float32",
+      ...(reward ? classifier(config) : {})
+    },
     adapter.layout.entries
       .filter((e) => e.name !== "value_head")
       .map((e) => ({ name: e.name === "score" ? "score.weight" : e.name, shape: e.shape, data: views.get(e.name)! })),

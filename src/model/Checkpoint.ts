@@ -1,8 +1,8 @@
 /**
  * Checkpoints: Hugging Face model folders.
  *
- * Opening one reads its JSON files and the headers of its safetensors files, not the weights, and checks that the
- * network finds every tensor it needs.
+ * Opening one reads its JSON files and the headers of its safetensors files, not the weights (but for a copy of a tied
+ * embedding), and checks that the network finds every tensor it needs, and no layer more.
  */
 import { Effect, Schema } from "effect"
 import * as fs from "node:fs/promises"
@@ -12,7 +12,7 @@ import { families } from "./Family.ts"
 import type { ModelConfig, ModelConfigError } from "./ModelConfig.ts"
 import * as Config from "./ModelConfig.ts"
 import { CheckpointError, readJson } from "./ModelFile.ts"
-import { reason as reasonOf } from "./Quoted.ts"
+import { quoted, reason as reasonOf } from "./Quoted.ts"
 import * as Safetensors from "./Safetensors.ts"
 import * as ShardIndex from "./ShardIndex.ts"
 
@@ -22,6 +22,7 @@ export { CheckpointError, readJson } from "./ModelFile.ts"
 export interface Checkpoint {
   /** The folder's absolute path, symbolic links resolved. */
   readonly dir: string
+  /** As config.json has it, but not tied where the weights have an output projection that is not the embedding. */
   readonly config: ModelConfig
   /** Every tensor of the folder by its name in the checkpoint. */
   readonly tensors: ReadonlyMap<string, Safetensors.TensorInfo>
@@ -43,7 +44,7 @@ const decodeSpecial = Schema.decodeUnknownEffect(
  * Opens a model folder.
  *
  * Fails with a `CheckpointError` when the folder is no model or a tensor is missing, has another shape than its
- * configuration says or is not made of floats; with a `ModelConfigError` when the network is not one Charter computes;
+ * configuration says, is of a layer that the configuration does not have or is not made of floats; with a `ModelConfigError` when the network is not one Charter computes;
  * with a `SafetensorsError` when a weight file is damaged.
  */
 export const open = Effect.fn("Checkpoint.open")(function* (
@@ -54,6 +55,12 @@ export const open = Effect.fn("Checkpoint.open")(function* (
     catch: () =>
       new CheckpointError({ file: folder, reason: "does not exist; give the folder of a Hugging Face model" })
   })
+  if (!(yield* Effect.promise(() => isFolder(dir)))) {
+    return yield* new CheckpointError({
+      file: folder,
+      reason: "is a file; give the folder of a Hugging Face model, in which its config.json and weights are"
+    })
+  }
   const configFile = path.join(dir, "config.json")
   const json = yield* readJson(configFile)
   if (json === undefined) {
@@ -62,8 +69,9 @@ export const open = Effect.fn("Checkpoint.open")(function* (
       reason: "is not a model because it has no config.json; give the folder of a Hugging Face model"
     })
   }
-  const config = yield* Effect.fromResult(Config.fromJson(json, configFile))
+  const said = yield* Effect.fromResult(Config.fromJson(json, configFile))
   const tensors = yield* ShardIndex.tensors(dir)
+  const config = (yield* hasOwnHead(said, tensors)) ? { ...said, tieEmbeddings: false } : said
   yield* checkTensors(dir, config, tensors)
 
   const generationFile = path.join(dir, "generation_config.json")
@@ -94,6 +102,24 @@ export const open = Effect.fn("Checkpoint.open")(function* (
     padTokenId: ids("pad_token_id")[0]
   }
 })
+
+/**
+ * Whether a model that is said to be tied has an output projection of its own, which then counts, as in transformers 5.
+ * One with the embedding's bytes is a copy that some writers leave behind. Of another type it counts as its own, too,
+ * which computes the same if its numbers are the embedding's.
+ */
+const hasOwnHead = (config: ModelConfig, tensors: ReadonlyMap<string, Safetensors.TensorInfo>) => {
+  const [embedding, head] = [tensors.get("model.embed_tokens.weight"), tensors.get("lm_head.weight")]
+  return config.tieEmbeddings && embedding !== undefined && head !== undefined
+    ? Effect.map(Safetensors.equal(embedding, head), (same) => !same)
+    : Effect.succeed(false)
+}
+
+const isFolder = (dir: string): Promise<boolean> =>
+  fs.stat(dir).then(
+    (stat) => stat.isDirectory(),
+    () => false
+  )
 
 const specialTokens = (json: unknown, file: string) =>
   Effect.mapError(
@@ -131,6 +157,16 @@ const checkTensors = Effect.fnUntraced(function* (
       return yield* new CheckpointError({
         file: tensor.file,
         reason: `holds ${name} as ${tensor.dtype}; save the model as F32, F16 or BF16`
+      })
+    }
+  }
+  // Other tensors that nothing asks for, such as the frequencies of rotary positions, are left alone.
+  for (const { file, name } of tensors.values()) {
+    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
+    if (layer !== undefined && Number(layer) >= config.layers) {
+      return yield* new CheckpointError({
+        file,
+        reason: `holds ${quoted(name)}, of layer ${layer} counted from 0, though config.json has num_hidden_layers ${config.layers}; put the files of one model together`
       })
     }
   }

@@ -71,7 +71,7 @@ export const read = (name: Family.Name, unknown: unknown): Result.Result<ModelCo
     )
     const family = Family.families[name]
     const { defaults } = family
-    const activation = json.hidden_activation ?? json.hidden_act ?? defaults.activation
+    const activation = json[family.activationKey] ?? defaults.activation
     const known = activations.find((a) => a === activation)
     if (known === undefined) {
       return yield* Result.fail(
@@ -221,6 +221,9 @@ const ropes = (
       )
     }
     const partial = json.partial_rotary_factor ?? undefined
+    // Of keys for each kind of layers transformers reads this one beside the kinds, and not in them.
+    const { truncate = true } = json.rope_parameters ?? {}
+    const outer = family.ropePerLayerType ? { truncate } : {}
     const read = (keys: RopeConfig.Keys, theta: number): Result.Result<Rope, string> => {
       const factor = keys.partial_rotary_factor ?? partial ?? 1
       if (factor !== 1 && !partialRotary) {
@@ -229,13 +232,16 @@ const ropes = (
         )
       }
       return RopeConfig.fromJson(
-        { ...keys, partial_rotary_factor: factor },
+        { ...keys, ...outer, partial_rotary_factor: factor },
         {
           kinds: family.ropes,
           theta,
           headDim,
           maxPositions,
-          originalPositions: json.original_max_position_embeddings ?? defaults.original_max_position_embeddings
+          // Keys of a kind of layers go without the file's own number, which transformers does not look at then.
+          originalPositions: family.ropePerLayerType
+            ? undefined
+            : (json.original_max_position_embeddings ?? defaults.original_max_position_embeddings)
         }
       )
     }

@@ -40,6 +40,8 @@ export interface Family {
   /** Whether q, k and v are one linear map, and gate and up another. */
   readonly fused: boolean
   readonly biases: { readonly qkv: Bias; readonly output: Bias; readonly mlp: Bias }
+  /** The key of `config.json` that names the gate's activation; the other one says nothing. */
+  readonly activationKey: "hidden_act" | "hidden_activation"
   /** Whether the embedding is multiplied with √hidden. */
   readonly scaledEmbedding: boolean
   /** Whether scores are scaled by `query_pre_attn_scalar` in place of the width of a head. */
@@ -95,6 +97,7 @@ const llama: Family = {
   queryKeyNorms: "none",
   fused: false,
   biases: { qkv: "attention_bias", output: "attention_bias", mlp: "mlp_bias" },
+  activationKey: "hidden_act",
   scaledEmbedding: false,
   queryScalar: false,
   softCaps: false,
@@ -121,10 +124,14 @@ const llama: Family = {
   }
 }
 
-/** Mistral (https://arxiv.org/abs/2310.06825): a window in every layer. */
+/**
+ * Mistral (https://arxiv.org/abs/2310.06825): a window in every layer. With `layer_types` it is what transformers calls
+ * Ministral, whose layers may differ.
+ */
 const mistral: Family = {
   ...llama,
   biases: { qkv: false, output: false, mlp: false },
+  layerTypes: true,
   sliding: () => true,
   defaults: {
     ...llama.defaults,
@@ -178,6 +185,7 @@ const gemma3: Family = {
   normOffset: 1,
   queryKeyNorms: "head",
   biases: { qkv: "attention_bias", output: "attention_bias", mlp: false },
+  activationKey: "hidden_activation",
   scaledEmbedding: true,
   queryScalar: true,
   softCaps: true,
@@ -210,6 +218,7 @@ const phi3: Family = {
   fused: true,
   ropes: ["default", "longrope", "su", "yarn"],
   partialRotary: true,
+  layerTypes: false,
   defaults: {
     vocab_size: 32064,
     hidden_size: 3072,

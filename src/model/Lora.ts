@@ -147,6 +147,13 @@ export const read = Effect.fn("Lora.read")(function* (
   const infos = yield* Safetensors.read(weightsFile)
   const names = new Map<string, Safetensors.TensorInfo>()
   for (const info of infos.tensors.values()) {
+    const adapted = outside.exec(info.name)?.[1]
+    if (adapted !== undefined) {
+      return yield* new LoraError({
+        file: weightsFile,
+        reason: `holds a LoRA of ${adapted}, and Charter computes one of the maps in a model's layers alone; train the adapter with ${adapted} in modules_to_save, or without it`
+      })
+    }
     const key = keyOf(info.name, config)
     if (key === undefined) {
       return yield* new LoraError({
@@ -190,6 +197,9 @@ export const read = Effect.fn("Lora.read")(function* (
   const scales = new Map(Array.from(adaptations, ([key, { scale }]) => [key, scale]))
   return { config, taskType, tensors, scales }
 })
+
+/** What PEFT names the parts of an adapted module that is in no layer; it saves the module's own weight, too. */
+const outside = /\.(lm_head|embed_tokens)\.(?:lora_|base_layer\.)/
 
 /** A tensor's key from its name in PEFT's file; undefined where Charter has no use for it. */
 const keyOf = (name: string, { modulesToSave = [] }: LoraConfig): string | undefined => {

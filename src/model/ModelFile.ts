@@ -57,3 +57,21 @@ export const readJson = Effect.fnUntraced(function* (file: string): Effect.fn.Re
     catch: () => new CheckpointError({ file, reason: "is not valid JSON; download or save it again" })
   })
 })
+
+/** What TypeScript's library does not know yet: the text of a number that is read, and a value that is written as text. */
+const Verbatim = JSON as unknown as {
+  readonly parse: (
+    text: string,
+    reviver: (key: string, value: unknown, context: { readonly source: string }) => unknown
+  ) => unknown
+  readonly rawJSON: (text: string) => unknown
+}
+
+/**
+ * Parses JSON that is to be written again by `JSON.stringify`, with each number in its own spelling.
+ *
+ * To Python 20.0 is no 20: transformers refuses a config.json whose float became an integer. The numbers are no numbers
+ * here, so only what is not read can be kept so.
+ */
+export const parseVerbatim = (text: string): unknown =>
+  Verbatim.parse(text, (_, value, { source }) => (typeof value === "number" ? Verbatim.rawJSON(source) : value))

@@ -108,7 +108,8 @@ export const fromJson = (json: Keys, context: Context): Result.Result<Rope, stri
         betaFast: json.beta_fast ?? 32,
         betaSlow: json.beta_slow ?? 1,
         originalPositions,
-        truncate: json.truncate ?? true
+        // A missing key means yes, but a null is no, as in Python.
+        truncate: json.truncate === undefined || json.truncate === true
       })
     }
     case "longrope": {

@@ -90,11 +90,14 @@ export const read = (file: string): Effect.Effect<File, Header.SafetensorsError>
     ({ bytes, size }) => Effect.fromResult(Header.parseHeader(bytes, size, file))
   )
 
+/** `length` bytes of a tensor from its byte `from` on; all of them unless said otherwise. */
 const readData = Effect.fnUntraced(function* (
-  info: TensorInfo
+  info: TensorInfo,
+  from = 0,
+  length = info.length
 ): Effect.fn.Return<ArrayBuffer, Header.SafetensorsError> {
-  const bytes = yield* withFile(info.file, (handle) => readBytes(handle, info.offset, info.length))
-  if (bytes.length !== info.length) {
+  const bytes = yield* withFile(info.file, (handle) => readBytes(handle, info.offset + from, length))
+  if (bytes.length !== length) {
     return yield* Effect.fromResult(Header.broken(info.file, `ends inside its tensor ${quoted(info.name)}`))
   }
   return bytes.buffer
@@ -117,6 +120,23 @@ export const load = Effect.fnUntraced(function* (
         reason: `holds ${quoted(info.name)} as ${info.dtype} where floats are needed; save it as F32, F16 or BF16`
       })
   }
+})
+
+/** Two tensors of gigabytes are compared in pieces of so many bytes. */
+const pieceBytes = 1 << 23
+
+/** Whether two tensors have the same type, shape and bytes. Reads as far as the first piece that differs. */
+export const equal = Effect.fnUntraced(function* (
+  a: TensorInfo,
+  b: TensorInfo
+): Effect.fn.Return<boolean, Header.SafetensorsError> {
+  if (a.dtype !== b.dtype || a.shape.join() !== b.shape.join()) return false
+  for (let from = 0; from < a.length; from += pieceBytes) {
+    const length = Math.min(pieceBytes, a.length - from)
+    const [left, right] = [yield* readData(a, from, length), yield* readData(b, from, length)]
+    if (!Buffer.from(left).equals(Buffer.from(right))) return false
+  }
+  return true
 })
 
 /**

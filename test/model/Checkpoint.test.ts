@@ -133,12 +133,58 @@ describe("Checkpoint", () => {
     })
   )
 
+  it.effect("is not tied where the weights have an output projection that is not the embedding", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = yield* configJson
+      expect(json.tie_word_embeddings).toBe(true)
+      const tensors = yield* loadAll(yield* Checkpoint.open(tiny))
+      const { data, shape } = tensors.find(({ name }) => name === "model.embed_tokens.weight")!
+      const opened = Effect.fnUntraced(function* (head: Float32Array, rows = shape[0]!) {
+        const lm = { name: "lm_head.weight", shape: [rows, shape[1]!], data: head }
+        yield* Checkpoint.writeModel(dir, json, [...tensors, lm], "F32")
+        return (yield* Checkpoint.open(dir)).config
+      })
+      expect((yield* opened(data)).tieEmbeddings).toBe(true)
+      const other = yield* opened(data.with(data.length - 1, 0.5))
+      expect(other.tieEmbeddings).toBe(false)
+      expect(ModelConfig.parameters(other).get("lm_head.weight")).toEqual(shape)
+      const { message } = yield* Effect.flip(opened(data.subarray(shape[1]), shape[0]! - 1))
+      expect(message).toContain("holds lm_head.weight of shape [319, 64] where config.json asks for [320, 64]")
+    })
+  )
+
+  it.effect("refuses layers that config.json does not have, and leaves other surplus tensors alone", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = yield* configJson
+      const tensors = yield* loadAll(yield* Checkpoint.open(tiny))
+      yield* Checkpoint.writeModel(dir, { ...json, num_hidden_layers: 1 }, tensors, "F32")
+      const { message } = yield* Effect.flip(Checkpoint.open(dir))
+      expect(message).toMatch(
+        /model\.safetensors holds model\.layers\.1\.\S+, of layer 1 counted from 0, though config\.json has num_hidden_layers 1;/
+      )
+
+      const frequencies = {
+        name: "model.layers.0.self_attn.rotary_emb.inv_freq",
+        shape: [8],
+        data: new Float32Array(8)
+      }
+      yield* Checkpoint.writeModel(dir, json, [...tensors, frequencies], "F32")
+      expect((yield* Checkpoint.open(dir)).tensors.has(frequencies.name)).toBe(true)
+    })
+  )
+
   it.effect("says in one sentence why a folder is no model", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
       const message = Effect.map(Effect.flip(Checkpoint.open(dir)), (error) => error.message)
       expect((yield* Effect.flip(Checkpoint.open(path.join(dir, "none")))).message).toContain("none does not exist")
       expect(yield* message).toContain("is not a model because it has no config.json")
+      const file = path.join(tiny, "config.json")
+      expect((yield* Effect.flip(Checkpoint.open(file))).message).toBe(
+        `${file} is a file; give the folder of a Hugging Face model, in which its config.json and weights are.`
+      )
       yield* writeText(dir, "config.json", "{")
       expect(yield* message).toContain("config.json is not valid JSON")
       const json = yield* configJson

@@ -235,6 +235,27 @@ describe("Lora files", () => {
     })
   )
 
+  it.effect("says which module outside of the layers has a LoRA that it does not compute", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const base = yield* model
+      yield* Lora.write(dir, Result.getOrThrow(Lora.init(base, config, 3)), "base")
+      const file = path.join(dir, "adapter_model.safetensors")
+      for (const [module, name] of [
+        ["lm_head", "lm_head.base_layer.weight"],
+        ["lm_head", "lm_head.lora_A.weight"],
+        ["embed_tokens", "model.embed_tokens.lora_embedding_A"]
+      ]) {
+        yield* Safetensors.write(file, [{ name: `base_model.model.${name}`, shape: [1], data: new Float32Array(1) }])
+        expect((yield* Effect.flip(Lora.read(dir, base))).message).toBe(
+          `${file} holds a LoRA of ${module}, and Charter computes one of the maps in a model's layers alone; train the adapter with ${module} in modules_to_save, or without it.`
+        )
+      }
+      yield* Safetensors.write(file, [{ name: "base_model.model.x", shape: [1], data: new Float32Array(1) }])
+      expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("which is no part of a LoRA")
+    })
+  )
+
   it.effect("knows another model's adapter", () =>
     Effect.gen(function* () {
       const base = yield* model

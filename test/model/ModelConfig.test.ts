@@ -79,6 +79,15 @@ describe("ModelConfig.fromJson", () => {
     expect(parse({ ...caps, model_type: "llama" })).toMatchObject({ attentionScale: 1 / 4, logitSoftCap: undefined })
   })
 
+  it("reads the activation from hidden_activation in gemma3_text, and from hidden_act elsewhere", () => {
+    const both = { ...small, hidden_act: "silu", hidden_activation: "gelu_pytorch_tanh" }
+    expect(parse({ ...both, model_type: "gemma3_text" }).activation).toBe("gelu_pytorch_tanh")
+    expect(parse({ ...both, model_type: "llama" }).activation).toBe("silu")
+    expect(parse({ ...small, model_type: "gemma3_text", hidden_act: "silu" }).activation).toBe("gelu_pytorch_tanh")
+    expect(parse({ ...llama, hidden_activation: "gelu" }).activation).toBe("silu")
+    expect(refusal({ ...small, model_type: "gemma3_text", hidden_activation: "gelu" })).toContain("the activation gelu")
+  })
+
   it("names what it does not compute, and what it knows", () => {
     expect(refusal({ model_type: "gpt2" })).toBe(
       "config.json has the model_type gpt2; Charter knows llama, mistral, qwen2, qwen3, gemma3_text, phi3, smollm3, olmo2."
@@ -178,6 +187,13 @@ describe("rotary positions", () => {
       originalPositions: 64,
       truncate: true
     })
+    for (const [truncate, rounded] of [
+      [true, true],
+      [false, false],
+      [null, false]
+    ]) {
+      expect(ropes({ ...llama, rope_scaling: { ...yarn, truncate } })[0]).toMatchObject({ truncate: rounded })
+    }
     expect(ropes({ ...llama, rope_scaling: { ...yarn, mscale: 2, mscale_all_dim: 1 } })[0]).toMatchObject({
       attentionFactor: (0.2 * Math.log(4) + 1) / (0.1 * Math.log(4) + 1)
     })
@@ -238,6 +254,38 @@ describe("rotary positions", () => {
     expect(refusal({ ...llama, rope_parameters: { full_attention: flat } })).toContain("give one for all layers")
   })
 
+  it("of gemma3_text round YaRN's ramp unless truncate beside the kinds of layers says no", () => {
+    const gemma = { ...small, model_type: "gemma3_text", head_dim: 16, sliding_window_pattern: 2 }
+    const yarn = { rope_type: "yarn", factor: 4 }
+    const truncates = (json: object) =>
+      ropes({ ...gemma, ...json }).map((rope) => rope?.kind === "yarn" && rope.truncate)
+    const inside = { full_attention: { ...yarn, truncate: false }, sliding_attention: yarn }
+    expect(truncates({ rope_parameters: inside })).toEqual([true, true])
+    expect(truncates({ rope_parameters: { ...inside, truncate: false } })).toEqual([false, false])
+    expect(truncates({ rope_parameters: { ...inside, truncate: null } })).toEqual([false, false])
+    expect(truncates({ rope_scaling: { ...yarn, truncate: false } })).toEqual([false, true])
+    expect(ropes({ ...llama, rope_parameters: { ...yarn, truncate: false } })[0]).toMatchObject({ truncate: false })
+  })
+
+  it("of gemma3_text take original_max_position_embeddings from the keys of the layers alone", () => {
+    const gemma = {
+      ...small,
+      model_type: "gemma3_text",
+      head_dim: 16,
+      sliding_window_pattern: 2,
+      max_position_embeddings: 4096,
+      original_max_position_embeddings: 300
+    }
+    const yarn = { rope_type: "yarn", factor: 4 }
+    const original = (keys: object) => ropes({ ...gemma, rope_parameters: { full_attention: { ...yarn, ...keys } } })[1]
+    expect(original({ original_max_position_embeddings: 64 })).toMatchObject({ originalPositions: 64 })
+    expect(original({})).toMatchObject({ originalPositions: 4096 })
+    expect(ropes({ ...gemma, rope_scaling: yarn })[1]).toMatchObject({ originalPositions: 4096 })
+    expect(
+      ropes({ ...gemma, model_type: "llama", rope_parameters: { ...yarn, original_max_position_embeddings: 64 } })[1]
+    ).toMatchObject({ originalPositions: 300 })
+  })
+
   it("may leave a part of each head alone in phi3, and nowhere else", () => {
     const partial = { ...llama, model_type: "phi3", partial_rotary_factor: 0.5 }
     expect(ropes(partial)[0]).toEqual({ ...plain, dims: 8 })
@@ -285,6 +333,17 @@ describe("sliding windows", () => {
     expect(windows({ ...window, model_type: "olmo2" })).toEqual([undefined, undefined])
     expect(windows({ ...small, model_type: "mistral" })).toEqual([4096, 4096])
     expect(windows({ ...small, model_type: "mistral", sliding_window: null })).toEqual([undefined, undefined])
+  })
+
+  it("are those of the layers that layer_types names in mistral, and phi3 does not ask it", () => {
+    const window = { ...small, sliding_window: 8, layer_types: ["sliding_attention", "full_attention"] }
+    expect(windows({ ...window, model_type: "mistral" })).toEqual([8, undefined])
+    expect(windows({ ...window, model_type: "mistral", layer_types: null })).toEqual([8, 8])
+    expect(windows({ ...window, model_type: "phi3" })).toEqual([8, 8])
+    expect(refusal({ ...window, model_type: "mistral", sliding_window: null })).toContain("without a sliding_window")
+    expect(refusal({ ...window, model_type: "mistral", layer_types: ["full_attention"] })).toContain(
+      "1 layer_types for 2 layers"
+    )
   })
 
   it("need their switch in qwen2 and qwen3, and then are those of the upper layers", () => {

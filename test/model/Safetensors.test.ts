@@ -25,6 +25,28 @@ const reasonOf = (bytes: Uint8Array): string =>
 
 const one = (entry: object, dataBytes: number) => reasonOf(bytesOf(JSON.stringify({ t: entry }), dataBytes))
 
+const compared = Effect.fnUntraced(function* (a: Safetensors.Tensor, b: Safetensors.Tensor) {
+  const file = path.join(yield* temporaryFolder, "x.safetensors")
+  yield* Safetensors.write(file, [a, b])
+  const { tensors } = yield* Safetensors.read(file)
+  return yield* Safetensors.equal(tensors.get(a.name)!, tensors.get(b.name)!)
+})
+
+describe("Safetensors.equal", () => {
+  it.effect("compares type, shape and every byte of tensors of any size", () =>
+    Effect.gen(function* () {
+      // More than one piece.
+      const data = Float32Array.from({ length: 2_200_000 }, (_, i) => i)
+      const a = { name: "a", shape: [2, 1_100_000], data }
+      expect(yield* compared(a, { ...a, name: "b" })).toBe(true)
+      expect(yield* compared(a, { ...a, name: "b", data: data.with(data.length - 1, 0) })).toBe(false)
+      expect(yield* compared(a, { ...a, name: "b", data: data.with(0, 1) })).toBe(false)
+      expect(yield* compared(a, { ...a, name: "b", shape: [1_100_000, 2] })).toBe(false)
+      expect(yield* compared(a, { ...a, name: "b", dtype: "F16" })).toBe(false)
+    })
+  )
+})
+
 describe("Safetensors.parseHeader", () => {
   it("reads what a header says", () => {
     const header = `{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"I8","shape":[],"data_offsets":[8,9]}}  `

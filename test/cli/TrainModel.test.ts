@@ -1,0 +1,64 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import * as TrainModel from "../../src/cli/TrainModel.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as Safetensors from "../../src/model/Safetensors.ts"
+import { temporaryFolder } from "../model/temporaryFolder.ts"
+
+const tiny = path.join(import.meta.dirname, "../fixtures/tiny-llama")
+const text = (...parts: [string, ...Array<string>]) => Effect.promise(() => fs.readFile(path.join(...parts), "utf8"))
+
+/** Writes a model whose parameters were all trained, for no step; gives its config.json. */
+const saved = Effect.fnUntraced(function* (model: string, head: "none" | "score" = "none") {
+  const dir = yield* temporaryFolder
+  const checkpoint = yield* Checkpoint.open(model)
+  const start = { checkpoint, adapter: undefined, rank: undefined, lora: null, seed: 1, head }
+  yield* TrainModel.save(dir, checkpoint, yield* TrainModel.begin(start))
+  return { dir, config: yield* text(dir, "config.json") }
+})
+
+describe("A model trained as a whole", () => {
+  it.effect("is tied as its base is", () =>
+    Effect.gen(function* () {
+      const { config, dir } = yield* saved(tiny)
+      expect(JSON.parse(config)).toEqual(JSON.parse(yield* text(tiny, "config.json")))
+      expect((yield* Checkpoint.open(dir)).tensors.has("lm_head.weight")).toBe(false)
+    })
+  )
+
+  it.effect("spells numbers as its base does, because 20.0 is no integer to Python", () =>
+    Effect.gen(function* () {
+      const base = yield* temporaryFolder
+      const weights = "model.safetensors"
+      yield* Effect.promise(() => fs.copyFile(path.join(tiny, weights), path.join(base, weights)))
+      const numbers = [
+        `"final_logit_softcapping": 20.0,`,
+        `"big": 1000000000000000019884624838656,`,
+        `"nested": {"list": [1.50, -0.0, 1E+2, 7, {"initializer_range": 2e-02}]},`
+      ]
+      const given = (yield* text(tiny, "config.json")).replace("{", `{${numbers.join("")}`)
+      yield* Effect.promise(() => fs.writeFile(path.join(base, "config.json"), given))
+      const spelt = (json: string) => json.match(/(?<=[:[,]\s*)-?\d[\d.eE+-]*/g)
+      expect(spelt((yield* saved(base)).config)).toEqual(spelt(given))
+    })
+  )
+
+  it.effect("is not tied where its base only says so", () =>
+    Effect.gen(function* () {
+      const base = yield* temporaryFolder
+      const { tensors } = yield* Checkpoint.open(tiny)
+      const loaded = yield* Effect.forEach([...tensors.values()], (info) =>
+        Effect.map(Safetensors.load(info), (data) => ({ name: info.name, shape: info.shape, data }))
+      )
+      const head = { name: "lm_head.weight", shape: [320, 64], data: new Float32Array(320 * 64).fill(0.5) }
+      yield* Checkpoint.writeModel(base, JSON.parse(yield* text(tiny, "config.json")), [...loaded, head], "F32")
+
+      const { config, dir } = yield* saved(base)
+      expect(JSON.parse(config).tie_word_embeddings).toBe(false)
+      const written = yield* Checkpoint.open(dir)
+      expect(yield* Safetensors.load(written.tensors.get("lm_head.weight")!)).toEqual(head.data)
+    })
+  )
+})
