@@ -14,6 +14,7 @@ import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowEngine from "./RowEngine.ts"
 import * as RowFile from "./RowFile.ts"
+import * as RowPlaces from "./RowPlaces.ts"
 import * as TokenRows from "./TokenRows.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -78,7 +79,7 @@ const check = Effect.fnUntraced(function* (input: Input, vocabSize: number) {
 
 /** Continues the prompts of a file; gives the summary. */
 export const execute = Effect.fn("charter generate")(function* (input: Input) {
-  yield* RowFile.check(input)
+  yield* RowPlaces.check(input)
   const checkpoint = yield* Model.open(input.model)
   yield* check(input, checkpoint.config.vocabSize)
   if (Option.isSome(input.adapter)) {

@@ -109,7 +109,8 @@ export const isStream = Effect.fnUntraced(function* (file: string) {
   return Option.isSome(info) && info.value.type !== "File" && info.value.type !== "Directory"
 })
 
-const partOf = (file: string) => `${file}.${randomBytes(4).toString("hex")}.part`
+/** A name of its own beside a file, for what is not yet whole. */
+export const partOf = (file: string) => `${file}.${randomBytes(4).toString("hex")}.part`
 
 /** Fails where no file can be written beside this one, which is found by doing it. */
 export const probe = Effect.fnUntraced(function* (file: string) {
