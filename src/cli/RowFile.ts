@@ -88,7 +88,7 @@ export const answer = Effect.fnUntraced(function* <E, R>(
     ),
     Rows.onReject(rejects.add),
     Stream.flatMap((one) => Stream.fromIterable(Array.isArray(one) ? (one as ReadonlyArray<object>) : [one as object])),
-    Rows.encode(
+    Rows.encodeReady(
       Option.getOrElse(places.out, () => "standard output"),
       (row) => `${Jsonl.stringify(row)}\n`
     ),

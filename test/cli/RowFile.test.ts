@@ -1,7 +1,7 @@
 /** Files of rows, of answers and of rejects, without a model: what a user gave is never lost. */
 import { NodeServices } from "@effect/platform-node"
 import { afterAll, assert, describe, it } from "@effect/vitest"
-import { Cause, Console, Effect, Exit, Option, Result } from "effect"
+import { Cause, Console, Effect, Exit, Fiber, Option, Result, Sink, Stdio, Stream } from "effect"
 import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
 import { tmpdir } from "node:os"
@@ -204,5 +204,31 @@ describe("rows that cannot be used", () => {
     assert.strictEqual(await read, '{"id":2}\n')
     assert.deepStrictEqual(fs.readdirSync(join(dir, "pipes")), ["o"])
     assert.include(fs.readdirSync(dir), "s.rejected.jsonl")
+  })
+})
+
+describe("answers on standard output", () => {
+  it("leave as they are ready, in the order of the rows, and do not wait for the next", { timeout: 5000 }, async () => {
+    const dir = workplace({ "s.jsonl": good.repeat(3) })
+    const first = Promise.withResolvers<string>()
+    const stdio = Stdio.make({
+      args: Effect.succeed([]),
+      stdinIsTerminal: Effect.succeed(false),
+      stdoutIsTerminal: Effect.succeed(false),
+      stderrIsTerminal: Effect.succeed(false),
+      stdout: () => Sink.forEach((text) => Effect.sync(() => first.resolve(Buffer.from(text).toString()))),
+      stderr: () => Sink.drain,
+      stdin: Stream.empty
+    })
+    const places = placesIn(dir, "s.jsonl")
+    const answer = ({ id }: ModelRows.ModelRow) => (id === 2 ? Effect.never : Effect.succeed(Result.succeed({ id })))
+    const fiber = RowFile.answer("test", places, RowFile.read(places.in, ModelRows.decode(["ids"])), answer, 4).pipe(
+      Effect.provideService(Stdio.Stdio, stdio),
+      Effect.provideService(Progress.Progress, Progress.silent),
+      Effect.provide(NodeServices.layer),
+      Effect.runFork
+    )
+    assert.strictEqual(await first.promise, '{"id":1}\n')
+    await Effect.runPromise(Fiber.interrupt(fiber))
   })
 })
