@@ -183,6 +183,19 @@ describe("charter generate", () => {
     assert.deepStrictEqual(readdirSync(dir), ["rows.jsonl"])
   })
 
+  it("says on standard error why the engine cannot start, and nothing on standard output", () => {
+    const dir = workplace()
+    writeFileSync(join(dir, "rows.jsonl"), jsonl([{ input_ids: [3] }]))
+    writeFileSync(join(dir, "cache"), "a file, which cannot be a folder")
+    const args = [main, "generate", "--model", Golden.folder, "--precision", "int8", "--in", "rows.jsonl"]
+    const env = { ...process.env, XDG_CACHE_HOME: join(dir, "cache") }
+    const { status, stderr, stdout } = spawnSync(process.execPath, args, { cwd: dir, encoding: "utf8", env })
+    assert.strictEqual(status, 1)
+    assert.strictEqual(stdout, "")
+    assert.include(stderr, "set XDG_CACHE_HOME to a folder of yours.")
+    assert.notInclude(stderr, "    at ")
+  })
+
   it("helps with an example", () => {
     const { status, stdout } = charter(workplace(), "generate", "--help")
     assert.strictEqual(status, 0)
