@@ -52,8 +52,9 @@ const policy = (
     sample: Effect.fnUntraced(function* ({ context, stop = [], ...request }) {
       const { id } = request
       const promptIds = yield* codec.context(id, context)
+      const stops = yield* codec.stops(id, stop)
       const [continuation] = yield* client
-        .Generate({ ...request, ids: promptIds, adapter, n: 1, ...codec.stops(stop) })
+        .Generate({ ...request, ids: promptIds, adapter, n: 1, ...stops })
         .pipe(Effect.mapError(policyError(id)))
       yield* Turn.pause
       return { ...continuation!, promptIds, text: codec.answer(continuation!.tokenIds, stop) }
