@@ -153,6 +153,22 @@ describe("rows that cannot be used", () => {
     assert.deepStrictEqual(Object.keys(others), ["s.jsonl"])
   })
 
+  it("are those whose number JSON cannot keep, too: their answers would be of another row", async () => {
+    const ids = ["9007199254740993", "-1e400", "9007199254740991", "0.5", '"9007199254740993"']
+    const dir = workplace({ "s.jsonl": ids.map((id) => `{"id":${id},"input_ids":[1]}\n`).join("") })
+    assert.strictEqual((await run(placesIn(dir, "s.jsonl", "o.jsonl"))).code, 3)
+    const { "o.jsonl": out, "s.rejected.jsonl": rejects } = contents(dir)
+    assert.strictEqual(
+      out,
+      ids
+        .slice(2)
+        .map((id) => `{"id":${id}}\n`)
+        .join("")
+    )
+    assert.include(rejects, "`id` is beyond the numbers that are kept exactly (9007199254740992); give it as text")
+    assert.include(rejects, "(-Infinity)")
+  })
+
   it("are told when there are none: the file of an earlier command goes", async () => {
     const dir = workplace({ "s.jsonl": good, "s.rejected.jsonl": rejected })
     assert.deepStrictEqual(await run(placesIn(dir, "s.jsonl", "o.jsonl")), { code: 0, stderr: "" })
