@@ -120,7 +120,9 @@ class NoneLeft extends Data.TaggedError("NoneLeft") {}
 /** A reader who goes before the end, or a file that ends before it should. */
 const failure = <E>(error: E): CommandError | Exclude<E, DataError | PlatformError> => {
   if (error instanceof PlatformError) {
-    return new CommandError({ message: "Standard output was closed before the last answer; use --out to keep all." })
+    const closed = (error.cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE"
+    const what = closed ? "was closed before the last answer" : `cannot be written: ${Bytes.reasonOf(error)}`
+    return new CommandError({ message: `Standard output ${what}; use --out to keep all.` })
   }
   if (error instanceof DataError) return new CommandError({ message: error.message })
   return error as Exclude<E, DataError | PlatformError>

@@ -2,6 +2,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Cause, Console, Effect, Exit, Fiber, Option, Result, Sink, Stdio, Stream } from "effect"
+import { type PlatformError, systemError } from "effect/PlatformError"
 import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
 import { tmpdir } from "node:os"
@@ -223,28 +224,57 @@ describe("rows that cannot be used", () => {
   })
 })
 
+/** Standard input, output and error, of which only the output does something. */
+const stdioOf = (stdout: Sink.Sink<void, string | Uint8Array, never, PlatformError>) =>
+  Stdio.make({
+    args: Effect.succeed([]),
+    stdinIsTerminal: Effect.succeed(false),
+    stdoutIsTerminal: Effect.succeed(false),
+    stderrIsTerminal: Effect.succeed(false),
+    stdout: () => stdout,
+    stderr: () => Sink.drain,
+    stdin: Stream.empty
+  })
+
 describe("answers on standard output", () => {
-  it("leave as they are ready, in the order of the rows, and do not wait for the next", { timeout: 5000 }, async () => {
-    const dir = workplace({ "s.jsonl": good.repeat(3) })
-    const first = Promise.withResolvers<string>()
-    const stdio = Stdio.make({
-      args: Effect.succeed([]),
-      stdinIsTerminal: Effect.succeed(false),
-      stdoutIsTerminal: Effect.succeed(false),
-      stderrIsTerminal: Effect.succeed(false),
-      stdout: () => Sink.forEach((text) => Effect.sync(() => first.resolve(Buffer.from(text).toString()))),
-      stderr: () => Sink.drain,
-      stdin: Stream.empty
-    })
-    const places = placesIn(dir, "s.jsonl")
-    const answer = ({ id }: ModelRows.ModelRow) => (id === 2 ? Effect.never : Effect.succeed(Result.succeed({ id })))
-    const fiber = RowFile.answer("test", places, RowFile.read(places.in, ModelRows.decode(["ids"])), answer, 4).pipe(
-      Effect.provideService(Stdio.Stdio, stdio),
+  const answers = (
+    rows: string,
+    stdout: Sink.Sink<void, string | Uint8Array, never, PlatformError>,
+    answer: (row: ModelRows.ModelRow) => Effect.Effect<Result.Result<object, string>>
+  ) => {
+    const places = placesIn(workplace({ "s.jsonl": rows }), "s.jsonl")
+    return RowFile.answer("test", places, RowFile.read(places.in, ModelRows.decode(["ids"])), answer, 4).pipe(
+      Effect.provideService(Stdio.Stdio, stdioOf(stdout)),
       Effect.provideService(Progress.Progress, Progress.silent),
-      Effect.provide(NodeServices.layer),
-      Effect.runFork
+      Effect.provide(NodeServices.layer)
     )
+  }
+
+  it("leave as they are ready, in the order of the rows, and do not wait for the next", { timeout: 5000 }, async () => {
+    const first = Promise.withResolvers<string>()
+    const stdout = Sink.forEach((text: string | Uint8Array) =>
+      Effect.sync(() => first.resolve(Buffer.from(text as string).toString()))
+    )
+    const fiber = answers(good.repeat(3), stdout, ({ id }) =>
+      id === 2 ? Effect.never : Effect.succeed(Result.succeed({ id }))
+    ).pipe(Effect.runFork)
     assert.strictEqual(await first.promise, '{"id":1}\n')
     await Effect.runPromise(Fiber.interrupt(fiber))
+  })
+
+  it("that it does not take end the command, with why", async () => {
+    const cases = [
+      [{ code: "EPIPE", errno: -32 }, "Standard output was closed before the last answer; use --out to keep all."],
+      [{ code: "ENOSPC", errno: -28 }, /^Standard output cannot be written: no space left on device; use --out/]
+    ] as const
+    for (const [reason, said] of cases) {
+      const cause = Object.assign(new Error("write"), reason)
+      const full = Sink.fail(systemError({ _tag: "Unknown", module: "Stdio", method: "stdout", cause }))
+      const error = await Effect.runPromise(
+        Effect.flip(answers(good, full, ({ id }) => Effect.succeed(Result.succeed({ id }))))
+      )
+      assert.strictEqual(error._tag, "CommandError")
+      assert.match(error.message, new RegExp(said))
+    }
   })
 })
