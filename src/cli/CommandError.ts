@@ -10,8 +10,8 @@ export class CommandError extends Schema.TaggedError<CommandError>()("CommandErr
 export class RowsRejected extends Schema.TaggedError<RowsRejected>()("RowsRejected", {
   rejected: Schema.Int,
   rows: Schema.Int,
-  /** The file of rejects. */
-  rejects: Schema.String,
+  /** The file of rejects; null where they were told on standard error. */
+  rejects: Schema.NullOr(Schema.String),
   /** The file of rows. */
   source: Schema.String,
   /** The first of them, as `line 3: the reason`. */
@@ -19,11 +19,14 @@ export class RowsRejected extends Schema.TaggedError<RowsRejected>()("RowsReject
 }) {
   override get message(): string {
     if (this.rejected === this.rows) {
-      const more = this.rows === 1 ? "" : `; the reasons of all ${this.rows} are in ${this.rejects}`
+      const more =
+        this.rows === 1
+          ? ""
+          : `; the reasons of all ${this.rows} ${this.rejects === null ? "stand above" : `are in ${this.rejects}`}`
       return `No row of ${this.source} can be used: ${this.first}${more}.`
     }
     const some = this.rejected === 1 ? "1 row was" : `${this.rejected} rows were`
-    return `${some} rejected of ${this.rows}; ${this.rejects} says why.`
+    return `${some} rejected of ${this.rows}; ${this.rejects === null ? "the lines above say" : `${this.rejects} says`} why.`
   }
 }
 

@@ -11,8 +11,9 @@ import { UsageError } from "./UsageError.ts"
 /** The exit code of an interrupted program. */
 export const interruptedCode = 130
 
-/** What an interrupted program says. */
-export const interrupted = (again: string): string => `Interrupted; to go on: ${again}`
+/** What an interrupted program says: whether the same command goes on, or begins again as what it did is not kept. */
+export const interrupted = (again: string, resumes: boolean = true): string =>
+  resumes ? `Interrupted; to go on: ${again}` : `Interrupted; nothing is kept to go on from. To begin again: ${again}`
 
 /** The exit code of an outcome. */
 export const code = (exit: Exit.Exit<unknown, unknown>): number => {
@@ -30,14 +31,18 @@ export const code = (exit: Exit.Exit<unknown, unknown>): number => {
  * What is said of an outcome on standard error; undefined when everything has been said. An expected error is its
  * sentence; the stack of an unexpected one is kept, because it is a bug and somebody has to find it.
  */
-export const words = (exit: Exit.Exit<unknown, unknown>, again: string): string | undefined => {
+export const words = (
+  exit: Exit.Exit<unknown, unknown>,
+  again: string,
+  resumes: boolean = true
+): string | undefined => {
   if (Exit.isSuccess(exit)) return undefined
-  if (Cause.hasInterruptsOnly(exit.cause)) return interrupted(again)
+  if (Cause.hasInterruptsOnly(exit.cause)) return interrupted(again, resumes)
   const error = Cause.squash(exit.cause)
   if (CliError.isCliError(error)) return undefined
   const expected = typeof error === "object" && error !== null && "_tag" in error && error instanceof Error
   const said = expected ? error.message : `This is a bug in Charter.\n${Cause.pretty(exit.cause)}`
-  return code(exit) === 1 && !(error instanceof CommandError)
+  return resumes && code(exit) === 1 && !(error instanceof CommandError)
     ? `${said}\nWhat was finished is kept; to go on: ${again}`
     : said
 }

@@ -35,9 +35,19 @@ const again = (): string => {
   return ["charter", ...process.argv.slice(2).map(quote)].join(" ")
 }
 
+/** The commands, and whether the same one once more goes on where it ended. */
+const resumes: Readonly<Record<string, boolean>> = {
+  run: true,
+  train: true,
+  generate: false,
+  score: false,
+  inspect: false
+}
+
 /** Runs the command line of this process. */
 export const main = (): void => {
-  Interruption.listen(() => Exit.interrupted(again()))
+  const goesOn = resumes[process.argv.slice(2).find((word) => Object.hasOwn(resumes, word)) ?? ""] ?? false
+  Interruption.listen(() => Exit.interrupted(again(), goesOn))
   Command.run(charter, { version }).pipe(
     Effect.provide(CliOutput.layerPresenter(presenter)),
     Effect.provide(NodeServices.layer),
@@ -45,7 +55,7 @@ export const main = (): void => {
     NodeRuntime.runMain({
       disableErrorReporting: true,
       teardown: (exit, onExit) => {
-        const words = Exit.words(exit, again())
+        const words = Exit.words(exit, again(), goesOn)
         if (words !== undefined) process.stderr.write(`${words}\n`)
         onExit(Exit.code(exit))
       }

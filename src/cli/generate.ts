@@ -14,6 +14,7 @@ import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowEngine from "./RowEngine.ts"
 import * as RowFile from "./RowFile.ts"
+import * as RowPlaces from "./RowPlaces.ts"
 import * as TokenRows from "./TokenRows.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -52,6 +53,9 @@ interface Summary {
 /** Samples under way, more than the rows of a batch: one long answer holds back the order, not the work. */
 const underWay = 512
 
+/** Completions of a row: they are under way together, and none is written before the last is there. */
+const mostCompletions = 10_000
+
 const taken: ReadonlyArray<ModelRows.Input["_tag"]> = ["prompt", "ids"]
 
 const optionsOf = (input: Input): Sampling.Options & { readonly maxTokens: number } => ({
@@ -74,11 +78,15 @@ const check = Effect.fnUntraced(function* (input: Input, vocabSize: number) {
   for (const [flag, value] of counts) {
     if (value < 1) return yield* new UsageError({ message: `${flag} ${value} is below 1.` })
   }
+  if (input.n > mostCompletions) {
+    const message = `--n ${input.n} is above ${mostCompletions}; give the rows several times, with an id each.`
+    return yield* new UsageError({ message })
+  }
 })
 
 /** Continues the prompts of a file; gives the summary. */
 export const execute = Effect.fn("charter generate")(function* (input: Input) {
-  yield* RowFile.check(input)
+  yield* RowPlaces.check(input)
   const checkpoint = yield* Model.open(input.model)
   yield* check(input, checkpoint.config.vocabSize)
   if (Option.isSome(input.adapter)) {
@@ -94,6 +102,11 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
     return yield* new UsageError({ message: `${input.model} has no tokenizer.json to find a --stop text with.` })
   }
 
+  const stops =
+    codec === undefined
+      ? { stopIds: checkpoint.eosTokenIds, stopTexts: [] }
+      : yield* Effect.mapError(codec.stops("--stop", input.stop), fromInput)
+
   const cacheMemory = input.memory * 2 ** 20
   const { adapter, client } = yield* RowEngine.open(checkpoint, input, { head: "none", cacheMemory })
   const request = {
@@ -101,7 +114,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
     adapter,
     seed: input.seed,
     n: input.n,
-    ...(codec?.stops(input.stop) ?? { stopIds: checkpoint.eosTokenIds, stopTexts: [] })
+    ...stops
   }
   let [completions, tokens] = [0, 0]
 
@@ -186,7 +199,7 @@ const flags = {
     Flag.optional
   ),
   n: Flag.Int("n").pipe(
-    Flag.withDescription("Completions for each row; the prompt is read once (default: 1)"),
+    Flag.withDescription("Completions for each row, 10,000 at most; the prompt is read once (default: 1)"),
     Flag.withDefault(1)
   ),
   temperature: Flag.Finite("temperature").pipe(

@@ -13,6 +13,7 @@ import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowEngine from "./RowEngine.ts"
 import * as RowFile from "./RowFile.ts"
+import * as RowPlaces from "./RowPlaces.ts"
 import * as TokenRows from "./TokenRows.ts"
 import { fromInput } from "./UsageError.ts"
 
@@ -44,7 +45,7 @@ const taken: ReadonlyArray<ModelRows.Input["_tag"]> = ["text", "ids", "completio
 
 /** Scores the rows of a file; gives the summary. */
 export const execute = Effect.fn("charter score")(function* (input: Input) {
-  yield* RowFile.check(input)
+  yield* RowPlaces.check(input)
   const checkpoint = yield* Model.open(input.model)
   const adapter = Option.isNone(input.adapter)
     ? undefined

@@ -3,12 +3,15 @@
  *
  * What is read is recognised by its first bytes, because a file that was renamed is still the same file; what is
  * written is packed as its name says (`.gz`, `.zst`). A file appears under its name when it is whole: it is written
- * beside its place and renamed.
+ * beside its place and renamed. A name that is a link stays one, and what it leads to is replaced; a device or a pipe
+ * takes the bytes as they come.
  */
 import * as NodeStream from "@effect/platform-node/NodeStream"
-import { Effect, Exit, FileSystem, Stream } from "effect"
+import { Effect, Exit, FileSystem, Option, Stream } from "effect"
 import { randomBytes } from "node:crypto"
+import { basename, dirname, join, resolve } from "node:path"
 import type { Duplex } from "node:stream"
+import { getSystemErrorMessage } from "node:util"
 import * as Zlib from "node:zlib"
 import { DataError } from "./DataError.ts"
 
@@ -32,8 +35,9 @@ const unpackers = { gzip: () => Zlib.createGunzip(), zstd: () => Zlib.createZstd
 const packers = { gzip: () => Zlib.createGzip(), zstd: () => Zlib.createZstdCompress() }
 
 const unreadable = (file: string) => (error: { readonly reason: { readonly _tag: string } }) => {
-  const missing = error.reason._tag === "NotFound"
-  return new DataError({ file, message: missing ? `There is no file ${file}.` : `${file} cannot be read.` })
+  if (error.reason._tag !== "NotFound") return new DataError({ file, message: `${file} cannot be read.` })
+  const message = file === "-" ? "Standard input is not taken; give a file." : `There is no file ${file}.`
+  return new DataError({ file, message })
 }
 
 /** The first bytes of a file, still packed; a typed sentence when it cannot be read or is a folder. */
@@ -42,6 +46,10 @@ export const head = Effect.fnUntraced(function* (file: string, length = 4096) {
   const info = yield* fs.stat(file).pipe(Effect.mapError(unreadable(file)))
   if (info.type === "Directory") {
     return yield* new DataError({ file, message: `${file} is a folder; give a file in it.` })
+  }
+  // A file is read more than once, its first bytes first; what comes out of a pipe is gone then.
+  if (info.type !== "File") {
+    return yield* new DataError({ file, message: `${file} is a pipe or a device, which is not taken; give a file.` })
   }
   return yield* Stream.mkUint8Array(fs.stream(file, { bytesToRead: length })).pipe(
     Effect.mapError(() => new DataError({ file, message: `${file} cannot be read; check its permissions.` }))
@@ -68,8 +76,50 @@ export const read = (file: string): Stream.Stream<Uint8Array, DataError, FileSys
     })
   )
 
-const unwritable = (file: string) => (error: { readonly message: string }) =>
-  new DataError({ file, message: `${file} cannot be written: ${error.message}.` })
+/** Why something cannot be done with a file, in the system's words. */
+export const reasonOf = (error: { readonly message: string; readonly cause?: unknown }): string => {
+  const { errno } = (error.cause ?? {}) as NodeJS.ErrnoException
+  return typeof errno === "number" ? getSystemErrorMessage(errno) : error.message
+}
+
+const unwritable = (file: string) => (error: { readonly message: string; readonly cause?: unknown }) =>
+  new DataError({ file, message: `${file} cannot be written: ${reasonOf(error)}.` })
+
+/** Links that are followed from a name; the system's own limit. */
+const mostLinks = 40
+
+/** The file that a name leads to through links, also where it is yet to be made; two names of one file give the same. */
+export const target = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  let path = resolve(file)
+  for (let links = 0; links < mostLinks; links++) {
+    const folder = yield* fs.realPath(dirname(path)).pipe(Effect.orElseSucceed(() => dirname(path)))
+    path = join(folder, basename(path))
+    const link = yield* Effect.option(fs.readLink(path))
+    if (Option.isNone(link)) return path
+    path = resolve(folder, link.value)
+  }
+  return path
+})
+
+/** Whether a name is one of a device or a pipe, which cannot be replaced by a file. */
+export const isStream = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  const info = yield* Effect.option(fs.stat(file))
+  return Option.isSome(info) && info.value.type !== "File" && info.value.type !== "Directory"
+})
+
+/** A name of its own beside a file, for what is not yet whole. */
+export const partOf = (file: string) => `${file}.${randomBytes(4).toString("hex")}.part`
+
+/** Fails where no file can be written beside this one, which is found by doing it. */
+export const probe = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  const part = partOf(yield* target(file))
+  yield* fs
+    .writeFile(part, new Uint8Array(), { flag: "wx" })
+    .pipe(Effect.andThen(fs.remove(part)), Effect.mapError(unwritable(file)), Effect.uninterruptible)
+})
 
 /**
  * Runs `use` with the name of a new file beside `file`, and gives the file its name when `use` has succeeded. After a
@@ -81,9 +131,14 @@ export const atomically = <A, E, R>(
 ): Effect.Effect<A, E | DataError, R | FileSystem.FileSystem> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    const part = `${file}.${randomBytes(4).toString("hex")}.part`
+    if (yield* isStream(file)) {
+      const message = `${file} is a pipe or a device, which cannot be replaced; give the name of a file.`
+      return yield* new DataError({ file, message })
+    }
+    const place = yield* target(file)
+    const part = partOf(place)
     return yield* use(part).pipe(
-      Effect.tap(() => fs.rename(part, file).pipe(Effect.mapError(unwritable(file)))),
+      Effect.tap(() => fs.rename(part, place).pipe(Effect.mapError(unwritable(file)))),
       Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Effect.ignore(fs.remove(part, { force: true }))))
     )
   })
@@ -102,15 +157,23 @@ export const write =
               onError: (error) => unwritable(file)(error instanceof Error ? error : new Error(String(error)))
             })
           )
-    return atomically(file, (part) =>
+    const writeTo = (handle: FileSystem.File) =>
+      Stream.runForEach(out, (chunk) => handle.writeAll(chunk).pipe(Effect.mapError(unwritable(file))))
+    const open = Effect.fnUntraced(function* (name: string, flag: "wx" | "a") {
+      const fs = yield* FileSystem.FileSystem
+      return yield* fs.open(name, { flag }).pipe(Effect.mapError(unwritable(file)))
+    })
+    const whole = atomically(file, (part) =>
       Effect.scoped(
         Effect.gen(function* () {
-          const fs = yield* FileSystem.FileSystem
-          const handle = yield* fs.open(part, { flag: "wx" }).pipe(Effect.mapError(unwritable(file)))
-          yield* Stream.runForEach(out, (chunk) => handle.writeAll(chunk).pipe(Effect.mapError(unwritable(file))))
+          const handle = yield* open(part, "wx")
+          yield* writeTo(handle)
           // A rename must not reach the disk before the bytes do.
           yield* handle.sync.pipe(Effect.mapError(unwritable(file)))
         })
       )
     )
+    // Pipes have no positions to write at: what is opened to append is written without one.
+    const straight = Effect.scoped(Effect.flatMap(open(file, "a"), writeTo))
+    return Effect.flatMap(isStream(file), (stream) => (stream ? straight : whole))
   }

@@ -9,9 +9,9 @@
  * All but CSV is recognised by what is in the file, not by its name. A row that cannot be used is a failure in the
  * stream.
  */
-import { Effect, Result, Schema, Stream } from "effect"
+import { Effect, Result, Stream } from "effect"
 import type { FileSystem } from "effect"
-import { Message } from "../Policy.ts"
+import type { Message } from "../Policy.ts"
 import * as Sample from "../Sample.ts"
 import * as Bytes from "./Bytes.ts"
 import { DataError } from "./DataError.ts"
@@ -20,13 +20,12 @@ import * as Files from "./Files.ts"
 import * as HhRlhf from "./HhRlhf.ts"
 import * as Jsonl from "./Jsonl.ts"
 import * as Lines from "./Lines.ts"
+import * as Messages from "./Messages.ts"
 import * as Rows from "./Rows.ts"
 import * as Seen from "./Seen.ts"
 
 /** What a file of prompts is made of. */
 export type Format = Files.Format
-
-const isMessages = Schema.is(Schema.Array(Message))
 
 /** How many lines decide what format a file has. */
 const lookahead = 20
@@ -43,18 +42,14 @@ export const detect = (file: string, lines: ReadonlyArray<string>): Format => {
 export const conversation = (row: Jsonl.Row): Result.Result<ReadonlyArray<Message>, string> => {
   const { prompt, messages, chosen, rejected } = row
   if (typeof prompt === "string") return fromText(prompt)
-  if (prompt !== undefined) {
-    return isMessages(prompt) ? fromMessages(prompt) : Result.fail("`prompt` is neither text nor [{role, content}]")
-  }
+  if (prompt !== undefined) return Result.flatMap(Messages.decode("prompt", prompt), fromMessages)
   if (typeof chosen === "string" && typeof rejected === "string") {
     const prefix = HhRlhf.sharedPrefix(chosen, rejected)
     return prefix === undefined
       ? Result.fail("`chosen` and `rejected` share no conversation that ends in \\n\\nAssistant:")
       : fromMessages(HhRlhf.messages(prefix))
   }
-  if (messages !== undefined) {
-    return isMessages(messages) ? fromMessages(messages) : Result.fail("`messages` is not [{role, content}]")
-  }
+  if (messages !== undefined) return Result.flatMap(Messages.decode("messages", messages), fromMessages)
   const names = Object.keys(row).slice(0, 5).join(", ")
   return Result.fail(
     `no \`prompt\` (and no \`messages\`, no \`chosen\` with \`rejected\`): the row has ${names || "nothing"}`

@@ -80,17 +80,13 @@ export const onReject =
 export const unwritable = (file: string, row: number, reason: string): DataError =>
   new DataError({ file, message: `${file}: row ${row} cannot be written: ${reason}.` })
 
-/**
- * The texts of rows, several at a time, as bytes: `f` gets a row and its number from 1. It throws a string for a row
- * that cannot be written.
- */
-export const encode =
+/** The bytes of rows, a chunk of them at a time, however large it is. */
+const encodeChunks =
   <A>(file: string, f: (row: A, number: number) => string) =>
   <E, R>(rows: Stream.Stream<A, E, R>): Stream.Stream<Uint8Array, E | DataError, R> =>
     Stream.suspend(() => {
       let number = 0
       return rows.pipe(
-        Stream.rechunk(64),
         Stream.mapArrayEffect((chunk) =>
           Effect.try({
             try: () => [Buffer.from(chunk.map((row) => f(row, ++number)).join(""))] as const,
@@ -99,3 +95,21 @@ export const encode =
         )
       )
     })
+
+/** Rows that are written together. */
+const together = 64
+
+/**
+ * The texts of rows, several at a time, as bytes: `f` gets a row and its number from 1. It throws a string for a row
+ * that cannot be written.
+ */
+export const encode =
+  <A>(file: string, f: (row: A, number: number) => string) =>
+  <E, R>(rows: Stream.Stream<A, E, R>): Stream.Stream<Uint8Array, E | DataError, R> =>
+    rows.pipe(Stream.rechunk(together), encodeChunks(file, f))
+
+/** The same of rows that take their time: one that is there does not wait for others, but for the write before it. */
+export const encodeReady =
+  <A>(file: string, f: (row: A, number: number) => string) =>
+  <E, R>(rows: Stream.Stream<A, E, R>): Stream.Stream<Uint8Array, E | DataError, R> =>
+    rows.pipe(Stream.buffer({ capacity: together }), encodeChunks(file, f))

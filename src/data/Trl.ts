@@ -15,13 +15,13 @@
  * @example
  * revisions.pipe(Stream.map(Trl.promptCompletion("conversational")), Jsonl.write("sft.jsonl"))
  */
-import { Result, Schema } from "effect"
-import type { Example, ModelContext } from "../Policy.ts"
-import { Message } from "../Policy.ts"
+import { Result } from "effect"
+import type { Example, Message, ModelContext } from "../Policy.ts"
 import type { PreferenceExample } from "../RewardModel.ts"
 import * as Sample from "../Sample.ts"
 import { humanAssistant } from "../Transcript.ts"
 import * as HhRlhf from "./HhRlhf.ts"
+import * as Messages from "./Messages.ts"
 import type * as Rows from "./Rows.ts"
 
 /** Texts, or messages. */
@@ -49,17 +49,12 @@ const shapes: ReadonlyArray<ReadonlyArray<string>> = [
   ["prompt"]
 ]
 
-const isMessages = Schema.is(Schema.Array(Message))
-
 const turns = ["prompt", "completion", "chosen", "rejected"]
 
 const problem = (name: string, value: unknown): string | undefined => {
   if (name === "text") return typeof value === "string" ? undefined : "`text` is not text"
   if (name === "label") return typeof value === "boolean" ? undefined : "`label` is neither true nor false"
-  if (name === "messages") return isMessages(value) ? undefined : "`messages` is not [{role, content}]"
-  return typeof value === "string" || isMessages(value)
-    ? undefined
-    : `\`${name}\` is neither text nor [{role, content}]`
+  return name !== "messages" && typeof value === "string" ? undefined : Messages.problem(name, value)
 }
 
 /** The row of one of the shapes, or why it is none; other columns are left out. */

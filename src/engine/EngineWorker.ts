@@ -6,10 +6,9 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeWorker from "@effect/platform-node/NodeWorker"
 import * as NodeWorkerRunner from "@effect/platform-node/NodeWorkerRunner"
-import { Effect, Layer } from "effect"
+import { Cause, Context, Effect, Exit, Layer, Logger } from "effect"
 import type { Scope } from "effect"
-import { RpcClient, RpcServer } from "effect/rpc"
-import type { RpcClientError } from "effect/rpc"
+import { RpcClient, RpcClientError, RpcServer } from "effect/rpc"
 import { fileURLToPath } from "node:url"
 import * as worker from "node:worker_threads"
 import * as Engine from "./Engine.ts"
@@ -28,8 +27,39 @@ export const client = (options: Engine.Options): Effect.Effect<Client, never, Sc
         Layer.orDie
       )
     )
-    return yield* Effect.provide(RpcClient.make(EngineRpc, { disableTracing: true }), context)
+    const protocol = Context.get(context, RpcClient.Protocol)
+    return yield* RpcClient.make(EngineRpc, { disableTracing: true }).pipe(
+      Effect.provideService(RpcClient.Protocol, inItsWords(protocol)),
+      Effect.provide(context)
+    )
   })
+
+/** An engine that ended, with the sentence that it ended with. */
+class EngineEnded extends RpcClientError.RpcClientError {
+  override get message(): string {
+    return this.reason.message
+  }
+}
+
+/**
+ * A protocol whose failures say what the thread failed with, such as a folder that an engine cannot start without.
+ * Otherwise they say that there was an event, and keep its error to themselves.
+ */
+const inItsWords = (protocol: RpcClient.Protocol["Service"]): RpcClient.Protocol["Service"] => {
+  const said = (error: RpcClientError.RpcClientError): RpcClientError.RpcClientError => {
+    const { cause } = error.reason
+    if (error.reason._tag !== "WorkerReceiveError" || !(cause instanceof Error)) return error
+    return new EngineEnded({ reason: new RpcClientError.RpcClientDefect({ message: cause.message, cause }) })
+  }
+  return {
+    ...protocol,
+    run: (clientId, f) =>
+      protocol.run(clientId, (data) =>
+        f(data._tag === "ClientProtocolError" ? { ...data, error: said(data.error) } : data)
+      ),
+    send: (...request) => Effect.mapError(protocol.send(...request), said)
+  }
+}
 
 /**
  * The thread. It ends by itself when it is told to, after the native run that it is in: torn out of native code, the
@@ -46,6 +76,16 @@ const start = (options: Engine.Options): worker.Worker => {
   return thread
 }
 
+/** What an engine ends with is thrown in its thread: so the client hears of it in the thread's own `error` event. */
+const teardown = (exit: Exit.Exit<unknown, unknown>, onExit: (code: number) => void): void => {
+  if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return onExit(0)
+  const error = Cause.squash(exit.cause)
+  const expected = error instanceof Error && "_tag" in error
+  setImmediate(() => {
+    throw new Error(expected ? error.message : Cause.pretty(exit.cause))
+  })
+}
+
 const started = worker.workerData as { readonly charterEngine?: Engine.Options } | null
 if (!worker.isMainThread && started?.charterEngine !== undefined) {
   RpcServer.layer(EngineRpc, { disableTracing: true, concurrency: "unbounded" }).pipe(
@@ -53,6 +93,8 @@ if (!worker.isMainThread && started?.charterEngine !== undefined) {
     Layer.provide(RpcServer.layerProtocolWorkerRunner),
     Layer.provide(NodeWorkerRunner.layer),
     Layer.launch,
-    NodeRuntime.runMain
+    // Standard output is for answers alone.
+    Effect.provideService(Logger.LogToStderr, true),
+    NodeRuntime.runMain({ disableErrorReporting: true, teardown })
   )
 }

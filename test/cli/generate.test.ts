@@ -168,6 +168,8 @@ describe("charter generate", () => {
     ["top_p 1.5", ["--top-p", "1.5"]],
     ["temperature -1", ["--temperature=-1"]],
     ["--n 0", ["--n", "0"]],
+    ["--n 100000000 is above 10000", ["--n", "100000000"]],
+    ["A stop text is empty", ["--model", sandbox, "--stop", ""]],
     ["no tokenizer.json", ["--stop", "x"]],
     ["missing.jsonl", ["--in", "missing.jsonl"]],
     ["nowhere", ["--adapter", "nowhere"]]
@@ -176,11 +178,25 @@ describe("charter generate", () => {
     const dir = workplace()
     writeFileSync(join(dir, "rows.jsonl"), jsonl([{ input_ids: [3] }]))
     const input = args[0] === "--in" ? [] : ["--in", "rows.jsonl"]
-    const { status, stderr, stdout } = charter(dir, "generate", "--model", Golden.folder, ...input, ...args)
+    const model = args.includes("--model") ? [] : ["--model", Golden.folder]
+    const { status, stderr, stdout } = charter(dir, "generate", ...model, ...input, ...args)
     assert.strictEqual(status, 2, stderr)
     assert.strictEqual(stdout, "")
     assert.include(stderr, said)
     assert.deepStrictEqual(readdirSync(dir), ["rows.jsonl"])
+  })
+
+  it("says on standard error why the engine cannot start, and nothing on standard output", () => {
+    const dir = workplace()
+    writeFileSync(join(dir, "rows.jsonl"), jsonl([{ input_ids: [3] }]))
+    writeFileSync(join(dir, "cache"), "a file, which cannot be a folder")
+    const args = [main, "generate", "--model", Golden.folder, "--precision", "int8", "--in", "rows.jsonl"]
+    const env = { ...process.env, XDG_CACHE_HOME: join(dir, "cache") }
+    const { status, stderr, stdout } = spawnSync(process.execPath, args, { cwd: dir, encoding: "utf8", env })
+    assert.strictEqual(status, 1)
+    assert.strictEqual(stdout, "")
+    assert.include(stderr, "set XDG_CACHE_HOME to a folder of yours.")
+    assert.notInclude(stderr, "    at ")
   })
 
   it("helps with an example", () => {

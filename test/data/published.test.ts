@@ -153,7 +153,7 @@ layer(NodeServices.layer)("published formats", (it) => {
       assert.include(reason({ prompt: 1 }), "`prompt` is neither")
       assert.include(reason({ prompt: "a", completion: [] }), "some of its columns")
       assert.include(reason({ prompt: "a", completion: "b", label: 1 }), "`label` is neither")
-      assert.include(reason({ messages: [{ role: "tool", content: "x" }] }), "`messages` is not")
+      assert.include(reason({ messages: [{ role: "tool", content: "x" }] }), "message 1 of `messages` has the role")
       assert.isTrue(Result.isFailure(Trl.preference("standard")(preference(0.5))))
       assert.deepStrictEqual(Trl.unpairedPreference("standard")(preference(0.5)), [])
     })

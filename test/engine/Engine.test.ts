@@ -48,6 +48,15 @@ describe("the engine's contract", () => {
     })
   )
 
+  it.live("that cannot start says why to whoever asks it", () =>
+    Effect.gen(function* () {
+      const client = yield* EngineWorker.client({ dir: "nowhere" })
+      const error = yield* Effect.flip(client.Generate(generate))
+      expect(error._tag).toBe("RpcClientError")
+      expect(error.message).toMatch(/^nowhere does not exist/)
+    })
+  )
+
   it.live("has the same sentences for what cannot be done", () =>
     Effect.gen(function* () {
       const clients = [yield* inProcess, yield* EngineWorker.client({ dir: Golden.folder })]

@@ -83,8 +83,9 @@ const policy = (
       const { id } = request
       yield* refuse(wrongSampling(request), id)
       const promptIds = yield* codec.context(id, context)
+      const stops = yield* codec.stops(id, stop)
       const [continuation] = yield* client
-        .Generate({ ...request, ids: promptIds, adapter, n: 1, ...codec.stops(stop) })
+        .Generate({ ...request, ids: promptIds, adapter, n: 1, ...stops })
         .pipe(Effect.mapError(policyError(id)))
       yield* Turn.pause
       return { ...continuation!, promptIds, text: codec.answer(continuation!.tokenIds, stop) }

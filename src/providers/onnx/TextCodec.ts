@@ -20,11 +20,14 @@ export interface TextCodec {
   readonly completion: (text: string) => ReadonlyArray<number>
   /** The text of sampled tokens, without special ones, up to the first of the stop texts. */
   readonly answer: (tokenIds: ReadonlyArray<number>, stop: ReadonlyArray<string>) => string
-  /** The tokens that end an answer, and the stop texts that are no single token. */
-  readonly stops: (texts: ReadonlyArray<string>) => {
-    readonly stopIds: ReadonlyArray<number>
-    readonly stopTexts: ReadonlyArray<string>
-  }
+  /** The tokens that end an answer, and the stop texts that are no single token; an empty one is refused. */
+  readonly stops: (id: string, texts: ReadonlyArray<string>) => Effect.Effect<Stops, PolicyError>
+}
+
+/** What ends an answer. */
+export interface Stops {
+  readonly stopIds: ReadonlyArray<number>
+  readonly stopTexts: ReadonlyArray<string>
 }
 
 /** The codec of a checkpoint's folder. */
@@ -58,15 +61,20 @@ export const load = Effect.fnUntraced(function* (
       const at = stop.map((s) => text.indexOf(s)).filter((i) => i >= 0)
       return at.length === 0 ? text : text.slice(0, Math.min(...at))
     },
-    stops: (texts) => {
+    stops: (id, texts) => {
+      // Every text has an empty one at its beginning, so that nothing would be left of any answer.
+      if (texts.includes("")) {
+        const message = "A stop text is empty and would end every answer before it begins; leave it out."
+        return Effect.fail(new PolicyError({ message, id, retryable: false }))
+      }
       const idOf = (text: string) => {
         const id = tokenizer.idOf(text)
         return id !== undefined && tokenizer.specialIds.has(id) ? [id] : []
       }
-      return {
+      return Effect.succeed({
         stopIds: [...new Set([...checkpoint.eosTokenIds, ...texts.flatMap(idOf)])],
         stopTexts: texts.filter((text) => idOf(text).length === 0)
-      }
+      })
     }
   }
 })
