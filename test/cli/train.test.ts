@@ -146,7 +146,8 @@ describe("charter train sft", () => {
     const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))
     vi.stubEnv("XDG_CACHE_HOME", join(dir, "cache"))
     const losses: Array<ReadonlyArray<number>> = []
-    for (const more of [[], ["--recompute"], ["--precision", "int8"]]) {
+    const int8 = ["--precision", "int8"]
+    for (const more of [[], ["--recompute"], int8, [...int8, "--recompute"]]) {
       const out = join(dir, `out ${losses.length}`)
       const result = await train("sft", "--model", tiny, "--data", data, "--out", out, "--epochs", "3", ...more)
       assert.strictEqual(result.status, 0, result.stderr)
@@ -156,6 +157,8 @@ describe("charter train sft", () => {
     assert.isBelow(Golden.distance(losses[0]!, losses[1]!), 1e-5)
     assert.isBelow(Golden.distance(losses[0]!, losses[2]!), 0.02)
     assert.notDeepEqual(losses[0], losses[2])
+    // Codes that are made again are the same codes.
+    assert.isBelow(Golden.distance(losses[2]!, losses[3]!), 1e-5)
   })
 
   it("learns the same with short rows side by side", async () => {
