@@ -28,72 +28,11 @@ import * as Model from "./Model.ts"
 import * as RolloutLog from "./RolloutLog.ts"
 import * as TrainFolder from "./TrainFolder.ts"
 import * as TrainModel from "./TrainModel.ts"
+import * as TrainPolicySettings from "./TrainPolicySettings.ts"
 import * as TrainRows from "./TrainRows.ts"
 import { ended, tellRejects } from "./TrainRun.ts"
 import * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
-
-/** The arguments as they were given. */
-export interface Input extends TrainSettings.CommonInput {
-  readonly kind: TrainSettings.PolicyKind
-  readonly prompts: string
-  readonly rewardModel: string
-  readonly maxTokens: number
-  readonly temperature: number
-  readonly samples: Option.Option<number>
-  readonly updateEpochs: number
-  readonly minibatchSize: Option.Option<number>
-  readonly klCoefficient: Option.Option<number>
-  readonly klTarget: Option.Option<number>
-  readonly clip: number
-  readonly rewardClip: Option.Option<number>
-  readonly missingStopPenalty: number
-  readonly valueClip: number
-  readonly valueCoefficient: number
-  readonly valueLearningRate: Option.Option<number>
-  readonly gamma: number
-  readonly lambda: number
-  readonly aggregation: "token" | "sequence"
-}
-
-/** What determines an update besides the common settings, with the field's defaults. */
-const settingsOf = Effect.fnUntraced(function* (input: Input, common: TrainSettings.Common) {
-  const wrong = (message: string) => new UsageError({ message })
-  const samples = Option.getOrElse(input.samples, () => ({ ppo: 1, grpo: 8, rloo: 4 })[input.kind])
-  if (input.kind !== "ppo" && samples < 2) {
-    return yield* wrong(`--samples has to be 2 or more for ${input.kind}: answers are compared with each other.`)
-  }
-  if (samples < 1 || common.batchSize % samples !== 0) {
-    return yield* wrong(`--batch-size ${common.batchSize} is no multiple of the ${samples} samples of a prompt.`)
-  }
-  if (input.maxTokens < 1) return yield* wrong(`--max-tokens has to be 1 or more.`)
-  if (!(input.temperature > 0)) return yield* wrong(`--temperature has to be above 0: greedy answers are all the same.`)
-  if (input.kind === "grpo" && Option.isSome(input.klTarget)) {
-    return yield* wrong("--kl-target adapts a coefficient in the reward; grpo has it in the loss, so leave one out.")
-  }
-  return {
-    samples,
-    maxTokens: input.maxTokens,
-    temperature: input.temperature,
-    updateEpochs: input.updateEpochs,
-    minibatchSize: Option.getOrElse(input.minibatchSize, () => common.batchSize),
-    klCoefficient: Option.getOrElse(input.klCoefficient, () => (input.kind === "grpo" ? 0 : 0.05)),
-    klTarget: Option.getOrNull(input.klTarget),
-    clip: input.clip,
-    rewardClip: Option.getOrNull(input.rewardClip),
-    missingStopPenalty: input.missingStopPenalty,
-    ...(input.kind === "grpo" ? { aggregation: input.aggregation } : {}),
-    ...(input.kind === "ppo"
-      ? {
-          valueClip: input.valueClip,
-          valueCoefficient: input.valueCoefficient,
-          valueLearningRate: Option.getOrElse(input.valueLearningRate, () => 10 * common.learningRate),
-          gamma: input.gamma,
-          lambda: input.lambda
-        }
-      : {})
-  }
-})
 
 const deviationOf = (numbers: ReadonlyArray<number>): number => {
   const mean = PolicyGradient.meanOf(numbers)
@@ -101,12 +40,12 @@ const deviationOf = (numbers: ReadonlyArray<number>): number => {
 }
 
 /** Updates until the scope closes or all are done; says what they came to. */
-export const execute = Effect.fn("charter train policy")(function* (input: Input) {
+export const execute = Effect.fn("charter train policy")(function* (input: TrainPolicySettings.Input) {
   const progress = yield* Progress
   const checkpoint = yield* Model.open(input.model)
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const common = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 32)
-  const settings = yield* settingsOf(input, common)
+  const settings = yield* TrainPolicySettings.settings(input, common)
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, common.maxLength), fromInput)
   const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, settings.maxTokens))
   const adapter = Option.getOrUndefined(input.adapter)

@@ -115,8 +115,11 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     return yield* new UsageError({ message: `--epochs has to be 1 or more, and is ${input.epochs.value}.` })
   }
   if (!(input.labelSmoothing >= 0 && input.labelSmoothing < 0.5)) {
-    return yield* new UsageError({ message: `--label-smoothing has to be from 0 to below 0.5.` })
+    return yield* new UsageError({
+      message: `--label-smoothing has to be from 0 to below 0.5, and is ${input.labelSmoothing}.`
+    })
   }
+  if (input.kind === "dpo") yield* TrainSettings.positive("--beta", input.beta)
   const checkpoint = yield* Model.open(input.model)
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const settings = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 8)

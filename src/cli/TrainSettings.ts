@@ -79,14 +79,26 @@ const learningRates: Readonly<Record<Kind | PolicyKind, number>> = {
 /** Tokens of a micro-batch: large enough for full speed, small enough for 2.5 GB with a model of 135 M. */
 const microTokens = 640
 
-const wrong = (message: string) => new UsageError({ message })
+/** A setting that is refused. */
+export const wrong = (message: string) => new UsageError({ message })
 
-const positive = (flag: string, x: number): Effect.Effect<void, UsageError> =>
-  Number.isFinite(x) && x > 0 ? Effect.void : Effect.fail(wrong(`${flag} has to be above 0, and is ${x}.`))
-const atLeast = (flag: string, x: number, least: number): Effect.Effect<void, UsageError> =>
-  Number.isFinite(x) && x >= least
+/** Learning computes in 32 bits: what is infinite or zero there would be so in each step. */
+const fits = (flag: string, x: number): Effect.Effect<void, UsageError> =>
+  Number.isFinite(Math.fround(x)) && (x === 0) === (Math.fround(x) === 0)
     ? Effect.void
-    : Effect.fail(wrong(`${flag} has to be ${least} or more, and is ${x}.`))
+    : Effect.fail(wrong(`${flag} is ${x}, which 32 bits cannot hold; give a number from 1e-45 to 3e38.`))
+
+/** Refuses what is not above 0. */
+export const positive = (flag: string, x: number): Effect.Effect<void, UsageError> =>
+  x > 0 ? fits(flag, x) : Effect.fail(wrong(`${flag} has to be above 0, and is ${x}.`))
+
+/** Refuses what is below `least`. */
+export const atLeast = (flag: string, x: number, least: number): Effect.Effect<void, UsageError> =>
+  x >= least ? fits(flag, x) : Effect.fail(wrong(`${flag} has to be ${least} or more, and is ${x}.`))
+
+/** Refuses what is not from 0 to 1. */
+export const fraction = (flag: string, x: number): Effect.Effect<void, UsageError> =>
+  x >= 0 && x <= 1 ? Effect.void : Effect.fail(wrong(`${flag} has to be from 0 to 1, and is ${x}.`))
 
 /** Settings out of the arguments, for a model that reads `positions` tokens. */
 export const common = Effect.fnUntraced(function* (

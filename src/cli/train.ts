@@ -182,7 +182,7 @@ const fromRewards = {
 const notPpo = { valueClip: 0.2, valueCoefficient: 0.1, gamma: 1, lambda: 0.95, valueLearningRate: Option.none() }
 const notGrpo = { aggregation: "token" } as const
 
-const rollouts = Effect.fnUntraced(function* (input: import("./TrainPolicy.ts").Input) {
+const rollouts = Effect.fnUntraced(function* (input: import("./TrainPolicySettings.ts").Input) {
   const TrainPolicy = yield* Effect.promise(() => import("./TrainPolicy.ts"))
   yield* TrainPolicy.execute(input).pipe(Effect.provide(Progress.layer))
 })

@@ -85,6 +85,37 @@ describe("charter train ppo, grpo and rloo", () => {
   })
 })
 
+describe("charter train ppo refuses in a sentence, with exit code 2 and nothing written", () => {
+  const cases: ReadonlyArray<readonly [said: string, args: ReadonlyArray<string>]> = [
+    // Minibatches of no answers would be taken forever.
+    ["--minibatch-size has to be 1 or more, and is 0", ["--minibatch-size", "0"]],
+    ["--minibatch-size has to be 1 or more, and is -1", ["--minibatch-size=-1"]],
+    ["--update-epochs has to be 1 or more, and is 0", ["--update-epochs", "0"]],
+    ["--samples has to be 1 or more, and is 0", ["--samples", "0"]],
+    ["--max-tokens has to be 1 or more, and is 0", ["--max-tokens", "0"]],
+    ["--clip has to be above 0, and is 0", ["--clip", "0"]],
+    ["--gamma has to be from 0 to 1, and is 1.5", ["--gamma", "1.5"]],
+    ["--lambda has to be from 0 to 1, and is -0.1", ["--lambda=-0.1"]],
+    ["--value-learning-rate has to be above 0, and is 0", ["--value-learning-rate", "0"]],
+    ["--value-clip has to be above 0, and is 0", ["--value-clip", "0"]],
+    ["--value-coefficient has to be 0 or more, and is -1", ["--value-coefficient=-1"]],
+    ["--kl-coefficient has to be 0 or more, and is -1", ["--kl-coefficient=-1"]],
+    ["--kl-target has to be above 0, and is 0", ["--kl-target", "0"]],
+    ["--reward-clip has to be above 0, and is 0", ["--reward-clip", "0"]],
+    ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
+    // Ten times the rate, as none is given.
+    ["--value-learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e38"]]
+  ]
+  it.each(cases)("%s", async (said, args) => {
+    const out = join(workplace(), "out")
+    const needed = ["--model", tiny, "--reward-model", "nowhere", "--prompts", "nowhere", "--out", out]
+    const { status, stderr } = await train("ppo", ...needed, ...args)
+    assert.strictEqual(status, 2, stderr)
+    assert.include(stderr, said)
+    assert.isFalse(existsSync(out))
+  })
+})
+
 describe("mistakes that other pipelines made", () => {
   it(
     "5: PPO cannot resume, or drops the answers under way: killed ones end with the same bytes",

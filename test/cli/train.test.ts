@@ -212,6 +212,8 @@ describe("charter train refuses in a sentence, with exit code 2 and nothing writ
     ["--epochs and --steps were both given", ["--epochs", "2", "--steps", "3"]],
     ["--batch-size has to be 1 or more, and is 0", ["--batch-size", "0"]],
     ["--learning-rate has to be above 0", ["--learning-rate", "-1"]],
+    ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
+    ["--learning-rate is 1e-50, which 32 bits cannot hold", ["--learning-rate", "1e-50"]],
     ["more than the 256 positions", ["--max-length", "257"]]
   ]
   it.each(cases)("%s", async (said, args) => {
@@ -292,6 +294,17 @@ describe("a chosen and a rejected completion", () => {
     assert.include(reasons[2], "4: `probability` is not between 0 and 1")
     assert.include(reasons[3], "5: `margin` is not a finite number")
     assert.include(reasons[4], "6: ")
+  })
+
+  it.each([
+    ["--beta has to be above 0, and is 0", "--beta=0"],
+    ["--label-smoothing has to be from 0 to below 0.5, and is 0.5", "--label-smoothing=0.5"]
+  ])("are not learnt with a strange setting: %s", async (said, flag) => {
+    const out = join(workplace(), "out")
+    const { status, stderr } = await train("dpo", "--model", tiny, "--data", "nowhere", "--out", out, flag)
+    assert.strictEqual(status, 2)
+    assert.include(stderr, said)
+    assert.isFalse(existsSync(out))
   })
 
   it("of another model's reward adapter are refused", async () => {
