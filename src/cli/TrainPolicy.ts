@@ -15,17 +15,16 @@ import * as Objective from "../engine/Objective.ts"
 import * as PolicyGradient from "../engine/PolicyGradient.ts"
 import * as Saving from "../engine/Saving.ts"
 import * as Scorer from "../engine/Scorer.ts"
-import * as Training from "../engine/Training.ts"
 import * as TrainingState from "../engine/TrainingState.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Fingerprint from "../model/Fingerprint.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import type { ScoredRollout } from "../Policy.ts"
-import * as Random from "../Random.ts"
 import { Progress } from "../recipes/Progress.ts"
 import { failed } from "../recipes/RunError.ts"
 import * as Model from "./Model.ts"
 import * as RolloutLog from "./RolloutLog.ts"
+import * as TrainAnswers from "./TrainAnswers.ts"
 import * as TrainFolder from "./TrainFolder.ts"
 import * as TrainModel from "./TrainModel.ts"
 import * as TrainPolicySettings from "./TrainPolicySettings.ts"
@@ -107,68 +106,32 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const state = found?.state ?? Learner.initialState(trainee.vector)
   trainee.vector = state.parameters
   let beta = found?.more["klCoefficient"] ?? settings.klCoefficient
+  // Minibatches without a finite loss and gradient, in a row, up to here.
+  let skipped = found?.more["skipped"] ?? 0
   let done = found?.progress ?? 0
   const lines = [...folder.resume(done)]
   const rollouts = yield* RolloutLog.open(folder.path("rollouts.jsonl"), done)
   const control: Kl.Control =
     settings.klTarget === null ? { _tag: "fixed" } : { _tag: "adaptive", target: settings.klTarget, horizon: 10_000 }
-  const stopIds = new Set(checkpoint.eosTokenIds)
-  const end = checkpoint.eosTokenIds.slice(0, 1)
   const saving = Saving.make()
-
-  /** Answers of an update with their rewards: those of the log, or new ones. */
-  const answers = Effect.fnUntraced(function* (index: number) {
-    // Epoch after epoch of single prompts: no update is smaller than the others, and no prompt is left out.
-    const wanted = Array.from({ length: perUpdate }, (_, p) => {
-      const turn = index * perUpdate + p
-      const [prompt] = Training.batchOf(prompts.rows, { batchSize: 1, seed: common.seed }, turn)
-      return Array.from({ length: settings.samples }, (_, i) => ({
-        prompt: prompt!,
-        id: `${index + 1}/${p}/${prompt!.id}/${i}`
-      }))
-    }).flat()
-    const kept = rollouts.of(index + 1)
-    if (kept.length === wanted.length) {
-      rollouts.append(kept)
-      return kept
-    }
-    const sampled = yield* Effect.forEach(
-      wanted,
-      ({ id, prompt }) =>
-        Effect.map(
-          decoder.generate({
-            id,
-            ids: prompt.ids,
-            adapter: trainee,
-            seed: Random.hash(common.seed, "rollout"),
-            maxTokens: settings.maxTokens,
-            temperature: settings.temperature,
-            stopIds
-          }),
-          ({ finish, logprobs, tokenIds }) => ({ id, promptIds: prompt.ids, tokenIds, logprobs, finish })
-        ),
-      { concurrency: "unbounded" }
-    )
-    // A score is read on the end token, with which the reward model has learnt; what was cut off gets one, too.
-    const scores = yield* forward.scores(
-      judge,
-      sampled.map(({ finish, promptIds, tokenIds }) => [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : end)])
-    )
-    const scored = sampled.map((rollout, i): RolloutLog.Rollout => {
-      const score = scores[i]!
-      const bound = settings.rewardClip ?? Infinity
-      const penalty = rollout.finish === "length" ? settings.missingStopPenalty : 0
-      const reward = Math.min(bound, Math.max(-bound, score)) - penalty
-      const text = Option.map(encoder.codec, (codec) => codec.answer(rollout.tokenIds, []))
-      return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
-    })
-    rollouts.append(scored)
-    return scored
-  })
+  const answers = TrainAnswers.from(
+    { checkpoint, codec: encoder.codec, decoder, forward, judge, policy: trainee },
+    prompts.rows,
+    rollouts,
+    { ...settings, batchSize: common.batchSize, seed: common.seed }
+  )
+  /** What a resumed training continues from, where so many updates are done. */
+  const keepState = (state: Learner.State, done: number) =>
+    TrainingState.save(folder.path("state"), state, done, { klCoefficient: beta, skipped })
 
   const update = Effect.fnUntraced(function* (index: number) {
     const started = performance.now()
     const scored = yield* answers(index)
+    const strange = TrainAnswers.strange(scored)
+    if (strange !== undefined) {
+      yield* keepState(state, index)
+      return yield* failed(`Nothing can be learnt in step ${index + 1}: ${strange}.`)
+    }
     const models = { adapter: trainee, reference, forward, learner, state }
     const sequences = PolicyGradient.answersOf(scored satisfies ReadonlyArray<ScoredRollout>)
     // Without a KL term one answer to each prompt says how far the policy has moved.
@@ -191,7 +154,8 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       iteration: index,
       epochs: settings.updateEpochs,
       minibatchSize: settings.minibatchSize,
-      microTokens: common.microTokens
+      microTokens: common.microTokens,
+      skipped
     }
     const { gamma, lambda } = input
     const [rows, weigh] =
@@ -207,16 +171,17 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
             ]
           : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
     const before = { ...state }
-    const { means, skipped, stopped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
-    for (const ids of skipped) {
+    const learnt = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
+    for (const ids of learnt.skipped) {
       yield* Console.error(`A minibatch of step ${index + 1} has no finite loss and gradient: ${ids.join(", ")}.`)
     }
-    if (stopped) {
-      yield* TrainingState.save(folder.path("state"), before, index, { klCoefficient: beta })
+    if (learnt.stopped) {
+      yield* keepState(before, index)
       return yield* failed(
         `Three minibatches in a row have no finite loss and gradient (step ${index + 1}); look at their samples, or lower the learning rate. The state before this step is kept.`
       )
     }
+    skipped = learnt.inARow
     const kl = PolicyGradient.meanOf(measured.map((m) => m.kl))
     const tokens = scored.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
     const seconds = (performance.now() - started) / 1000
@@ -224,7 +189,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
     beta = Kl.next(control, beta, kl, scored.length)
     return {
       step: index + 1,
-      ...means,
+      ...learnt.means,
       reward: PolicyGradient.meanOf(scored.map((r) => r.reward)),
       reward_std: deviationOf(scored.map((r) => r.reward)),
       score: PolicyGradient.meanOf(scored.map((r) => r.score)),
@@ -234,7 +199,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       entropy: -PolicyGradient.meanOf(scored.flatMap((r) => r.logprobs)),
       completion_length: tokens / scored.length,
       truncated: scored.filter((r) => r.finish === "length").length / scored.length,
-      skipped: skipped.length,
+      skipped: learnt.skipped.length,
       learning_rate: rate,
       tokens,
       tokens_per_second: tokens / Math.max(1e-9, seconds),
@@ -245,10 +210,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), ended)
   const saveState = Effect.suspend(() => {
     const end = saving.begin()
-    return Effect.andThen(
-      TrainingState.save(folder.path("state"), state, done, { klCoefficient: beta }),
-      Effect.sync(end)
-    )
+    return Effect.andThen(keepState(state, done), Effect.sync(end))
   })
   yield* progress.begin(input.kind, steps)
   yield* Effect.replicateEffect(progress.advance({ reused: true }), done, { discard: true })

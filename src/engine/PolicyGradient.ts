@@ -36,6 +36,8 @@ export interface Minibatches {
   readonly epochs: number
   readonly minibatchSize: number
   readonly microTokens: number
+  /** Minibatches that were skipped in a row before this update; 0 if left out. */
+  readonly skipped?: number
 }
 
 /** An answer with the numbers that an objective asks for: one for each token of the answer, and for the answer. */
@@ -139,7 +141,7 @@ export const collate = (
 
 /**
  * All epochs of minibatches, in place on the adapter and the state: means of the metrics, the samples of skipped
- * minibatches, and whether so many were skipped in a row that the update stopped.
+ * minibatches, how many were skipped in a row up to the end, and whether these were so many that the update stopped.
  */
 export const learn = Effect.fnUntraced(function* (
   { adapter, learner, state }: Pick<Models, "adapter" | "learner" | "state">,
@@ -150,16 +152,17 @@ export const learn = Effect.fnUntraced(function* (
 ) {
   const sums: Record<string, number> = {}
   const skipped: Array<ReadonlyArray<string>> = []
-  let [steps, inARow] = [0, 0]
-  for (let epoch = 0; epoch < options.epochs && inARow < patience; epoch++) {
+  let [steps, inARow] = [0, options.skipped ?? 0]
+  let stopped = false
+  for (let epoch = 0; epoch < options.epochs && !stopped; epoch++) {
     const order = Random.make(options.seed, "minibatches", options.iteration, epoch).shuffle(rows)
-    for (let from = 0; from < order.length && inARow < patience; from += options.minibatchSize) {
+    for (let from = 0; from < order.length && !stopped; from += options.minibatchSize) {
       const minibatch = order.slice(from, from + options.minibatchSize)
       const metrics = yield* learner.step(state, collate(minibatch, weigh, options.microTokens), rates)
       adapter.vector = state.parameters
       if (!Learner.applied(metrics)) {
         skipped.push(minibatch.map((row) => row.id))
-        inARow++
+        stopped = ++inARow >= patience
         continue
       }
       inARow = 0
@@ -168,7 +171,7 @@ export const learn = Effect.fnUntraced(function* (
     }
   }
   const means = Object.fromEntries(Object.entries(sums).map(([name, x]) => [name, x / Math.max(1, steps)]))
-  return { means, skipped, stopped: inARow >= patience }
+  return { means, skipped, inARow, stopped }
 })
 
 /** Tokens of answers to one prompt that are computed together without a gradient, at most. */

@@ -73,6 +73,37 @@ describe("charter train ppo, grpo and rloo", () => {
     })
   }
 
+  /** The command with other values of its flags. */
+  const changed = (args: ReadonlyArray<string>, values: Readonly<Record<string, string>>) =>
+    Object.entries(values).reduce((all, [flag, value]) => all.with(all.indexOf(flag) + 1, value), [...args])
+
+  it("ends where three minibatches in a row have no finite loss, with the state before them", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const { status, stderr } = await train(...changed(command("ppo", place, out), { "--learning-rate": "3e37" }))
+    assert.strictEqual(status, 1)
+    assert.include(stderr, "Three minibatches in a row have no finite loss and gradient (step 1)")
+    assert.isFalse(existsSync(join(out, "summary.json")))
+    assert.isTrue(existsSync(join(out, "state", "state.safetensors")))
+  })
+
+  it.each(kinds)("%s ends where the policy computes no numbers any more, with what was finished", async (kind) => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const one = { "--learning-rate": "3e37", "--update-epochs": "1", "--minibatch-size": "16" }
+    const args = changed(command(kind, place, out), one)
+    const { status, stderr } = await train(...args)
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^Nothing can be learnt in step 2: the policy's log-probability of a token .* is NaN/m)
+    assert.include(stderr, "lower --learning-rate, with another --out")
+    assert.isFalse(existsSync(join(out, "summary.json")))
+    assert.isTrue(existsSync(join(out, "state", "state.safetensors")))
+    // Answers without numbers are not written: they would come back as null.
+    assert.isTrue(lines(join(out, "rollouts.jsonl")).every((rollout) => rollout["step"] === 1))
+    // Nor does the same command go on as if nothing had been.
+    assert.strictEqual((await train(...args)).status, 1)
+  })
+
   it("refuses a reward model that is none, and groups that do not divide", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")

@@ -116,4 +116,37 @@ describe("an update", () => {
     expect(at(23)).toBeCloseTo(0.3, 12)
     expect(at(13)).toBeCloseTo(0.65, 12)
   })
+
+  /** Minibatches of two of six answers, of which those in `bad` (by number) have no finite loss. */
+  const learn = (bad: ReadonlyArray<number>, skipped: number) =>
+    Effect.gen(function* () {
+      let minibatch = 0
+      const step = () => Effect.sync(() => ({ loss: bad.includes(minibatch++) ? NaN : 1, grad_norm: 1 }))
+      const measure = () => Effect.succeed({ loss: 1 })
+      const state = Learner.initialState(new Float32Array(1))
+      const config = { rank: 1, alpha: 1, targets: [] }
+      const lora = { config, taskType: "CAUSAL_LM", tensors: new Map(), scales: new Map() } as const
+      const adapter = Adapters.fromLora(lora, (yield* Checkpoint.open(sandbox)).config)
+      const answers = ["a", "b", "c", "d", "e", "f"].map((id) => ({
+        ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "c") },
+        ...{ ids: [1, 2], from: 1, weights: [0, 1] }
+      }))
+      const rows = PolicyGradient.grpoRows(answers, 6, true)
+      const rates = { learningRates: [0.1], weightDecays: [0], maxGradNorm: 1 }
+      const how = { seed: 1, iteration: 0, epochs: 1, minibatchSize: 2, microTokens: 64, skipped }
+      const models = { adapter, learner: { step, measure }, state }
+      return yield* PolicyGradient.learn(models, rows, PolicyGradient.byToken, rates, how)
+    })
+
+  it.effect("stops at the third minibatch in a row without a finite loss, also where the first were another's", () =>
+    Effect.gen(function* () {
+      expect(yield* learn([0, 2], 0)).toMatchObject({ inARow: 1, stopped: false, means: { loss: 1 } })
+      expect((yield* learn([0, 2], 0)).skipped).toHaveLength(2)
+      expect(yield* learn([0, 1, 2], 0)).toMatchObject({ inARow: 3, stopped: true })
+      // An update has one minibatch unless it is told otherwise: only across updates are there three in a row.
+      expect(yield* learn([0], 2)).toMatchObject({ inARow: 3, stopped: true })
+      expect((yield* learn([0], 2)).skipped).toHaveLength(1)
+      expect(yield* learn([1], 2)).toMatchObject({ inARow: 0, stopped: false })
+    })
+  )
 })
