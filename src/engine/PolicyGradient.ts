@@ -220,17 +220,20 @@ export type Measured = Effect.Success<ReturnType<typeof against>>[number]
 export const meanOf = (numbers: ReadonlyArray<number>): number =>
   numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length)
 
-/** Why the KL is negative, if it is: a reason that needs the policy's own log-probabilities, before it is updated. */
+/** Why the KL is negative or no number, if it is: a reason that needs the policy's own log-probabilities, before it is updated. */
 export const diagnose = Effect.fnUntraced(function* (
   { adapter, forward }: Pick<Models, "adapter" | "forward">,
   measured: ReadonlyArray<Measured>
 ) {
   const k1 = measured.map((m) => m.kl)
-  if (Kl.diagnose(k1, 0) === undefined) return undefined
+  const tokens = meanOf(measured.map((m) => m.logprobs.length))
+  const found = Kl.diagnose(k1, tokens, 0)
+  if (found === undefined || k1.some((x) => !Number.isFinite(x))) return found
   const own = yield* forward.logprobs(adapter, measured)
   const differences = measured.flatMap(({ logprobs }, i) => logprobs.map((x, t) => Math.abs(x - own[i]![t]!)))
   return Kl.diagnose(
     k1,
+    tokens,
     differences.reduce((a, b) => Math.max(a, b), 0)
   )
 })

@@ -118,8 +118,8 @@ describe("mistakes that other pipelines made", () => {
   it("11: a negative KL is warned of without a diagnosis", () => {
     // Answers sampled at a low temperature are likelier than the policy at temperature 1 says.
     const cold = Array.from({ length: 32 }, (_, i) => -2 - 0.01 * i)
-    expect(Kl.diagnose(cold, 0)).toContain("low temperature")
-    expect(Kl.diagnose(cold, 0.5)).toContain("not sampled from the policy that learns")
+    expect(Kl.diagnose(cold, 16, 0)).toContain("low temperature")
+    expect(Kl.diagnose(cold, 16, 0.5)).toContain("not sampled from the policy that learns")
     // The estimate that is reported beside it is never negative.
     expect(Kl.total("k3", [-1, -2], [-0.5, -3])).toBeGreaterThanOrEqual(0)
   })
