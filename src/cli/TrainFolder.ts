@@ -88,13 +88,18 @@ const metricsName = "metrics.jsonl"
 const summaryName = "summary.json"
 
 /** What a process that was killed may leave before its training is begun, or beside a file that it was writing. */
-const leftover = /^(run\.lock.*|rejected\.jsonl(\.tmp)?|(train|summary)\.json\.\d+\.tmp)$/
+const leftovers = [
+  ...["rejected.jsonl", "rejected.jsonl.tmp"],
+  ...[manifestName, summaryName].map((name) => Atomic.unfinished(name))
+]
+
+const isLeftover = (name: string): boolean => name.startsWith(Lock.fileName) || leftovers.includes(name)
 
 /** Refuses a folder that is another training's or something else; nothing is written. */
 const check = Effect.fnUntraced(function* (dir: string, training: Determinants) {
   const manifest = (yield* Atomic.readJson(join(dir, manifestName))) as Manifest | undefined
   if (manifest === undefined) {
-    const there = existsSync(dir) ? readdirSync(dir).filter((name) => !leftover.test(name)) : []
+    const there = existsSync(dir) ? readdirSync(dir).filter((name) => !isLeftover(name)) : []
     if (there.length > 0) {
       return yield* new UsageError({ message: `${dir} holds ${there[0]} and is no training; use another --out.` })
     }
@@ -116,7 +121,7 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
   yield* Lock.hold(dir)
   for (const name of readdirSync(dir)) {
     const ours = name === Lock.fileName || name === "rejected.jsonl"
-    if (leftover.test(name) && !ours) rmSync(path(name), { force: true })
+    if (isLeftover(name) && !ours) rmSync(path(name), { force: true })
   }
   if (!existsSync(path(manifestName))) {
     if (rejects.length === 0) rmSync(path("rejected.jsonl"), { force: true })

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
+import * as Atomic from "../../src/recipes/Atomic.ts"
 import * as Golden from "../engine/golden.ts"
 import { contents, jsonl, lines, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
@@ -75,9 +76,10 @@ describe("charter train sft", () => {
     const early = join(dir, "early")
     mkdirSync(early)
     writeFileSync(join(early, "rejected.jsonl"), "{}\n")
-    writeFileSync(join(early, "train.json.7.tmp"), "{")
+    const half = Atomic.unfinished(join(early, "train.json"))
+    writeFileSync(half, "{")
     assert.strictEqual((await train(...args.with(6, early))).status, 0)
-    assert.isFalse(existsSync(join(early, "train.json.7.tmp")))
+    assert.isFalse(existsSync(half))
   })
 
   it("rejects bad rows one by one with a reason before the first step", async () => {
