@@ -29,7 +29,7 @@ import * as TrainFolder from "./TrainFolder.ts"
 import * as TrainModel from "./TrainModel.ts"
 import * as TrainPolicySettings from "./TrainPolicySettings.ts"
 import * as TrainRows from "./TrainRows.ts"
-import { ended, tellRejects } from "./TrainRun.ts"
+import { ended, restored, tellRejects } from "./TrainRun.ts"
 import * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -102,14 +102,14 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
         : Objective.rloo({ clip })
   const learner = yield* Learner.make(base, trainee, objective, common)
 
-  const found = yield* Effect.mapError(TrainingState.load(folder.path("state"), trainee.layout.size), ended)
+  const found = yield* restored(folder, trainee.layout.size)
   const state = found?.state ?? Learner.initialState(trainee.vector)
   trainee.vector = state.parameters
   let beta = found?.more["klCoefficient"] ?? settings.klCoefficient
   // Minibatches without a finite loss and gradient, in a row, up to here.
   let skipped = found?.more["skipped"] ?? 0
   let done = found?.progress ?? 0
-  const lines = [...folder.resume(done)]
+  const lines = [...(yield* folder.resume(done))]
   const rollouts = yield* RolloutLog.open(folder.path("rollouts.jsonl"), done)
   const control: Kl.Control =
     settings.klTarget === null ? { _tag: "fixed" } : { _tag: "adaptive", target: settings.klTarget, horizon: 10_000 }

@@ -46,6 +46,15 @@ const objectiveOf = ({ beta, kind, labelSmoothing, loss }: Input): Objective.Obj
 export const ended = (error: { readonly message: string }): RunError =>
   error instanceof RunError ? error : failed(error.message)
 
+/** The state of a folder, if there is one. */
+export const restored = (folder: TrainFolder.TrainFolder, size: number) => {
+  const dir = folder.path("state")
+  return Effect.mapError(
+    TrainingState.load(dir, size),
+    ({ message }) => new UsageError({ message: `${message} Or delete ${dir} to start over.` })
+  )
+}
+
 /** Metrics of an evaluation under the names of the field. */
 const evaluated = (measured: Learner.Measured): Record<string, number> =>
   Object.fromEntries(Object.entries(measured).map(([name, x]) => [`eval_${name}`, x]))
@@ -181,8 +190,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const objective = objectiveOf(input)
   const learner = yield* Learner.make(base, trainee, objective, how)
   const stateDir = folder.path("state")
-  const found = yield* Effect.mapError(TrainingState.load(stateDir, trainee.layout.size), ended)
-  const lines = [...folder.resume(found?.progress ?? 0)]
+  const found = yield* restored(folder, trainee.layout.size)
+  const lines = [...(yield* folder.resume(found?.progress ?? 0))]
   const record = (line: TrainFolder.Line) => {
     folder.append(line)
     lines.push(line)

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Random from "../../src/Random.ts"
@@ -179,12 +179,26 @@ describe("mistakes that other pipelines made", () => {
     assert.strictEqual((await train(...command("grpo", place, long))).status, 0)
     // A folder as a process leaves it that was killed after it had written the answers of its first update.
     assert.strictEqual((await train(...command("grpo", place, short))).status, 0)
-    const { rmSync } = await import("node:fs")
     for (const name of ["state", "summary.json", "metrics.jsonl"]) rmSync(join(short, name), { recursive: true })
     const rollouts = readFileSync(join(short, "rollouts.jsonl"), "utf8")
     writeFileSync(join(short, "rollouts.jsonl"), `${rollouts.split("\n").slice(0, 16).join("\n")}\n{"step": 2, "to`)
     assert.strictEqual((await train(...command("grpo", place, short))).status, 0)
     assert.deepStrictEqual(contents(short), contents(long))
+  })
+
+  it("5: a damaged line among the answers ends in a stack trace: it is named", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    assert.strictEqual((await train(...command("grpo", place, out))).status, 0)
+    const file = join(out, "rollouts.jsonl")
+    const rollouts = readFileSync(file, "utf8").trimEnd().split("\n")
+    for (const damage of ['{"step": 2, "to', '{"step": 7, "id": "x"}', '{"step": 7, "logprobs": [null]}']) {
+      rmSync(join(out, "summary.json"), { force: true })
+      writeFileSync(file, `${rollouts.with(20, damage).join("\n")}\n`)
+      const { status, stderr } = await train(...command("grpo", place, out))
+      assert.strictEqual(status, 2)
+      assert.strictEqual(stderr, `Line 21 of ${file} is damaged; delete that line to go on without it.`)
+    }
   })
 
   it.effect("4: the reward head is lost or random after saving: it scores as it was trained", () =>
