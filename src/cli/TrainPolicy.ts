@@ -58,7 +58,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const trainee = yield* TrainModel.begin({
     checkpoint,
     adapter,
-    rank: Option.getOrUndefined(input.loraRank),
+    asked: TrainSettings.asked(input),
     lora: common.lora,
     seed: common.seed,
     head: input.kind === "ppo" ? "value" : "none"

@@ -137,7 +137,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const start: TrainModel.Start = {
     checkpoint,
     adapter,
-    rank: Option.getOrUndefined(input.loraRank),
+    asked: TrainSettings.asked(input),
     lora: settings.lora,
     seed: settings.seed,
     head: input.kind === "reward" ? "score" : "none"

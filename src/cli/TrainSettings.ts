@@ -42,6 +42,22 @@ export interface NewAdapter {
   readonly targets: ReadonlyArray<string> | null
 }
 
+/** What was asked for of an adapter, where it was. */
+export interface Asked {
+  readonly rank?: number
+  readonly alpha?: number
+  readonly targets?: ReadonlyArray<string>
+}
+
+/** What the arguments say of an adapter; a target that is named twice is one. */
+export const asked = ({ loraAlpha, loraRank, loraTargets }: CommonInput): Asked => ({
+  ...(Option.isSome(loraRank) ? { rank: loraRank.value } : {}),
+  ...(Option.isSome(loraAlpha) ? { alpha: loraAlpha.value } : {}),
+  ...(Option.isSome(loraTargets)
+    ? { targets: [...new Set(loraTargets.value.split(",").map((name) => name.trim()))] }
+    : {})
+})
+
 /** What every training is determined by. */
 export interface Common {
   /** Null where all parameters are trained. */
@@ -107,12 +123,9 @@ export const common = Effect.fnUntraced(function* (
   positions: number,
   batchSize: number
 ): Effect.fn.Return<Common, UsageError> {
-  if (
-    input.full &&
-    [input.loraRank, input.loraAlpha, input.loraTargets].some((given) => Option.isSome<unknown>(given))
-  ) {
+  if (input.full && Object.keys(asked(input)).length > 0) {
     return yield* wrong(
-      "--full trains all parameters and has no LoRA; leave out --full, or --lora-rank and --lora-alpha."
+      "--full trains all parameters and has no LoRA; leave out --full, or --lora-rank, --lora-alpha and --lora-targets."
     )
   }
   if (input.full && Option.isSome(input.adapter)) {
@@ -123,11 +136,7 @@ export const common = Effect.fnUntraced(function* (
   if (input.full && input.precision === "int8") {
     return yield* wrong("--full trains all parameters and has no frozen ones; leave out --precision int8.")
   }
-  const rank = Option.getOrElse(input.loraRank, () => 16)
-  const targets = Option.getOrNull(
-    Option.map(input.loraTargets, (names) => names.split(",").map((name) => name.trim()))
-  )
-  const alpha = Option.getOrElse(input.loraAlpha, () => 2 * rank)
+  const { rank = 16, alpha = 2 * rank, targets = null } = asked(input)
   const rate = Option.getOrElse(input.learningRate, () => learningRates[kind] * (input.full ? 0.1 : 1))
   const size = Option.getOrElse(input.batchSize, () => batchSize)
   const length = Option.getOrElse(input.maxLength, () => Math.min(1024, positions))
@@ -150,7 +159,14 @@ export const common = Effect.fnUntraced(function* (
     lora: input.full ? null : { rank, alpha, targets },
     batchSize: size,
     microBatch: Option.getOrNull(input.microBatch),
-    microTokens: Math.max(microTokens, Option.getOrElse(input.microBatch, () => 0) * length),
+    // No micro-batch has more rows than its batch.
+    microTokens: Math.max(
+      microTokens,
+      Math.min(
+        size,
+        Option.getOrElse(input.microBatch, () => 0)
+      ) * length
+    ),
     learningRate: rate,
     schedule: input.schedule,
     warmup: input.warmup,

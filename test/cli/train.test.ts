@@ -206,6 +206,8 @@ describe("charter train refuses in a sentence, with exit code 2 and nothing writ
     ["There is no file missing.jsonl", ["--data", "missing.jsonl"]],
     ["no row that can be used", ["--data", "empty.jsonl"]],
     ["has the rank 4 and --lora-rank says 8", ["--adapter", join(tiny, "adapter"), "--lora-rank", "8"]],
+    ["has the alpha 8 and --lora-alpha says 4", ["--adapter", join(tiny, "adapter"), "--lora-alpha", "4"]],
+    ["--lora-targets says q_proj", ["--adapter", join(tiny, "adapter"), "--lora-targets", "q_proj"]],
     ["is not an adapter", ["--adapter", tiny]],
     ["leave out --adapter", ["--adapter", join(tiny, "adapter"), "--full"]],
     ["leave out --full", ["--full", "--lora-rank", "8"]],
