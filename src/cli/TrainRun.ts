@@ -107,7 +107,7 @@ const dataOf = Effect.fnUntraced(function* (
     const data = how.packing ? TrainingData.packed(read.rows, how) : TrainingData.supervised(read.rows, how)
     return { ...read, data: numbered(data) }
   }
-  const read = yield* TrainRows.read(file, TrainRows.pair(encoder))
+  const read = yield* TrainRows.read(file, TrainRows.pair(encoder, kind))
   return {
     ...read,
     data: kind === "reward" ? numbered(TrainingData.preferences(read.rows, how)) : numbered(direct(read.rows))

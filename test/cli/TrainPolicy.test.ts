@@ -104,6 +104,16 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.strictEqual((await train(...args)).status, 1)
   })
 
+  it("rejects prompts that are longer than --max-length", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    jsonl(place.prompts, [{ input_ids: [5, 6, 7] }, { input_ids: [5, 6, 7, 8, 9] }])
+    const { status, stderr } = await train(...command("grpo", place, out, "--max-length", "4"))
+    assert.strictEqual(status, 0, stderr)
+    const rejected = lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason])
+    assert.deepStrictEqual(rejected, [[2, "5 tokens are more than the 4 that a row may have"]])
+  })
+
   it("refuses a reward model that is none, and groups that do not divide", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")

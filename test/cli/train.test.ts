@@ -98,7 +98,11 @@ describe("charter train sft", () => {
       { prompt: "who?", completion: "me" },
       { prompt: "who?", completion: "  " },
       { prompt: "who?" },
-      { input_ids: [5, 6, 7, 8, 9, 10, 11, 12, 13] }
+      { input_ids: [5, 6, 7, 8, 9, 10, 11, 12, 13] },
+      { input_ids: [5, 6, 7], completion_mask: [0, 0, 0] },
+      { input_ids: [5] },
+      { input_ids: [5, 6, 7], label: [-100, 6, 7] },
+      { input_ids: [5, 6, 7], loss_mask: [0, 1, 1] }
     ])
     const out = join(dir, "out")
     const result = await train("sft", "--model", tiny, "--data", data, "--out", out, "--max-length", "24")
@@ -106,11 +110,11 @@ describe("charter train sft", () => {
     const reasons = Object.fromEntries(
       lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason as string])
     )
-    assert.deepStrictEqual(Object.keys(reasons).map(Number), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    assert.deepStrictEqual(Object.keys(reasons).map(Number), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 16, 17])
     assert.include(reasons["2"], "300 tokens are more than the 256 positions")
-    assert.include(reasons["3"], "nothing in it")
+    assert.include(reasons["3"], "its mask has nothing in it: no token is to be learnt")
     // The first token is never predicted: a label on it alone is none.
-    assert.include(reasons["4"], "nothing in it")
+    assert.include(reasons["4"], "its mask has nothing in it but the first token")
     assert.include(reasons["5"], "not shifted")
     assert.include(reasons["6"], "not as long as")
     assert.include(reasons["7"], "not in the model's vocabulary")
@@ -118,7 +122,12 @@ describe("charter train sft", () => {
     assert.include(reasons["10"], "no tokenizer.json")
     assert.include(reasons["11"], "the completion is empty")
     assert.include(reasons["12"], "a prompt without an answer")
-    assert.include(result.stderr, "11 rows were rejected (line 2: 300 tokens")
+    assert.include(reasons["14"], "its mask has nothing in it: no token is to be learnt")
+    assert.include(reasons["15"], "it is a single token")
+    // Read over, a mistyped key would have every token learnt.
+    assert.strictEqual(reasons["16"], "it has `label`, where `labels` is read")
+    assert.strictEqual(reasons["17"], "it has `loss_mask`, where `completion_mask` is read")
+    assert.include(result.stderr, "15 rows were rejected (line 2: 300 tokens")
     assert.strictEqual(JSON.parse(readFileSync(join(out, "summary.json"), "utf8")).rows, 2)
   })
 
@@ -298,6 +307,28 @@ describe("a chosen and a rejected completion", () => {
     assert.include(reasons[2], "4: `probability` is not between 0 and 1")
     assert.include(reasons[3], "5: `margin` is not a finite number")
     assert.include(reasons[4], "6: ")
+  })
+
+  it("are rejected by a policy where one has no token that could be predicted", async () => {
+    const dir = workplace()
+    const data = jsonl(join(dir, "pairs.jsonl"), [
+      { chosen_input_ids: [5], rejected_input_ids: [6, 7] },
+      { chosen_input_ids: [5, 6], rejected_input_ids: [7] },
+      { prompt_input_ids: [4], chosen_input_ids: [5], rejected_input_ids: [6] },
+      { chosen_input_ids: [5, 6], rejected_input_ids: [5, 7] }
+    ])
+    const made = async (kind: string) => {
+      const out = join(dir, kind)
+      const { status, stderr } = await train(kind, "--model", tiny, "--data", data, "--out", out)
+      assert.strictEqual(status, 0, stderr)
+      return existsSync(join(out, "rejected.jsonl")) ? lines(join(out, "rejected.jsonl")) : []
+    }
+    const reasons = (await made("dpo")).map(({ line, reason }) => `${line}: ${reason}`)
+    assert.strictEqual(reasons.length, 2)
+    assert.include(reasons[0], "1: chosen is a single token with nothing before it")
+    assert.include(reasons[1], "2: rejected is a single token with nothing before it")
+    // A reward model reads whole sequences, of one token, too.
+    assert.deepStrictEqual(await made("reward"), [])
   })
 
   it.each([

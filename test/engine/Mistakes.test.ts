@@ -79,7 +79,10 @@ describe("mistakes that other pipelines made", () => {
         )
         expect(tokenizer.decode(made.ids.slice(0, -expected.length))).toMatch(/cake \?\s*Assistant:$/)
       }
-      const pair = yield* TrainRows.pair(with_)({
+      const pair = yield* TrainRows.pair(
+        with_,
+        "dpo"
+      )({
         prompt: [user],
         chosen: [assistant],
         rejected: [{ ...assistant, content: " no ." }]
@@ -111,7 +114,7 @@ describe("mistakes that other pipelines made", () => {
       expect(Array.from(Session.floats(batch!.feeds["target"]!))).toEqual([0.5, 1, 0])
       const { encoder: with_ } = yield* encoder
       const row = { chosen_input_ids: [5, 6], rejected_input_ids: [5, 7], probability: 0.5 }
-      expect((yield* TrainRows.pair(with_)(row)).probability).toBe(0.5)
+      expect((yield* TrainRows.pair(with_, "dpo")(row)).probability).toBe(0.5)
     })
   )
 
