@@ -4,7 +4,7 @@
  * - `train.json` says what determines the training; another one is refused, and what differs is named;
  * - `metrics.jsonl` has a line for each step; lines beyond the restored state are cut off, so no step is there twice;
  * - `rejected.jsonl` has the rows that could not be used; `state/` what a resumed training continues from;
- * - `checkpoints/step-N` are the newest of the kept checkpoints, and the best;
+ * - `checkpoints/step-N` are the newest of the kept checkpoints, and the best where there is an evaluation;
  * - `summary.json` is written last: where it is, the training is finished.
  */
 import { Effect, Schema } from "effect"

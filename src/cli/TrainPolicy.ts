@@ -220,6 +220,8 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       folder.append(line)
       lines.push(line)
       done++
+      // None is kept as the best: the reward of one update is a mean over few answers of the policy before it, and where
+      // it is highest the policy may only have found what the reward model overrates.
       if (common.saveEvery > 0 && done % common.saveEvery === 0) yield* folder.keep(done, common.keep, undefined, save)
       if (done === steps || saving.due()) yield* saveState
       yield* progress.advance({ note: `reward ${line.reward.toFixed(3)}, KL ${line.kl.toFixed(3)}` })

@@ -74,7 +74,7 @@ const common = {
     Flag.withDefault(0)
   ),
   keep: Flag.Int("keep").pipe(
-    Flag.withDescription("So many of the newest checkpoints are kept, and the best"),
+    Flag.withDescription("So many of the newest checkpoints are kept, and with --eval the best"),
     Flag.withDefault(3)
   ),
   seed: Flag.Int("seed").pipe(Flag.withDescription("Where all random choices come from"), Flag.withDefault(1))
