@@ -18,7 +18,8 @@ export interface Models {
   readonly policy: Adapters.Adapter
   readonly decoder: Decoder.Decoder
   readonly judge: Adapters.Adapter
-  readonly forward: Forward.Forward
+  /** Over the model that the judge is an adapter of. */
+  readonly judging: Forward.Forward
 }
 
 /** How answers are sampled and rewarded. */
@@ -40,7 +41,7 @@ export interface Prompt {
 
 /** The answers of the update `index` (from 0): those of the log, or new ones, which are written there. */
 export const from = (
-  { checkpoint, codec, decoder, forward, judge, policy }: Models,
+  { checkpoint, codec, decoder, judge, judging, policy }: Models,
   prompts: ReadonlyArray<Prompt>,
   log: RolloutLog.RolloutLog,
   options: Options
@@ -81,7 +82,7 @@ export const from = (
       { concurrency: "unbounded" }
     )
     // A score is read on the end token, with which the reward model has learnt; what was cut off gets one, too.
-    const scores = yield* forward.scores(
+    const scores = yield* judging.scores(
       judge,
       sampled.map(({ finish, promptIds, tokenIds }) => [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : end)])
     )

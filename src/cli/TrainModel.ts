@@ -8,11 +8,14 @@ import * as Adapters from "../engine/Adapters.ts"
 import type * as Program from "../engine/Program.ts"
 import * as Trainables from "../engine/Trainables.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
 import * as ModelConfig from "../model/ModelConfig.ts"
 import * as Quantized from "../model/Quantized.ts"
+import * as RewardHead from "../model/RewardHead.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
+import * as Model from "./Model.ts"
 import type * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -50,7 +53,7 @@ export const read = Effect.fnUntraced(function* (
   checkpoint: Checkpoint.Checkpoint,
   { alpha, rank, targets }: TrainSettings.Asked = {}
 ) {
-  const adapter = yield* Effect.mapError(Lora.read(dir, checkpoint.config), fromInput)
+  const adapter = yield* Model.adapter(dir, checkpoint)
   const { config } = adapter
   const wanted = [
     ["rank", "--lora-rank", config.rank, rank],
@@ -64,6 +67,28 @@ export const read = Effect.fnUntraced(function* (
     })
   }
   return adapter
+})
+
+/** A reward model that is an adapter over the policy's model, or a whole model of the same tokens. */
+export const judge = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint) {
+  const whole = yield* Effect.mapError(RewardHead.isIn(dir), fromInput)
+  const own = whole ? yield* Effect.mapError(Checkpoint.open(dir), fromInput) : checkpoint
+  if (
+    own.config.vocabSize !== checkpoint.config.vocabSize ||
+    own.config.maxPositions < checkpoint.config.maxPositions
+  ) {
+    return yield* new UsageError({
+      message: `${dir} reads ${own.config.maxPositions} tokens of a vocabulary of ${own.config.vocabSize}, and the policy writes ${checkpoint.config.maxPositions} of ${checkpoint.config.vocabSize}; train the reward model from ${checkpoint.dir}.`
+    })
+  }
+  if (whole) yield* Effect.mapError(Finite.check(own), fromInput)
+  const lora = whole ? yield* Effect.mapError(Lora.read(dir, own.config), fromInput) : yield* read(dir, checkpoint)
+  if (lora.taskType !== "SEQ_CLS") {
+    return yield* new UsageError({
+      message: `${dir} is no reward model; give the folder that charter train reward made over ${checkpoint.dir}.`
+    })
+  }
+  return { checkpoint: own, adapter: Adapters.fromLora(lora, own.config) }
 })
 
 /** Nothing is adapted: every parameter is in the place of the model's own. */

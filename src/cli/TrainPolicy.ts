@@ -31,7 +31,7 @@ import * as TrainPolicySettings from "./TrainPolicySettings.ts"
 import * as TrainRows from "./TrainRows.ts"
 import { ended, restored, tellRejects } from "./TrainRun.ts"
 import * as TrainSettings from "./TrainSettings.ts"
-import { UsageError, fromInput } from "./UsageError.ts"
+import { fromInput } from "./UsageError.ts"
 
 const deviationOf = (numbers: ReadonlyArray<number>): number => {
   const mean = PolicyGradient.meanOf(numbers)
@@ -48,13 +48,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, common.maxLength), fromInput)
   const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, settings.maxTokens))
   const adapter = Option.getOrUndefined(input.adapter)
-  const lora = yield* TrainModel.read(input.rewardModel, checkpoint)
-  if (lora.taskType !== "SEQ_CLS") {
-    return yield* new UsageError({
-      message: `${input.rewardModel} is no reward model; give the folder that charter train reward made over ${input.model}.`
-    })
-  }
-  const judge = Adapters.fromLora(lora, checkpoint.config)
+  const judge = yield* TrainModel.judge(input.rewardModel, checkpoint)
   const trainee = yield* TrainModel.begin({
     checkpoint,
     adapter,
@@ -73,7 +67,10 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       train: input.kind,
       model: yield* Effect.mapError(Fingerprint.of(checkpoint), fromInput),
       adapter: adapter === undefined ? null : TrainFolder.digest(trainee.vector),
-      rewardModel: TrainFolder.digest(judge.vector),
+      rewardModel:
+        judge.checkpoint === checkpoint
+          ? TrainFolder.digest(judge.adapter.vector)
+          : yield* Effect.mapError(Fingerprint.of(judge.checkpoint), fromInput),
       prompts: prompts.hash,
       steps,
       ...common,
@@ -92,6 +89,14 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const decoder = yield* Decoder.make(base, { memory: 2 ** 29, maxRows: 64 })
   const scorer = yield* Scorer.make(base, { maxTokens: common.microTokens })
   const forward = Forward.over(scorer)
+  const judging =
+    judge.checkpoint === checkpoint
+      ? forward
+      : Forward.over(
+          yield* Scorer.make(yield* TrainModel.base(judge.checkpoint, common.precision), {
+            maxTokens: common.microTokens
+          })
+        )
   const { clip } = settings
   const free = input.kind === "grpo" && settings.klCoefficient === 0
   const objective =
@@ -115,7 +120,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
     settings.klTarget === null ? { _tag: "fixed" } : { _tag: "adaptive", target: settings.klTarget, horizon: 10_000 }
   const saving = Saving.make()
   const answers = TrainAnswers.from(
-    { checkpoint, codec: encoder.codec, decoder, forward, judge, policy: trainee },
+    { checkpoint, codec: encoder.codec, decoder, policy: trainee, judge: judge.adapter, judging },
     prompts.rows,
     rollouts,
     { ...settings, batchSize: common.batchSize, seed: common.seed }

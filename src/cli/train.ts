@@ -143,7 +143,7 @@ const dpo = Command.make(
 const fromRewards = {
   rewardModel: Flag.String("reward-model").pipe(
     Flag.withMetavar("DIR"),
-    Flag.withDescription("What charter train reward made over the same model")
+    Flag.withDescription("What charter train reward made over the same model, or as a whole with --full")
   ),
   prompts: Flag.String("prompts").pipe(
     Flag.withMetavar("FILE"),
