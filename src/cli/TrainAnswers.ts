@@ -5,6 +5,7 @@ import { Effect, Option } from "effect"
 import type * as Adapters from "../engine/Adapters.ts"
 import type * as Decoder from "../engine/Decoder.ts"
 import type * as Forward from "../engine/Forward.ts"
+import * as PolicyGradient from "../engine/PolicyGradient.ts"
 import * as Training from "../engine/Training.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type * as TextCodec from "../providers/onnx/TextCodec.ts"
@@ -90,24 +91,13 @@ export const from = (
       const score = scores[i]!
       const bound = options.rewardClip ?? Infinity
       const penalty = rollout.finish === "length" ? options.missingStopPenalty : 0
-      const reward = Math.min(bound, Math.max(-bound, score)) - penalty
+      // A bound must not make a number of what is none.
+      const reward = Number.isFinite(score) ? Math.min(bound, Math.max(-bound, score)) - penalty : score
       const text = Option.map(codec, (codec) => codec.answer(rollout.tokenIds, []))
       return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
     })
     // What is no number would be read back from JSON as null.
-    if (strange(scored) === undefined) log.append(scored)
+    if (PolicyGradient.unlearnable(scored) === undefined) log.append(scored)
     return scored
   })
-}
-
-/** Why answers cannot be learnt from: a policy or a reward model that computes no numbers any more. */
-export const strange = (answers: ReadonlyArray<RolloutLog.Rollout>): string | undefined => {
-  for (const { id, logprobs, score } of answers) {
-    const logprob = logprobs.find((x) => !Number.isFinite(x))
-    if (logprob !== undefined) {
-      return `the policy's log-probability of a token of the answer ${id} is ${logprob}, as after steps that were too long; lower --learning-rate, with another --out`
-    }
-    if (!Number.isFinite(score)) return `the reward model's score of the answer ${id} is ${score}; train it anew`
-  }
-  return undefined
 }

@@ -132,10 +132,12 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const update = Effect.fnUntraced(function* (index: number) {
     const started = performance.now()
     const scored = yield* answers(index)
-    const strange = TrainAnswers.strange(scored)
-    if (strange !== undefined) {
+    const unlearnable = PolicyGradient.unlearnable(scored)
+    if (unlearnable !== undefined) {
       yield* keepState(state, index)
-      return yield* failed(`Nothing can be learnt in step ${index + 1}: ${strange}.`)
+      return yield* failed(
+        `Nothing can be learnt in step ${index + 1}: ${unlearnable}; lower --learning-rate or look at --reward-model, with another --out.`
+      )
     }
     const models = { adapter: trainee, reference, forward, learner, state }
     const sequences = PolicyGradient.answersOf(scored satisfies ReadonlyArray<ScoredRollout>)

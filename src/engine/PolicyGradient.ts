@@ -17,7 +17,7 @@ import type { Forward } from "./Forward.ts"
 import * as Kl from "./Kl.ts"
 import * as Layout from "./Layout.ts"
 import * as Learner from "./Learner.ts"
-import { microBatches, patience } from "./Training.ts"
+import { TrainingError, microBatches, patience } from "./Training.ts"
 
 /** The models of an update. */
 export interface Models {
@@ -200,6 +200,18 @@ export const answersOf = (rollouts: ReadonlyArray<ScoredRollout>): ReadonlyArray
     return { ...rollout, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
   })
 
+/** Why answers cannot be learnt from: the policy or the reward model computes no numbers any more. */
+export const unlearnable = (
+  rollouts: ReadonlyArray<Pick<ScoredRollout, "id" | "logprobs" | "reward">>
+): string | undefined => {
+  for (const { id, logprobs, reward } of rollouts) {
+    const logprob = logprobs.find((x) => !Number.isFinite(x))
+    if (logprob !== undefined) return `the policy's log-probability of a token of the answer ${id} is ${logprob}`
+    if (!Number.isFinite(reward)) return `the reward of the answer ${id} is ${reward}`
+  }
+  return undefined
+}
+
 /** Answers with what the reference makes of them. */
 export const against = Effect.fnUntraced(function* (
   { forward, reference }: Pick<Models, "forward" | "reference">,
@@ -333,20 +345,30 @@ export const rlooRows = (
 /** The weights of `rloo`: every answer counts the same. */
 export const bySequence: Weigh = (rows) => () => ({ perToken: {}, perSequence: { weights: 1 / rows.length } })
 
-/** One update by PPO, in place on the adapter and the state. */
+/**
+ * One update by PPO, in place on the adapter and the state. Fails where the answers, or three minibatches in a row, are
+ * not finite: the state is then as it was before.
+ */
 export const update = Effect.fnUntraced(function* (
   models: Models,
   rollouts: ReadonlyArray<ScoredRollout>,
   options: UpdateOptions
-): Effect.fn.Return<UpdateMetrics, Session.SessionError> {
+): Effect.fn.Return<UpdateMetrics, Session.SessionError | TrainingError> {
   const started = performance.now()
-  const { adapter } = models
+  const { adapter, state } = models
+  const why = unlearnable(rollouts)
+  if (why !== undefined) {
+    return yield* new TrainingError({
+      message: `Nothing can be learnt from an update: ${why}; lower the learning rate.`
+    })
+  }
+  const before = { ...state }
   const measured = yield* against(models, answersOf(rollouts.filter((r) => r.tokenIds.length > 0)))
   const diagnosis = yield* diagnose(models, measured)
   if (diagnosis !== undefined) yield* Effect.logWarning(diagnosis)
   const { rows, std } = yield* ppoRows(models, measured, options)
   const factor = rateFactor(options)
-  const { means, skipped } = yield* learn(
+  const { means, skipped, stopped } = yield* learn(
     models,
     rows,
     byToken,
@@ -361,6 +383,13 @@ export const update = Effect.fnUntraced(function* (
   )
   for (const ids of skipped) {
     yield* Effect.logWarning(`A minibatch without a finite loss and gradient was skipped: ${ids.join(", ")}.`)
+  }
+  if (stopped) {
+    Object.assign(state, before)
+    adapter.vector = state.parameters
+    return yield* new TrainingError({
+      message: `${patience} minibatches in a row have no finite loss and gradient; look at their samples, or lower the learning rate.`
+    })
   }
   const mean = (name: string) => means[name] ?? 0
   return {

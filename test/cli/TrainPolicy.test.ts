@@ -95,7 +95,7 @@ describe("charter train ppo, grpo and rloo", () => {
     const { status, stderr } = await train(...args)
     assert.strictEqual(status, 1)
     assert.match(stderr, /^Nothing can be learnt in step 2: the policy's log-probability of a token .* is NaN/m)
-    assert.include(stderr, "lower --learning-rate, with another --out")
+    assert.include(stderr, "lower --learning-rate or look at --reward-model, with another --out")
     assert.isFalse(existsSync(join(out, "summary.json")))
     assert.isTrue(existsSync(join(out, "state", "state.safetensors")))
     // Answers without numbers are not written: they would come back as null.

@@ -138,6 +138,15 @@ describe("an update", () => {
       return yield* PolicyGradient.learn(models, rows, PolicyGradient.byToken, rates, how)
     })
 
+  it("says why nothing can be learnt from answers", () => {
+    const answer = { id: "a", logprobs: [-1, -2], reward: 0.5 }
+    expect(PolicyGradient.unlearnable([answer])).toBeUndefined()
+    expect(PolicyGradient.unlearnable([answer, { ...answer, id: "b", logprobs: [-1, NaN] }])).toBe(
+      "the policy's log-probability of a token of the answer b is NaN"
+    )
+    expect(PolicyGradient.unlearnable([{ ...answer, reward: Infinity }])).toBe("the reward of the answer a is Infinity")
+  })
+
   it.effect("stops at the third minibatch in a row without a finite loss, also where the first were another's", () =>
     Effect.gen(function* () {
       expect(yield* learn([0, 2], 0)).toMatchObject({ inARow: 1, stopped: false, means: { loss: 1 } })
