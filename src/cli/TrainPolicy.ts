@@ -12,6 +12,7 @@ import * as Forward from "../engine/Forward.ts"
 import * as Kl from "../engine/Kl.ts"
 import * as Learner from "../engine/Learner.ts"
 import * as Objective from "../engine/Objective.ts"
+import * as Minibatches from "../engine/Minibatches.ts"
 import * as PolicyGradient from "../engine/PolicyGradient.ts"
 import * as Saving from "../engine/Saving.ts"
 import * as Scorer from "../engine/Scorer.ts"
@@ -156,7 +157,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       weightDecays: trainee.layout.groups.map(() => common.weightDecay),
       maxGradNorm: common.maxGradNorm
     }
-    const how: PolicyGradient.Minibatches = {
+    const how: Minibatches.Options = {
       seed: common.seed,
       iteration: index,
       epochs: settings.updateEpochs,
@@ -178,7 +179,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
             ]
           : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
     const before = { ...state }
-    const learnt = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
+    const learnt = yield* Minibatches.learn(models, rows, weigh, rates, how)
     for (const ids of learnt.skipped) {
       yield* Console.error(`A minibatch of step ${index + 1} has no finite loss and gradient: ${ids.join(", ")}.`)
     }

@@ -5,6 +5,7 @@ import * as Decoder from "../../src/engine/Decoder.ts"
 import * as Forward from "../../src/engine/Forward.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
+import * as Minibatches from "../../src/engine/Minibatches.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
@@ -97,7 +98,7 @@ describe("a bandit", () => {
               : PolicyGradient.rlooRows(measured, samples, how.klCoefficient)
           const weigh = kind === "grpo" ? PolicyGradient.aggregate("token") : PolicyGradient.bySequence
           const rates = { learningRates: [how.learningRate], weightDecays: [0], maxGradNorm: 1 }
-          const { means, skipped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
+          const { means, skipped } = yield* Minibatches.learn(models, rows, weigh, rates, how)
           expect(Number.isFinite(means["loss"])).toBe(true)
           expect(skipped).toEqual([])
         }
@@ -135,7 +136,7 @@ describe("an update", () => {
       const rates = { learningRates: [0.1], weightDecays: [0], maxGradNorm: 1 }
       const how = { seed: 1, iteration: 0, epochs: 1, minibatchSize: 2, microTokens: 64, skipped }
       const models = { adapter, learner: { step, measure }, state }
-      return yield* PolicyGradient.learn(models, rows, PolicyGradient.byToken, rates, how)
+      return yield* Minibatches.learn(models, rows, PolicyGradient.byToken, rates, how)
     })
 
   it("says why nothing can be learnt from answers", () => {
