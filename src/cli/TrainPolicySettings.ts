@@ -54,7 +54,8 @@ export const settings = Effect.fnUntraced(function* (input: Input, common: Train
   if (rewardClip !== null) yield* positive("--reward-clip", rewardClip)
   yield* positive("--value-clip", input.valueClip)
   yield* atLeast("--value-coefficient", input.valueCoefficient, 0)
-  yield* positive("--value-learning-rate", valueLearningRate)
+  const ten = Option.isNone(input.valueLearningRate) ? " (ten times --learning-rate)" : ""
+  yield* positive(`--value-learning-rate${ten}`, valueLearningRate)
   yield* fraction("--gamma", input.gamma)
   yield* fraction("--lambda", input.lambda)
   if (input.kind === "grpo" && klTarget !== null) {

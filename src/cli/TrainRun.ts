@@ -51,7 +51,9 @@ export const restored = (folder: TrainFolder.TrainFolder, size: number) => {
   const dir = folder.path("state")
   return Effect.mapError(
     TrainingState.load(dir, size),
-    ({ message }) => new UsageError({ message: `${message} Or delete ${dir} to start over.` })
+    // What is otherwise to be done about such a file, as to download it again, is of no use here.
+    ({ file, reason }) =>
+      new UsageError({ message: `${file} ${reason.replace(/;.*$/s, "")}; delete ${dir} to start over.` })
   )
 }
 

@@ -47,7 +47,7 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     truncateSync(join(out, "state", "state.safetensors"), 500)
     const { status, stderr } = await run()
     assert.strictEqual(status, 2)
-    assert.include(stderr, `Or delete ${join(out, "state")} to start over.`)
+    assert.include(stderr, `; delete ${join(out, "state")} to start over.`)
     rmSync(join(out, "state"), { recursive: true })
     assert.strictEqual((await run()).status, 0)
     assert.deepStrictEqual(

@@ -144,8 +144,10 @@ describe("charter train ppo refuses in a sentence, with exit code 2 and nothing 
     ["--kl-target has to be above 0, and is 0", ["--kl-target", "0"]],
     ["--reward-clip has to be above 0, and is 0", ["--reward-clip", "0"]],
     ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
-    // Ten times the rate, as none is given.
-    ["--value-learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e38"]]
+    [
+      "--value-learning-rate (ten times --learning-rate) is 1e+39, which 32 bits cannot hold",
+      ["--learning-rate", "1e38"]
+    ]
   ]
   it.each(cases)("%s", async (said, args) => {
     const out = join(workplace(), "out")
