@@ -118,6 +118,28 @@ const weightsName = "adapter_model.safetensors"
 const prefix = "base_model.model."
 const suffix = ".weight"
 
+const asLoraError = ({ file, reason }: { readonly file: string; readonly reason: string }) =>
+  new LoraError({ file, reason })
+
+/** Nothing is adapted. */
+export const nothing: LoraConfig = { rank: 1, alpha: 1, targets: [] }
+
+/** The head of a reward model that is a whole model folder, if it is one. */
+const wholeReward = Effect.fnUntraced(function* (dir: string, model: ModelConfig | undefined) {
+  if (!(yield* RewardHead.isIn(dir))) return undefined
+  const score = yield* RewardHead.read(dir)
+  if (model !== undefined && score.shape[1] !== model.hiddenSize) {
+    const reason = `has a head of width ${score.shape[1]}, and the model is of width ${model.hiddenSize}; put the files of one model together`
+    return yield* new LoraError({ file: dir, reason })
+  }
+  return {
+    config: nothing,
+    taskType: "SEQ_CLS",
+    tensors: new Map([["score", score]]),
+    scales: new Map()
+  } satisfies Adapter
+})
+
 /**
  * Reads an adapter from a PEFT folder.
  *
@@ -190,28 +212,6 @@ export const read = Effect.fn("Lora.read")(function* (
   }
   const scales = new Map(Array.from(adaptations, ([key, { scale }]) => [key, scale]))
   return { config, taskType, tensors, scales }
-})
-
-const asLoraError = ({ file, reason }: { readonly file: string; readonly reason: string }) =>
-  new LoraError({ file, reason })
-
-/** Nothing is adapted. */
-export const nothing: LoraConfig = { rank: 1, alpha: 1, targets: [] }
-
-/** The head of a reward model that is a whole model folder, if it is one. */
-const wholeReward = Effect.fnUntraced(function* (dir: string, model: ModelConfig | undefined) {
-  if (!(yield* RewardHead.isIn(dir))) return undefined
-  const score = yield* RewardHead.read(dir)
-  if (model !== undefined && score.shape[1] !== model.hiddenSize) {
-    const reason = `has a head of width ${score.shape[1]}, and the model is of width ${model.hiddenSize}; put the files of one model together`
-    return yield* new LoraError({ file: dir, reason })
-  }
-  return {
-    config: nothing,
-    taskType: "SEQ_CLS",
-    tensors: new Map([["score", score]]),
-    scales: new Map()
-  } satisfies Adapter
 })
 
 /** A tensor's key from its name in PEFT's file; undefined where Charter has no use for it. */
