@@ -14,6 +14,7 @@ import * as Decoder from "../../src/engine/Decoder.ts"
 import * as Forward from "../../src/engine/Forward.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
+import * as Minibatches from "../../src/engine/Minibatches.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import type * as Program from "../../src/engine/Program.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
@@ -165,7 +166,7 @@ const program = Effect.gen(function* () {
       const answers = PolicyGradient.answersOf(scored)
       const watched = answers.filter((_, i) => i % samples === 0)
       yield* PolicyGradient.diagnose(models, yield* PolicyGradient.against(models, watched))
-      yield* PolicyGradient.learn(
+      yield* Minibatches.learn(
         models,
         PolicyGradient.grpoRows(answers, samples, true),
         PolicyGradient.aggregate("token"),

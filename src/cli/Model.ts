@@ -4,7 +4,9 @@
 import { Effect } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as HubModel from "../model/HubModel.ts"
-import { fromInput } from "./UsageError.ts"
+import * as Lora from "../model/Lora.ts"
+import * as RewardHead from "../model/RewardHead.ts"
+import { UsageError, fromInput } from "./UsageError.ts"
 
 /** Where to draw: standard error, or something like it. */
 export interface Output {
@@ -33,8 +35,30 @@ export const fetching = (output: Output, now: () => number = Date.now): ((progre
 export const locate = (reference: string) =>
   Effect.mapError(HubModel.locate(reference, { onProgress: fetching(process.stderr) }), fromInput)
 
-/** Opens a model; what is wrong with it is wrong usage, as nothing has been done yet. */
-export const open = Effect.fnUntraced(function* (reference: string) {
+/** Opens a model of any kind; what is wrong with it is wrong usage, as nothing has been done yet. */
+export const openAny = Effect.fnUntraced(function* (reference: string) {
   const { dir } = yield* locate(reference)
   return yield* Effect.mapError(Checkpoint.open(dir), fromInput)
+})
+
+/** Opens a model that writes: a reward model that is a whole folder has a head of another kind. */
+export const open = Effect.fnUntraced(function* (reference: string) {
+  const checkpoint = yield* openAny(reference)
+  if (yield* Effect.mapError(RewardHead.isIn(checkpoint.dir), fromInput)) {
+    return yield* new UsageError({
+      message: `${reference} is a reward model, which writes nothing; use it with charter score, or as a --reward-model of charter train.`
+    })
+  }
+  return checkpoint
+})
+
+/** Reads an adapter for a model. A reward model that is a whole folder is none: its weights are its own. */
+export const adapter = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint) {
+  const found = yield* Effect.mapError(Lora.read(dir, checkpoint.config), fromInput)
+  if (found.config === Lora.nothing) {
+    return yield* new UsageError({
+      message: `${dir} is a whole reward model and no adapter; give it to charter score as --model, or to charter train as --reward-model.`
+    })
+  }
+  return found
 })

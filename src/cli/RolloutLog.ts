@@ -3,24 +3,29 @@
  *
  * Answers of an update that was not finished are used again; those beyond it are cut off.
  */
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
-import { closeSync, existsSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from "node:fs"
+import { closeSync, openSync, renameSync, writeFileSync, writeSync } from "node:fs"
+import * as StepLines from "./StepLines.ts"
+import type { UsageError } from "./UsageError.ts"
+
+const Numbers = Schema.Array(Schema.Finite)
 
 /** An answer with its reward. */
-export interface Rollout {
-  readonly step: number
-  readonly id: string
-  readonly promptIds: ReadonlyArray<number>
-  readonly tokenIds: ReadonlyArray<number>
-  readonly logprobs: ReadonlyArray<number>
-  readonly finish: "stop" | "length"
+export const Rollout = Schema.Struct({
+  step: Schema.Int,
+  id: Schema.String,
+  promptIds: Numbers,
+  tokenIds: Numbers,
+  logprobs: Numbers,
+  finish: Schema.Literals(["stop", "length"]),
   /** What the reward model says. */
-  readonly score: number
+  score: Schema.Finite,
   /** What is learnt from: within bounds, and less for an answer without an end. */
-  readonly reward: number
-  readonly text?: string
-}
+  reward: Schema.Finite,
+  text: Schema.optionalKey(Schema.String)
+})
+export type Rollout = typeof Rollout.Type
 
 export interface RolloutLog {
   readonly of: (step: number) => ReadonlyArray<Rollout>
@@ -28,34 +33,32 @@ export interface RolloutLog {
 }
 
 /** Opens the log of a training that has finished so many updates, for as long as the scope lasts. */
-export const open = (file: string, finished: number): Effect.Effect<RolloutLog, never, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const text = existsSync(file) ? readFileSync(file, "utf8") : ""
-        const whole = text
-          .slice(0, text.lastIndexOf("\n") + 1)
-          .split("\n")
-          .slice(0, -1)
-        const next: Array<Rollout> = []
-        const kept = whole.filter((line) => {
-          const rollout = JSON.parse(line) as Rollout
-          if (rollout.step === finished + 1) next.push(rollout)
-          return rollout.step <= finished
-        })
-        const beside = `${file}.tmp`
-        writeFileSync(beside, kept.map((line) => `${line}\n`).join(""))
-        renameSync(beside, file)
-        return { fd: openSync(file, "a"), next }
-      }),
-      ({ fd }) => Effect.sync(() => closeSync(fd))
-    ),
-    ({ fd, next }): RolloutLog => ({
-      of: (step) => (step === finished + 1 ? next : []),
-      append: (rollouts) => {
-        const bytes = Buffer.from(rollouts.map((rollout) => `${JSON.stringify(rollout)}\n`).join(""))
-        let done = 0
-        while (done < bytes.length) done += writeSync(fd, bytes, done)
-      }
-    })
+export const open = Effect.fnUntraced(function* (
+  file: string,
+  finished: number
+): Effect.fn.Return<RolloutLog, UsageError, Scope.Scope> {
+  const isRollout = Schema.is(Rollout)
+  // Nobody reads the answers of finished updates again.
+  const isWhole = (value: unknown): value is StepLines.Stepped =>
+    StepLines.isStepped(value) && (value.step <= finished || isRollout(value))
+  const lines = yield* StepLines.read(file, isWhole)
+  const next = lines.flatMap(({ value }) => (value.step === finished + 1 ? [value as Rollout] : []))
+  const kept = lines.filter(({ value }) => value.step <= finished)
+  const fd = yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const beside = `${file}.tmp`
+      writeFileSync(beside, kept.map(({ text }) => `${text}\n`).join(""))
+      renameSync(beside, file)
+      return openSync(file, "a")
+    }),
+    (fd) => Effect.sync(() => closeSync(fd))
   )
+  return {
+    of: (step) => (step === finished + 1 ? next : []),
+    append: (rollouts) => {
+      const bytes = Buffer.from(rollouts.map((rollout) => `${JSON.stringify(rollout)}\n`).join(""))
+      let done = 0
+      while (done < bytes.length) done += writeSync(fd, bytes, done)
+    }
+  }
+})

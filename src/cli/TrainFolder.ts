@@ -4,27 +4,28 @@
  * - `train.json` says what determines the training; another one is refused, and what differs is named;
  * - `metrics.jsonl` has a line for each step; lines beyond the restored state are cut off, so no step is there twice;
  * - `rejected.jsonl` has the rows that could not be used; `state/` what a resumed training continues from;
- * - `checkpoints/step-N` are the newest of the kept checkpoints, and the best;
+ * - `checkpoints/step-N` are the newest of the kept checkpoints, and the best where there is an evaluation;
  * - `summary.json` is written last: where it is, the training is finished.
  */
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
 import {
   closeSync,
   existsSync,
   mkdirSync,
   openSync,
-  readFileSync,
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync
 } from "node:fs"
-import { join } from "node:path"
+import { dirname, join, resolve } from "node:path"
 import type { Reject } from "../data/DataError.ts"
 import * as Atomic from "../recipes/Atomic.ts"
 import * as Lock from "../recipes/Lock.ts"
 import { failed } from "../recipes/RunError.ts"
+import * as StepLines from "./StepLines.ts"
 import { UsageError } from "./UsageError.ts"
 import { version } from "./Version.ts"
 
@@ -41,7 +42,7 @@ export interface TrainFolder {
   /** Whether the training is finished. */
   readonly finished: boolean
   /** Cuts the metrics off after `step` and opens them for more; gives the lines that are kept. */
-  readonly resume: (step: number) => ReadonlyArray<Line>
+  readonly resume: (step: number) => Effect.Effect<ReadonlyArray<Line>, UsageError>
   /** Writes a step's line. */
   readonly append: (line: Line) => void
   /** Keeps a checkpoint that `write` makes in a folder; all but the newest `keep` and the best one go. */
@@ -77,29 +78,51 @@ export const digest = (numbers: Float32Array): string =>
     .digest("hex")
     .slice(0, 16)
 
-interface Manifest {
-  readonly format: 1
-  readonly charter: string
-  readonly training: Determinants
-}
+const Manifest = Schema.Struct({
+  format: Schema.Literal(1),
+  charter: Schema.String,
+  training: Schema.Record(Schema.String, Schema.Unknown)
+})
+
+const isManifest = Schema.is(Manifest)
 
 const manifestName = "train.json"
 const metricsName = "metrics.jsonl"
 const summaryName = "summary.json"
 
 /** What a process that was killed may leave before its training is begun, or beside a file that it was writing. */
-const leftover = /^(run\.lock.*|rejected\.jsonl(\.tmp)?|(train|summary)\.json\.\d+\.tmp)$/
+const leftovers = [
+  ...["rejected.jsonl", "rejected.jsonl.tmp"],
+  ...[manifestName, summaryName].map((name) => Atomic.unfinished(name))
+]
+
+const isLeftover = (name: string): boolean => name.startsWith(Lock.fileName) || leftovers.includes(name)
+
+const damaged = (message: string, dir: string): UsageError =>
+  new UsageError({ message: `${message} Without it ${dir} cannot be gone on with; use another --out.` })
+
+/** The file that a path is, or goes through, where it should be a folder. */
+const fileAt = (path: string): string | undefined => {
+  if (existsSync(path)) return statSync(path).isDirectory() ? undefined : path
+  return dirname(path) === path ? undefined : fileAt(dirname(path))
+}
 
 /** Refuses a folder that is another training's or something else; nothing is written. */
 const check = Effect.fnUntraced(function* (dir: string, training: Determinants) {
-  const manifest = (yield* Atomic.readJson(join(dir, manifestName))) as Manifest | undefined
+  const file = fileAt(resolve(dir))
+  if (file !== undefined) {
+    return yield* new UsageError({ message: `${file} is a file; --out has to be a folder, or a place for one.` })
+  }
+  const path = join(dir, manifestName)
+  const manifest = yield* Effect.mapError(Atomic.readJson(path), ({ message }) => damaged(message, dir))
   if (manifest === undefined) {
-    const there = existsSync(dir) ? readdirSync(dir).filter((name) => !leftover.test(name)) : []
+    const there = existsSync(dir) ? readdirSync(dir).filter((name) => !isLeftover(name)) : []
     if (there.length > 0) {
       return yield* new UsageError({ message: `${dir} holds ${there[0]} and is no training; use another --out.` })
     }
     return
   }
+  if (!isManifest(manifest)) return yield* damaged(`${path} does not say what determines the training.`, dir)
   const different = differences(manifest.training, training)
   if (different.length > 0) {
     return yield* new UsageError({
@@ -116,7 +139,7 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
   yield* Lock.hold(dir)
   for (const name of readdirSync(dir)) {
     const ours = name === Lock.fileName || name === "rejected.jsonl"
-    if (leftover.test(name) && !ours) rmSync(path(name), { force: true })
+    if (isLeftover(name) && !ours) rmSync(path(name), { force: true })
   }
   if (!existsSync(path(manifestName))) {
     if (rejects.length === 0) rmSync(path("rejected.jsonl"), { force: true })
@@ -124,7 +147,7 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
       const lines = rejects.map(({ file, line, reason }) => `${JSON.stringify({ file, line, reason })}\n`)
       yield* attempt(path("rejected.jsonl"), () => replace(path("rejected.jsonl"), lines.join("")))
     }
-    const manifest: Manifest = { format: 1, charter: version, training }
+    const manifest: typeof Manifest.Type = { format: 1, charter: version, training }
     yield* Atomic.writeJson(path(manifestName), manifest)
   }
   const metrics = path(metricsName)
@@ -138,24 +161,13 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     dir,
     path,
     finished,
-    resume: (step) => {
-      const text = existsSync(metrics) ? readFileSync(metrics, "utf8") : ""
-      // A torn last line has no end and belongs to a step that is done again.
-      const whole = text
-        .slice(0, text.lastIndexOf("\n") + 1)
-        .split("\n")
-        .slice(0, -1)
-      const kept = whole.map((line) => JSON.parse(line) as Line).filter((line) => line.step <= step)
-      replace(
-        metrics,
-        whole
-          .slice(0, kept.length)
-          .map((line) => `${line}\n`)
-          .join("")
-      )
+    resume: Effect.fnUntraced(function* (step) {
+      const found = yield* StepLines.read(metrics, StepLines.isStepped)
+      const kept = found.filter(({ value }) => value.step <= step)
+      replace(metrics, kept.map(({ text }) => `${text}\n`).join(""))
       fd = openSync(metrics, "a")
-      return kept
-    },
+      return kept.map(({ value }): Line => ({ ...value }))
+    }),
     append: (line) => {
       const bytes = Buffer.from(`${JSON.stringify(line)}\n`)
       let done = 0

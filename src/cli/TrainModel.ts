@@ -8,13 +8,16 @@ import * as Adapters from "../engine/Adapters.ts"
 import type * as Program from "../engine/Program.ts"
 import * as Trainables from "../engine/Trainables.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
+import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
 import * as ModelConfig from "../model/ModelConfig.ts"
 import * as ModelFile from "../model/ModelFile.ts"
 import * as Quantized from "../model/Quantized.ts"
+import * as RewardHead from "../model/RewardHead.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
-import type { NewAdapter } from "./TrainSettings.ts"
+import * as Model from "./Model.ts"
+import type * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** What begins a training. */
@@ -22,9 +25,9 @@ export interface Start {
   readonly checkpoint: Checkpoint.Checkpoint
   /** A PEFT folder to go on from. */
   readonly adapter: string | undefined
-  /** The rank that was asked for, where one was. */
-  readonly rank: number | undefined
-  readonly lora: NewAdapter | null
+  /** What was asked for of an adapter. */
+  readonly asked: TrainSettings.Asked
+  readonly lora: TrainSettings.NewAdapter | null
   readonly seed: number
   readonly head: "none" | "score" | "value"
 }
@@ -41,15 +44,52 @@ export const base = (
         Effect.mapError(fromInput)
       )
 
-/** The adapter of a folder, of the rank that was asked for. */
-export const read = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint, rank?: number) {
-  const adapter = yield* Effect.mapError(Lora.read(dir, checkpoint.config), fromInput)
-  if (rank !== undefined && adapter.config.rank !== rank) {
+/** Targets in an order of their own; PEFT's patterns are texts. */
+const named = (targets: string | ReadonlyArray<string>): string =>
+  typeof targets === "string" ? targets : targets.toSorted().join(",")
+
+/** The adapter of a folder, which has to be what was asked for. */
+export const read = Effect.fnUntraced(function* (
+  dir: string,
+  checkpoint: Checkpoint.Checkpoint,
+  { alpha, rank, targets }: TrainSettings.Asked = {}
+) {
+  const adapter = yield* Model.adapter(dir, checkpoint)
+  const { config } = adapter
+  const wanted = [
+    ["rank", "--lora-rank", config.rank, rank],
+    ["alpha", "--lora-alpha", config.alpha, alpha],
+    ["targets", "--lora-targets", named(config.targets), targets === undefined ? undefined : named(targets)]
+  ] as const
+  for (const [name, flag, has, says] of wanted) {
+    if (says === undefined || says === has) continue
     return yield* new UsageError({
-      message: `${dir} has the rank ${adapter.config.rank} and --lora-rank says ${rank}; leave out --lora-rank to go on with that adapter.`
+      message: `${dir} has the ${name} ${has} and ${flag} says ${says}; leave out ${flag} to go on with that adapter.`
     })
   }
   return adapter
+})
+
+/** A reward model that is an adapter over the policy's model, or a whole model of the same tokens. */
+export const judge = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint) {
+  const whole = yield* Effect.mapError(RewardHead.isIn(dir), fromInput)
+  const own = whole ? yield* Effect.mapError(Checkpoint.open(dir), fromInput) : checkpoint
+  if (
+    own.config.vocabSize !== checkpoint.config.vocabSize ||
+    own.config.maxPositions < checkpoint.config.maxPositions
+  ) {
+    return yield* new UsageError({
+      message: `${dir} reads ${own.config.maxPositions} tokens of a vocabulary of ${own.config.vocabSize}, and the policy writes ${checkpoint.config.maxPositions} of ${checkpoint.config.vocabSize}; train the reward model from ${checkpoint.dir}.`
+    })
+  }
+  if (whole) yield* Effect.mapError(Finite.check(own), fromInput)
+  const lora = whole ? yield* Effect.mapError(Lora.read(dir, own.config), fromInput) : yield* read(dir, checkpoint)
+  if (lora.taskType !== "SEQ_CLS") {
+    return yield* new UsageError({
+      message: `${dir} is no reward model; give the folder that charter train reward made over ${checkpoint.dir}.`
+    })
+  }
+  return { checkpoint: own, adapter: Adapters.fromLora(lora, own.config) }
 })
 
 /** Nothing is adapted: every parameter is in the place of the model's own. */
@@ -67,14 +107,14 @@ const whole = Effect.fnUntraced(function* ({ checkpoint, head, seed }: Start) {
   return { config: wholeConfig, taskType, tensors, scales: new Map<string, number>() } satisfies Lora.Adapter
 })
 
-const adapted = Effect.fnUntraced(function* (start: Start, { alpha, rank, targets }: NewAdapter) {
+const adapted = Effect.fnUntraced(function* (start: Start, { alpha, rank, targets }: TrainSettings.NewAdapter) {
   const { adapter, checkpoint, head, seed } = start
   const score = head === "score"
   if (adapter === undefined) {
     const config = { rank, alpha, targets: targets ?? Lora.allTargets(checkpoint.config) }
     return yield* Effect.mapError(Effect.fromResult(Lora.init(checkpoint.config, config, seed, { score })), fromInput)
   }
-  const found = yield* read(adapter, checkpoint, start.rank)
+  const found = yield* read(adapter, checkpoint, start.asked)
   if (score && !found.tensors.has("score")) {
     const tensors = new Map(found.tensors).set("score", Lora.scoreHead(checkpoint.config, seed))
     return { ...found, taskType: "SEQ_CLS" as const, tensors }

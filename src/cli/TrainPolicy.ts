@@ -12,88 +12,27 @@ import * as Forward from "../engine/Forward.ts"
 import * as Kl from "../engine/Kl.ts"
 import * as Learner from "../engine/Learner.ts"
 import * as Objective from "../engine/Objective.ts"
+import * as Minibatches from "../engine/Minibatches.ts"
 import * as PolicyGradient from "../engine/PolicyGradient.ts"
 import * as Saving from "../engine/Saving.ts"
 import * as Scorer from "../engine/Scorer.ts"
-import * as Training from "../engine/Training.ts"
 import * as TrainingState from "../engine/TrainingState.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Fingerprint from "../model/Fingerprint.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import type { ScoredRollout } from "../Policy.ts"
-import * as Random from "../Random.ts"
 import { Progress } from "../recipes/Progress.ts"
 import { failed } from "../recipes/RunError.ts"
 import * as Model from "./Model.ts"
 import * as RolloutLog from "./RolloutLog.ts"
+import * as TrainAnswers from "./TrainAnswers.ts"
 import * as TrainFolder from "./TrainFolder.ts"
 import * as TrainModel from "./TrainModel.ts"
+import * as TrainPolicySettings from "./TrainPolicySettings.ts"
 import * as TrainRows from "./TrainRows.ts"
-import { ended, tellRejects } from "./TrainRun.ts"
+import { ended, restored, tellRejects } from "./TrainRun.ts"
 import * as TrainSettings from "./TrainSettings.ts"
-import { UsageError, fromInput } from "./UsageError.ts"
-
-/** The arguments as they were given. */
-export interface Input extends TrainSettings.CommonInput {
-  readonly kind: TrainSettings.PolicyKind
-  readonly prompts: string
-  readonly rewardModel: string
-  readonly maxTokens: number
-  readonly temperature: number
-  readonly samples: Option.Option<number>
-  readonly updateEpochs: number
-  readonly minibatchSize: Option.Option<number>
-  readonly klCoefficient: Option.Option<number>
-  readonly klTarget: Option.Option<number>
-  readonly clip: number
-  readonly rewardClip: Option.Option<number>
-  readonly missingStopPenalty: number
-  readonly valueClip: number
-  readonly valueCoefficient: number
-  readonly valueLearningRate: Option.Option<number>
-  readonly gamma: number
-  readonly lambda: number
-  readonly aggregation: "token" | "sequence"
-}
-
-/** What determines an update besides the common settings, with the field's defaults. */
-const settingsOf = Effect.fnUntraced(function* (input: Input, common: TrainSettings.Common) {
-  const wrong = (message: string) => new UsageError({ message })
-  const samples = Option.getOrElse(input.samples, () => ({ ppo: 1, grpo: 8, rloo: 4 })[input.kind])
-  if (input.kind !== "ppo" && samples < 2) {
-    return yield* wrong(`--samples has to be 2 or more for ${input.kind}: answers are compared with each other.`)
-  }
-  if (samples < 1 || common.batchSize % samples !== 0) {
-    return yield* wrong(`--batch-size ${common.batchSize} is no multiple of the ${samples} samples of a prompt.`)
-  }
-  if (input.maxTokens < 1) return yield* wrong(`--max-tokens has to be 1 or more.`)
-  if (!(input.temperature > 0)) return yield* wrong(`--temperature has to be above 0: greedy answers are all the same.`)
-  if (input.kind === "grpo" && Option.isSome(input.klTarget)) {
-    return yield* wrong("--kl-target adapts a coefficient in the reward; grpo has it in the loss, so leave one out.")
-  }
-  return {
-    samples,
-    maxTokens: input.maxTokens,
-    temperature: input.temperature,
-    updateEpochs: input.updateEpochs,
-    minibatchSize: Option.getOrElse(input.minibatchSize, () => common.batchSize),
-    klCoefficient: Option.getOrElse(input.klCoefficient, () => (input.kind === "grpo" ? 0 : 0.05)),
-    klTarget: Option.getOrNull(input.klTarget),
-    clip: input.clip,
-    rewardClip: Option.getOrNull(input.rewardClip),
-    missingStopPenalty: input.missingStopPenalty,
-    ...(input.kind === "grpo" ? { aggregation: input.aggregation } : {}),
-    ...(input.kind === "ppo"
-      ? {
-          valueClip: input.valueClip,
-          valueCoefficient: input.valueCoefficient,
-          valueLearningRate: Option.getOrElse(input.valueLearningRate, () => 10 * common.learningRate),
-          gamma: input.gamma,
-          lambda: input.lambda
-        }
-      : {})
-  }
-})
+import { fromInput } from "./UsageError.ts"
 
 const deviationOf = (numbers: ReadonlyArray<number>): number => {
   const mean = PolicyGradient.meanOf(numbers)
@@ -101,26 +40,20 @@ const deviationOf = (numbers: ReadonlyArray<number>): number => {
 }
 
 /** Updates until the scope closes or all are done; says what they came to. */
-export const execute = Effect.fn("charter train policy")(function* (input: Input) {
+export const execute = Effect.fn("charter train policy")(function* (input: TrainPolicySettings.Input) {
   const progress = yield* Progress
   const checkpoint = yield* Model.open(input.model)
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const common = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 32)
-  const settings = yield* settingsOf(input, common)
+  const settings = yield* TrainPolicySettings.settings(input, common)
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, common.maxLength), fromInput)
   const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, settings.maxTokens))
   const adapter = Option.getOrUndefined(input.adapter)
-  const lora = yield* TrainModel.read(input.rewardModel, checkpoint)
-  if (lora.taskType !== "SEQ_CLS") {
-    return yield* new UsageError({
-      message: `${input.rewardModel} is no reward model; give the folder that charter train reward made over ${input.model}.`
-    })
-  }
-  const judge = Adapters.fromLora(lora, checkpoint.config)
+  const judge = yield* TrainModel.judge(input.rewardModel, checkpoint)
   const trainee = yield* TrainModel.begin({
     checkpoint,
     adapter,
-    rank: Option.getOrUndefined(input.loraRank),
+    asked: TrainSettings.asked(input),
     lora: common.lora,
     seed: common.seed,
     head: input.kind === "ppo" ? "value" : "none"
@@ -135,7 +68,10 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
       train: input.kind,
       model: yield* Effect.mapError(Fingerprint.of(checkpoint), fromInput),
       adapter: adapter === undefined ? null : TrainFolder.digest(trainee.vector),
-      rewardModel: TrainFolder.digest(judge.vector),
+      rewardModel:
+        judge.checkpoint === checkpoint
+          ? TrainFolder.digest(judge.adapter.vector)
+          : yield* Effect.mapError(Fingerprint.of(judge.checkpoint), fromInput),
       prompts: prompts.hash,
       steps,
       ...common,
@@ -154,6 +90,14 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
   const decoder = yield* Decoder.make(base, { memory: 2 ** 29, maxRows: 64 })
   const scorer = yield* Scorer.make(base, { maxTokens: common.microTokens })
   const forward = Forward.over(scorer)
+  const judging =
+    judge.checkpoint === checkpoint
+      ? forward
+      : Forward.over(
+          yield* Scorer.make(yield* TrainModel.base(judge.checkpoint, common.precision), {
+            maxTokens: common.microTokens
+          })
+        )
   const { clip } = settings
   const free = input.kind === "grpo" && settings.klCoefficient === 0
   const objective =
@@ -164,72 +108,38 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
         : Objective.rloo({ clip })
   const learner = yield* Learner.make(base, trainee, objective, common)
 
-  const found = yield* Effect.mapError(TrainingState.load(folder.path("state"), trainee.layout.size), ended)
+  const found = yield* restored(folder, trainee.layout.size)
   const state = found?.state ?? Learner.initialState(trainee.vector)
   trainee.vector = state.parameters
   let beta = found?.more["klCoefficient"] ?? settings.klCoefficient
+  // Minibatches without a finite loss and gradient, in a row, up to here.
+  let skipped = found?.more["skipped"] ?? 0
   let done = found?.progress ?? 0
-  const lines = [...folder.resume(done)]
+  const lines = [...(yield* folder.resume(done))]
   const rollouts = yield* RolloutLog.open(folder.path("rollouts.jsonl"), done)
   const control: Kl.Control =
     settings.klTarget === null ? { _tag: "fixed" } : { _tag: "adaptive", target: settings.klTarget, horizon: 10_000 }
-  const stopIds = new Set(checkpoint.eosTokenIds)
-  const end = checkpoint.eosTokenIds.slice(0, 1)
   const saving = Saving.make()
-
-  /** Answers of an update with their rewards: those of the log, or new ones. */
-  const answers = Effect.fnUntraced(function* (index: number) {
-    // Epoch after epoch of single prompts: no update is smaller than the others, and no prompt is left out.
-    const wanted = Array.from({ length: perUpdate }, (_, p) => {
-      const turn = index * perUpdate + p
-      const [prompt] = Training.batchOf(prompts.rows, { batchSize: 1, seed: common.seed }, turn)
-      return Array.from({ length: settings.samples }, (_, i) => ({
-        prompt: prompt!,
-        id: `${index + 1}/${p}/${prompt!.id}/${i}`
-      }))
-    }).flat()
-    const kept = rollouts.of(index + 1)
-    if (kept.length === wanted.length) {
-      rollouts.append(kept)
-      return kept
-    }
-    const sampled = yield* Effect.forEach(
-      wanted,
-      ({ id, prompt }) =>
-        Effect.map(
-          decoder.generate({
-            id,
-            ids: prompt.ids,
-            adapter: trainee,
-            seed: Random.hash(common.seed, "rollout"),
-            maxTokens: settings.maxTokens,
-            temperature: settings.temperature,
-            stopIds
-          }),
-          ({ finish, logprobs, tokenIds }) => ({ id, promptIds: prompt.ids, tokenIds, logprobs, finish })
-        ),
-      { concurrency: "unbounded" }
-    )
-    // A score is read on the end token, with which the reward model has learnt; what was cut off gets one, too.
-    const scores = yield* forward.scores(
-      judge,
-      sampled.map(({ finish, promptIds, tokenIds }) => [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : end)])
-    )
-    const scored = sampled.map((rollout, i): RolloutLog.Rollout => {
-      const score = scores[i]!
-      const bound = settings.rewardClip ?? Infinity
-      const penalty = rollout.finish === "length" ? settings.missingStopPenalty : 0
-      const reward = Math.min(bound, Math.max(-bound, score)) - penalty
-      const text = Option.map(encoder.codec, (codec) => codec.answer(rollout.tokenIds, []))
-      return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
-    })
-    rollouts.append(scored)
-    return scored
-  })
+  const answers = TrainAnswers.from(
+    { checkpoint, codec: encoder.codec, decoder, policy: trainee, judge: judge.adapter, judging },
+    prompts.rows,
+    rollouts,
+    { ...settings, batchSize: common.batchSize, seed: common.seed }
+  )
+  /** What a resumed training continues from, where so many updates are done. */
+  const keepState = (state: Learner.State, done: number) =>
+    TrainingState.save(folder.path("state"), state, done, { klCoefficient: beta, skipped })
 
   const update = Effect.fnUntraced(function* (index: number) {
     const started = performance.now()
     const scored = yield* answers(index)
+    const unlearnable = PolicyGradient.unlearnable(scored)
+    if (unlearnable !== undefined) {
+      yield* keepState(state, index)
+      return yield* failed(
+        `Nothing can be learnt in step ${index + 1}: ${unlearnable}; lower --learning-rate or look at --reward-model, with another --out.`
+      )
+    }
     const models = { adapter: trainee, reference, forward, learner, state }
     const sequences = PolicyGradient.answersOf(scored satisfies ReadonlyArray<ScoredRollout>)
     // Without a KL term one answer to each prompt says how far the policy has moved.
@@ -247,12 +157,13 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
       weightDecays: trainee.layout.groups.map(() => common.weightDecay),
       maxGradNorm: common.maxGradNorm
     }
-    const how: PolicyGradient.Minibatches = {
+    const how: Minibatches.Options = {
       seed: common.seed,
       iteration: index,
       epochs: settings.updateEpochs,
       minibatchSize: settings.minibatchSize,
-      microTokens: common.microTokens
+      microTokens: common.microTokens,
+      skipped
     }
     const { gamma, lambda } = input
     const [rows, weigh] =
@@ -268,16 +179,17 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
             ]
           : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
     const before = { ...state }
-    const { means, skipped, stopped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
-    for (const ids of skipped) {
+    const learnt = yield* Minibatches.learn(models, rows, weigh, rates, how)
+    for (const ids of learnt.skipped) {
       yield* Console.error(`A minibatch of step ${index + 1} has no finite loss and gradient: ${ids.join(", ")}.`)
     }
-    if (stopped) {
-      yield* TrainingState.save(folder.path("state"), before, index, { klCoefficient: beta })
+    if (learnt.stopped) {
+      yield* keepState(before, index)
       return yield* failed(
         `Three minibatches in a row have no finite loss and gradient (step ${index + 1}); look at their samples, or lower the learning rate. The state before this step is kept.`
       )
     }
+    skipped = learnt.inARow
     const kl = PolicyGradient.meanOf(measured.map((m) => m.kl))
     const tokens = scored.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
     const seconds = (performance.now() - started) / 1000
@@ -285,7 +197,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
     beta = Kl.next(control, beta, kl, scored.length)
     return {
       step: index + 1,
-      ...means,
+      ...learnt.means,
       reward: PolicyGradient.meanOf(scored.map((r) => r.reward)),
       reward_std: deviationOf(scored.map((r) => r.reward)),
       score: PolicyGradient.meanOf(scored.map((r) => r.score)),
@@ -295,7 +207,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
       entropy: -PolicyGradient.meanOf(scored.flatMap((r) => r.logprobs)),
       completion_length: tokens / scored.length,
       truncated: scored.filter((r) => r.finish === "length").length / scored.length,
-      skipped: skipped.length,
+      skipped: learnt.skipped.length,
       learning_rate: rate,
       tokens,
       tokens_per_second: tokens / Math.max(1e-9, seconds),
@@ -306,10 +218,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
   const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), ended)
   const saveState = Effect.suspend(() => {
     const end = saving.begin()
-    return Effect.andThen(
-      TrainingState.save(folder.path("state"), state, done, { klCoefficient: beta }),
-      Effect.sync(end)
-    )
+    return Effect.andThen(keepState(state, done), Effect.sync(end))
   })
   yield* progress.begin(input.kind, steps)
   yield* Effect.replicateEffect(progress.advance({ reused: true }), done, { discard: true })
@@ -319,6 +228,8 @@ export const execute = Effect.fn("charter train policy")(function* (input: Input
       folder.append(line)
       lines.push(line)
       done++
+      // None is kept as the best: the reward of one update is a mean over few answers of the policy before it, and where
+      // it is highest the policy may only have found what the reward model overrates.
       if (common.saveEvery > 0 && done % common.saveEvery === 0) yield* folder.keep(done, common.keep, undefined, save)
       if (done === steps || saving.due()) yield* saveState
       yield* progress.advance({ note: `reward ${line.reward.toFixed(3)}, KL ${line.kl.toFixed(3)}` })

@@ -61,10 +61,10 @@ const isIds = (value: unknown): value is ReadonlyArray<number> =>
 const idsOf = (row: Rows.Row, name: string): Result.Result<ReadonlyArray<number>, string> =>
   isIds(row[name]) ? Result.succeed(row[name]) : Result.fail(`\`${name}\` is not a list of token ids`)
 
-/** Refuses what the network cannot read. */
-const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>): Reading<void> => {
+/** Refuses what the network cannot read, with `more` to come, and what is longer than it may be. */
+const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>, more = 0): Reading<void> => {
   const reason =
-    TokenRows.problem(ids, checkpoint.config) ??
+    TokenRows.problem(ids, checkpoint.config, more) ??
     (ids.length > maxLength ? `${ids.length} tokens are more than the ${maxLength} that a row may have` : undefined)
   return reason === undefined ? Effect.void : Effect.fail(reason)
 }
@@ -81,8 +81,20 @@ const unpadded = (row: Rows.Row, ids: ReadonlyArray<number>): Result.Result<Read
   })
 }
 
+/** Keys that others use, or mistype: read over, all tokens of such a row would be learnt. */
+const mistaken: ReadonlyArray<readonly [key: string, meant: string]> = [
+  ["label", "labels"],
+  ["label_ids", "labels"],
+  ["loss_mask", "completion_mask"],
+  ["completion_masks", "completion_mask"],
+  ["assistant_masks", "completion_mask"],
+  ["attention_masks", "attention_mask"]
+]
+
 const tokenRow = (row: Rows.Row): Result.Result<Omit<NamedRow, "id">, string> =>
   Result.gen(function* () {
+    const found = mistaken.find(([key, meant]) => row[key] !== undefined && row[meant] === undefined)
+    if (found !== undefined) return yield* Result.fail(`it has \`${found[0]}\`, where \`${found[1]}\` is read`)
     const given = yield* idsOf(row, "input_ids")
     const ids = yield* unpadded(row, given)
     if (row["labels"] === undefined && row["completion_mask"] === undefined) return { ids, weights: ids.map(() => 1) }
@@ -93,10 +105,10 @@ const tokenRow = (row: Rows.Row): Result.Result<Omit<NamedRow, "id">, string> =>
     }
     const labels = yield* idsOf(row, "labels")
     if (labels.length !== given.length) return yield* Result.fail("`labels` is not as long as `input_ids`")
-    const other = ids.findIndex((id, t) => labels[t] !== -100 && labels[t] !== id)
-    if (other >= 0) {
+    const shifted = ids.findIndex((id, t) => labels[t] !== -100 && labels[t] !== id)
+    if (shifted >= 0) {
       return yield* Result.fail(
-        `\`labels\` has ${labels[other]} where \`input_ids\` has ${ids[other]} (position ${other}); labels are not shifted, and -100 is no label`
+        `\`labels\` has ${labels[shifted]} where \`input_ids\` has ${ids[shifted]} (position ${shifted}); labels are not shifted, and -100 is no label`
       )
     }
     return { ids, weights: ids.map((_, t) => (labels[t] === -100 ? 0 : 1)) }
@@ -114,16 +126,23 @@ const textRow = Effect.fnUntraced(function* (
   return { ids, weights: ids.map((_, t) => (t < prompt.length ? 0 : 1)) }
 })
 
+/** Why nothing of a row can be learnt: its first token has nothing before it that it could be predicted from. */
+const unlearnable = ({ ids, weights }: Omit<NamedRow, "id">): string | undefined => {
+  if (ids.length === 1) return "it is a single token, which has nothing before it to be predicted from"
+  const counted = ids.flatMap((_, t) => (weights[t] === 0 ? [] : [t]))
+  if (counted.some((t) => t > 0)) return undefined
+  return counted.length === 0
+    ? "its mask has nothing in it: no token is to be learnt"
+    : "its mask has nothing in it but the first token, which has nothing before it to be predicted from"
+}
+
 /** A row of supervised fine-tuning: the completion's tokens count, with the token that ends it. */
 export const example = (encoder: Encoder) =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<Omit<NamedRow, "id">, string> {
     const made = yield* row["input_ids"] === undefined ? textRow(encoder, row) : Effect.fromResult(tokenRow(row))
     yield* fits(encoder, made.ids)
-    // The first token has nothing before it that it could be predicted from.
-    if (!made.ids.some((_, t) => t > 0 && made.weights[t] !== 0)) {
-      return yield* Effect.fail("its mask has nothing in it: every label is -100")
-    }
-    return made
+    const nothing = unlearnable(made)
+    return nothing === undefined ? made : yield* Effect.fail(nothing)
   })
 
 const number = (row: Rows.Row, name: string, otherwise: number): Result.Result<number, string> => {
@@ -181,7 +200,7 @@ const textPair = Effect.fnUntraced(function* (encoder: Encoder, row: Rows.Row): 
 })
 
 /** A pair for a reward model or for DPO: `probability` is a soft label of `chosen`, 1 if left out. */
-export const pair = (encoder: Encoder) =>
+export const pair = (encoder: Encoder, kind: "reward" | "dpo") =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<Omit<NamedPair, "id">, string> {
     const probability = yield* Effect.fromResult(number(row, "probability", 1))
     if (probability < 0 || probability > 1) return yield* Effect.fail("`probability` is not between 0 and 1")
@@ -191,6 +210,12 @@ export const pair = (encoder: Encoder) =>
     yield* fits(encoder, sides.second)
     if (same(sides.first, sides.second)) {
       return yield* Effect.fail("chosen and rejected are the same: there is nothing to prefer")
+    }
+    // A reward model reads a single token; to a policy it says nothing, as nothing comes before it.
+    const bare = (["first", "second"] as const).find((side) => sides[side].length <= Math.max(1, sides.from))
+    if (kind === "dpo" && bare !== undefined) {
+      const name = bare === "first" ? "chosen" : "rejected"
+      return yield* Effect.fail(`${name} is a single token with nothing before it to be predicted from; give a prompt`)
     }
     return { ...sides, probability, margin }
   })
@@ -208,8 +233,8 @@ export const prompt = (encoder: Encoder, maxTokens: number) =>
           return yield* contextOf(codec, typeof of === "string" ? of : { messages: of })
         })
       : Effect.fromResult(idsOf(row, "input_ids"))
-    const reason = TokenRows.problem(ids, encoder.checkpoint.config, maxTokens)
-    return reason === undefined ? { ids } : yield* Effect.fail(reason)
+    yield* fits(encoder, ids, maxTokens)
+    return { ids }
   })
 
 /** Reads a file of rows; fails when none can be used. A row is named by its file's place, `line 12`. */

@@ -46,6 +46,17 @@ const objectiveOf = ({ beta, kind, labelSmoothing, loss }: Input): Objective.Obj
 export const ended = (error: { readonly message: string }): RunError =>
   error instanceof RunError ? error : failed(error.message)
 
+/** The state of a folder, if there is one. */
+export const restored = (folder: TrainFolder.TrainFolder, size: number) => {
+  const dir = folder.path("state")
+  return Effect.mapError(
+    TrainingState.load(dir, size),
+    // What is otherwise to be done about such a file, as to download it again, is of no use here.
+    ({ file, reason }) =>
+      new UsageError({ message: `${file} ${reason.replace(/;.*$/s, "")}; delete ${dir} to start over.` })
+  )
+}
+
 /** Metrics of an evaluation under the names of the field. */
 const evaluated = (measured: Learner.Measured): Record<string, number> =>
   Object.fromEntries(Object.entries(measured).map(([name, x]) => [`eval_${name}`, x]))
@@ -98,7 +109,7 @@ const dataOf = Effect.fnUntraced(function* (
     const data = how.packing ? TrainingData.packed(read.rows, how) : TrainingData.supervised(read.rows, how)
     return { ...read, data: numbered(data) }
   }
-  const read = yield* TrainRows.read(file, TrainRows.pair(encoder))
+  const read = yield* TrainRows.read(file, TrainRows.pair(encoder, kind))
   return {
     ...read,
     data: kind === "reward" ? numbered(TrainingData.preferences(read.rows, how)) : numbered(direct(read.rows))
@@ -115,8 +126,11 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     return yield* new UsageError({ message: `--epochs has to be 1 or more, and is ${input.epochs.value}.` })
   }
   if (!(input.labelSmoothing >= 0 && input.labelSmoothing < 0.5)) {
-    return yield* new UsageError({ message: `--label-smoothing has to be from 0 to below 0.5.` })
+    return yield* new UsageError({
+      message: `--label-smoothing has to be from 0 to below 0.5, and is ${input.labelSmoothing}.`
+    })
   }
+  if (input.kind === "dpo") yield* TrainSettings.positive("--beta", input.beta)
   const checkpoint = yield* Model.open(input.model)
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const settings = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 8)
@@ -125,7 +139,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const start: TrainModel.Start = {
     checkpoint,
     adapter,
-    rank: Option.getOrUndefined(input.loraRank),
+    asked: TrainSettings.asked(input),
     lora: settings.lora,
     seed: settings.seed,
     head: input.kind === "reward" ? "score" : "none"
@@ -178,8 +192,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const objective = objectiveOf(input)
   const learner = yield* Learner.make(base, trainee, objective, how)
   const stateDir = folder.path("state")
-  const found = yield* Effect.mapError(TrainingState.load(stateDir, trainee.layout.size), ended)
-  const lines = [...folder.resume(found?.progress ?? 0)]
+  const found = yield* restored(folder, trainee.layout.size)
+  const lines = [...(yield* folder.resume(found?.progress ?? 0))]
   const record = (line: TrainFolder.Line) => {
     folder.append(line)
     lines.push(line)

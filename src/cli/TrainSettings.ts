@@ -42,6 +42,22 @@ export interface NewAdapter {
   readonly targets: ReadonlyArray<string> | null
 }
 
+/** What was asked for of an adapter, where it was. */
+export interface Asked {
+  readonly rank?: number
+  readonly alpha?: number
+  readonly targets?: ReadonlyArray<string>
+}
+
+/** What the arguments say of an adapter; a target that is named twice is one. */
+export const asked = ({ loraAlpha, loraRank, loraTargets }: CommonInput): Asked => ({
+  ...(Option.isSome(loraRank) ? { rank: loraRank.value } : {}),
+  ...(Option.isSome(loraAlpha) ? { alpha: loraAlpha.value } : {}),
+  ...(Option.isSome(loraTargets)
+    ? { targets: [...new Set(loraTargets.value.split(",").map((name) => name.trim()))] }
+    : {})
+})
+
 /** What every training is determined by. */
 export interface Common {
   /** Null where all parameters are trained. */
@@ -79,14 +95,26 @@ const learningRates: Readonly<Record<Kind | PolicyKind, number>> = {
 /** Tokens of a micro-batch: large enough for full speed, small enough for 2.5 GB with a model of 135 M. */
 const microTokens = 640
 
-const wrong = (message: string) => new UsageError({ message })
+/** A setting that is refused. */
+export const wrong = (message: string) => new UsageError({ message })
 
-const positive = (flag: string, x: number): Effect.Effect<void, UsageError> =>
-  Number.isFinite(x) && x > 0 ? Effect.void : Effect.fail(wrong(`${flag} has to be above 0, and is ${x}.`))
-const atLeast = (flag: string, x: number, least: number): Effect.Effect<void, UsageError> =>
-  Number.isFinite(x) && x >= least
+/** Learning computes in 32 bits: what is infinite or zero there would be so in each step. */
+const fits = (flag: string, x: number): Effect.Effect<void, UsageError> =>
+  Number.isFinite(Math.fround(x)) && (x === 0) === (Math.fround(x) === 0)
     ? Effect.void
-    : Effect.fail(wrong(`${flag} has to be ${least} or more, and is ${x}.`))
+    : Effect.fail(wrong(`${flag} is ${x}, which 32 bits cannot hold; give a number from 1e-45 to 3e38.`))
+
+/** Refuses what is not above 0. */
+export const positive = (flag: string, x: number): Effect.Effect<void, UsageError> =>
+  x > 0 ? fits(flag, x) : Effect.fail(wrong(`${flag} has to be above 0, and is ${x}.`))
+
+/** Refuses what is below `least`. */
+export const atLeast = (flag: string, x: number, least: number): Effect.Effect<void, UsageError> =>
+  x >= least ? fits(flag, x) : Effect.fail(wrong(`${flag} has to be ${least} or more, and is ${x}.`))
+
+/** Refuses what is not from 0 to 1. */
+export const fraction = (flag: string, x: number): Effect.Effect<void, UsageError> =>
+  x >= 0 && x <= 1 ? Effect.void : Effect.fail(wrong(`${flag} has to be from 0 to 1, and is ${x}.`))
 
 /** Settings out of the arguments, for a model that reads `positions` tokens. */
 export const common = Effect.fnUntraced(function* (
@@ -95,12 +123,9 @@ export const common = Effect.fnUntraced(function* (
   positions: number,
   batchSize: number
 ): Effect.fn.Return<Common, UsageError> {
-  if (
-    input.full &&
-    [input.loraRank, input.loraAlpha, input.loraTargets].some((given) => Option.isSome<unknown>(given))
-  ) {
+  if (input.full && Object.keys(asked(input)).length > 0) {
     return yield* wrong(
-      "--full trains all parameters and has no LoRA; leave out --full, or --lora-rank and --lora-alpha."
+      "--full trains all parameters and has no LoRA; leave out --full, or --lora-rank, --lora-alpha and --lora-targets."
     )
   }
   if (input.full && Option.isSome(input.adapter)) {
@@ -111,11 +136,7 @@ export const common = Effect.fnUntraced(function* (
   if (input.full && input.precision === "int8") {
     return yield* wrong("--full trains all parameters and has no frozen ones; leave out --precision int8.")
   }
-  const rank = Option.getOrElse(input.loraRank, () => 16)
-  const targets = Option.getOrNull(
-    Option.map(input.loraTargets, (names) => names.split(",").map((name) => name.trim()))
-  )
-  const alpha = Option.getOrElse(input.loraAlpha, () => 2 * rank)
+  const { rank = 16, alpha = 2 * rank, targets = null } = asked(input)
   const rate = Option.getOrElse(input.learningRate, () => learningRates[kind] * (input.full ? 0.1 : 1))
   const size = Option.getOrElse(input.batchSize, () => batchSize)
   const length = Option.getOrElse(input.maxLength, () => Math.min(1024, positions))
@@ -138,7 +159,14 @@ export const common = Effect.fnUntraced(function* (
     lora: input.full ? null : { rank, alpha, targets },
     batchSize: size,
     microBatch: Option.getOrNull(input.microBatch),
-    microTokens: Math.max(microTokens, Option.getOrElse(input.microBatch, () => 0) * length),
+    // No micro-batch has more rows than its batch.
+    microTokens: Math.max(
+      microTokens,
+      Math.min(
+        size,
+        Option.getOrElse(input.microBatch, () => 0)
+      ) * length
+    ),
     learningRate: rate,
     schedule: input.schedule,
     warmup: input.warmup,

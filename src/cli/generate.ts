@@ -8,7 +8,6 @@ import { Clock, Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Sampling from "../engine/Sampling.ts"
-import * as Lora from "../model/Lora.ts"
 import { fromFailure } from "./CommandError.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
@@ -90,7 +89,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
   const checkpoint = yield* Model.open(input.model)
   yield* check(input, checkpoint.config.vocabSize)
   if (Option.isSome(input.adapter)) {
-    const adapter = yield* Effect.mapError(Lora.read(input.adapter.value, checkpoint.config), fromInput)
+    const adapter = yield* Model.adapter(input.adapter.value, checkpoint)
     if (adapter.taskType === "SEQ_CLS") {
       const message = `${input.adapter.value} is a reward model, which writes nothing; use it with charter score.`
       return yield* new UsageError({ message })

@@ -91,7 +91,7 @@ export const execute = Effect.fn("charter inspect")(function* (input: Input) {
     }
     return { model: null, adapter: yield* Effect.mapError(describeAdapter(input.model, undefined), fromInput) }
   }
-  const checkpoint = yield* Model.open(input.model)
+  const checkpoint = yield* Model.openAny(input.model)
   const model = yield* Effect.mapError(describeModel(checkpoint), fromInput)
   const adapter = Option.isNone(input.adapter)
     ? null

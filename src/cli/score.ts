@@ -8,6 +8,7 @@ import { Clock, Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Lora from "../model/Lora.ts"
+import * as RewardHead from "../model/RewardHead.ts"
 import { fromFailure } from "./CommandError.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
@@ -15,7 +16,7 @@ import * as RowEngine from "./RowEngine.ts"
 import * as RowFile from "./RowFile.ts"
 import * as RowPlaces from "./RowPlaces.ts"
 import * as TokenRows from "./TokenRows.ts"
-import { fromInput } from "./UsageError.ts"
+import { UsageError, fromInput } from "./UsageError.ts"
 
 /** The arguments as they were given. */
 export interface Input {
@@ -44,12 +45,20 @@ const concurrency = 256
 const taken: ReadonlyArray<ModelRows.Input["_tag"]> = ["text", "ids", "completion"]
 
 /** Scores the rows of a file; gives the summary. */
-export const execute = Effect.fn("charter score")(function* (input: Input) {
-  yield* RowPlaces.check(input)
-  const checkpoint = yield* Model.open(input.model)
-  const adapter = Option.isNone(input.adapter)
-    ? undefined
-    : yield* Effect.mapError(Lora.read(input.adapter.value, checkpoint.config), fromInput)
+export const execute = Effect.fn("charter score")(function* (given: Input) {
+  yield* RowPlaces.check(given)
+  const checkpoint = yield* Model.openAny(given.model)
+  const whole = yield* Effect.mapError(RewardHead.isIn(checkpoint.dir), fromInput)
+  if (whole && Option.isSome(given.adapter)) {
+    return yield* new UsageError({ message: `${given.model} is a whole reward model by itself; leave out --adapter.` })
+  }
+  // Its head is read as an adapter that changes nothing else.
+  const input = whole ? { ...given, adapter: Option.some(checkpoint.dir) } : given
+  const adapter = whole
+    ? yield* Effect.mapError(Lora.read(checkpoint.dir, checkpoint.config), fromInput)
+    : Option.isNone(input.adapter)
+      ? undefined
+      : yield* Model.adapter(input.adapter.value, checkpoint)
   const tokens = yield* Effect.mapError(TokenRows.make(checkpoint), fromInput)
   const rewards = adapter?.taskType === "SEQ_CLS"
 
@@ -100,7 +109,9 @@ const words = ({ mean_logprob, rejected, rows, seconds, tokens, tokens_per_secon
 const flags = {
   model: Flag.String("model").pipe(
     Flag.withMetavar("DIR"),
-    Flag.withDescription("A Hugging Face model folder or a name of the hub; rows of input_ids need no tokenizer in it")
+    Flag.withDescription(
+      "A Hugging Face model folder or a name of the hub, or a whole reward model; rows of input_ids need no tokenizer"
+    )
   ),
   adapter: Flag.String("adapter").pipe(
     Flag.withMetavar("DIR"),

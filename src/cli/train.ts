@@ -74,7 +74,7 @@ const common = {
     Flag.withDefault(0)
   ),
   keep: Flag.Int("keep").pipe(
-    Flag.withDescription("So many of the newest checkpoints are kept, and the best"),
+    Flag.withDescription("So many of the newest checkpoints are kept, and with --eval the best"),
     Flag.withDefault(3)
   ),
   seed: Flag.Int("seed").pipe(Flag.withDescription("Where all random choices come from"), Flag.withDefault(1))
@@ -143,7 +143,7 @@ const dpo = Command.make(
 const fromRewards = {
   rewardModel: Flag.String("reward-model").pipe(
     Flag.withMetavar("DIR"),
-    Flag.withDescription("What charter train reward made over the same model")
+    Flag.withDescription("What charter train reward made over the same model, or as a whole with --full")
   ),
   prompts: Flag.String("prompts").pipe(
     Flag.withMetavar("FILE"),
@@ -182,7 +182,7 @@ const fromRewards = {
 const notPpo = { valueClip: 0.2, valueCoefficient: 0.1, gamma: 1, lambda: 0.95, valueLearningRate: Option.none() }
 const notGrpo = { aggregation: "token" } as const
 
-const rollouts = Effect.fnUntraced(function* (input: import("./TrainPolicy.ts").Input) {
+const rollouts = Effect.fnUntraced(function* (input: import("./TrainPolicySettings.ts").Input) {
   const TrainPolicy = yield* Effect.promise(() => import("./TrainPolicy.ts"))
   yield* TrainPolicy.execute(input).pipe(Effect.provide(Progress.layer))
 })

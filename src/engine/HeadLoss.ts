@@ -14,9 +14,15 @@ import * as Op from "../onnx/Op.ts"
 /** Bytes that the logits of a chunk may take. */
 const chunkBytes = 2 ** 26
 
-/** How many chunks keep the logits of at most `tokens` tokens within bounds. */
+/** Chunks at most: each is a part of the graph, and where there are hundreds of them it takes minutes to compile. */
+const mostChunks = 64
+
+/**
+ * How many chunks keep the logits of at most `tokens` tokens within bounds. Of so many tokens that this would be too
+ * many chunks, all else in memory is larger than the logits.
+ */
 export const chunksFor = (tokens: number, vocabulary: number): number =>
-  Math.max(1, Math.ceil((4 * tokens * vocabulary) / chunkBytes))
+  Math.min(mostChunks, Math.max(1, Math.ceil((4 * tokens * vocabulary) / chunkBytes)))
 
 /** The sizes of `chunks` chunks of n tokens, as even as can be. */
 export const sizes = (n: number, chunks: number): ReadonlyArray<number> =>

@@ -37,20 +37,27 @@ export const next = (control: Control, beta: number, kl: number, answers: number
   return beta * (1 + (error * answers) / control.horizon)
 }
 
+/** Nats of a token's log-ratio that may be rounding: log-probabilities are sampled, and computed again, in 32 bits. */
+const rounding = 1e-4
+
 /**
- * Why the mean of k1 over answers is below zero, which a KL cannot be; undefined when it is not, or when so small a
- * mean is what chance gives (within two standard errors).
+ * Why the mean of k1 over answers is below zero, which a KL cannot be, or no number; undefined when it is neither, or
+ * when so small a mean is what chance (within two standard errors) or rounding gives.
  *
  * @param k1 the k1 sums, one an answer
+ * @param tokens of an answer, on the mean
  * @param mismatch the largest difference between a sampled token's log-probability and that of the model that learns
  */
-export const diagnose = (k1: ReadonlyArray<number>, mismatch: number): string | undefined => {
+export const diagnose = (k1: ReadonlyArray<number>, tokens: number, mismatch: number): string | undefined => {
   const n = k1.length
   const mean = k1.reduce((a, b) => a + b, 0) / Math.max(1, n)
-  if (n === 0 || mean >= 0) return undefined
+  if (!Number.isFinite(mean)) {
+    return `The KL to the reference is ${mean}: a log-probability under the policy or the reference is not finite, and nothing can be learnt from such an answer; lower the learning rate.`
+  }
+  if (n === 0 || -mean <= rounding * tokens) return undefined
   const deviation = Math.sqrt(k1.reduce((sum, x) => sum + (x - mean) ** 2, 0) / Math.max(1, n - 1))
   if (-mean <= (2 * deviation) / Math.sqrt(n)) return undefined
-  const said = `The KL to the reference is ${mean.toFixed(3)} nats per answer, which no KL is`
+  const said = `The KL to the reference is ${mean.toPrecision(3)} nats per answer, which no KL is`
   return mismatch > 0.01
     ? `${said}: the answers were not sampled from the policy that learns (their log-probabilities differ by up to ${mismatch.toFixed(3)}); sample with the same adapter, weights and precision.`
     : `${said}: the answers are likelier under the reference than under the policy, as when they are sampled at a low temperature, cut by top-k or top-p, or chosen afterwards; sample at temperature 1 and keep every answer.`

@@ -7,17 +7,15 @@
  */
 import { Effect } from "effect"
 import type { ScoredRollout, UpdateMetrics, UpdateOptions } from "../Policy.ts"
-import * as Session from "../onnx/Session.ts"
-import * as Random from "../Random.ts"
+import type * as Session from "../onnx/Session.ts"
 import type { Adapter } from "./Adapters.ts"
 import { groups } from "./Adapters.ts"
 import * as Advantages from "./Advantages.ts"
-import * as Batch from "./Batch.ts"
 import type { Forward } from "./Forward.ts"
 import * as Kl from "./Kl.ts"
-import * as Layout from "./Layout.ts"
-import * as Learner from "./Learner.ts"
-import { microBatches, patience } from "./Training.ts"
+import type * as Learner from "./Learner.ts"
+import * as Minibatches from "./Minibatches.ts"
+import { TrainingError, patience } from "./Training.ts"
 
 /** The models of an update. */
 export interface Models {
@@ -29,28 +27,6 @@ export interface Models {
   readonly state: Learner.State
 }
 
-/** How minibatches are made of a batch. */
-export interface Minibatches {
-  readonly seed: number
-  readonly iteration: number
-  readonly epochs: number
-  readonly minibatchSize: number
-  readonly microTokens: number
-}
-
-/** An answer with the numbers that an objective asks for: one for each token of the answer, and for the answer. */
-export interface Row {
-  readonly id: string
-  readonly ids: ReadonlyArray<number>
-  /** Prompt tokens. */
-  readonly from: number
-  readonly perToken: Readonly<Record<string, ArrayLike<number>>>
-  readonly perSequence: Readonly<Record<string, number>>
-}
-
-/** What weights a minibatch's tokens or answers get, given the minibatch. */
-export type Weigh = (rows: ReadonlyArray<Row>) => (row: Row) => Pick<Row, "perToken" | "perSequence">
-
 /** The learning rate's factor: rising over the first iterations, then falling linearly to the floor. */
 export const rateFactor = (
   options: Pick<UpdateOptions, "floor" | "iteration" | "iterations" | "warmupIterations">
@@ -61,123 +37,15 @@ export const rateFactor = (
   return 1 - (1 - floor) * Math.min(1, progress)
 }
 
-const length = (row: Row): number => row.ids.length - row.from
-const constant = (row: Row, x: number): Float32Array => new Float32Array(length(row)).fill(x)
-
-/**
- * Answers in families of one prompt, which share it where that pays and no more than `microTokens` come together, and
- * as even in number as can be.
- */
-export const families = <Answer extends Pick<Row, "from" | "ids">>(
-  rows: ReadonlyArray<Answer>,
-  microTokens: number
-): ReadonlyArray<ReadonlyArray<Answer>> =>
-  [...Map.groupBy(rows, (row) => row.ids.slice(0, row.from).join()).values()].flatMap((siblings) => {
-    for (let parts = 1; parts < siblings.length; parts++) {
-      const size = Math.ceil(siblings.length / parts)
-      const cut = Array.from({ length: Math.ceil(siblings.length / size) }, (_, i) =>
-        siblings.slice(i * size, (i + 1) * size)
-      )
-      const fits = (family: ReadonlyArray<Answer>): boolean => {
-        const ids = family.map((row) => row.ids)
-        return family.length === 1 || (Layout.familyTokens(ids) <= microTokens && Layout.pays(ids))
-      }
-      if (cut.every(fits)) return cut
-    }
-    return siblings.map((row) => [row])
-  })
-
-/** A minibatch as the feeds of an objective. */
-export const collate = (
-  rows: ReadonlyArray<Row>,
-  weigh: Weigh,
-  microTokens: number
-): ReadonlyArray<Learner.MicroBatch> => {
-  const weights = weigh(rows)
-  const tokens = (family: ReadonlyArray<Row>) => Layout.familyTokens(family.map((row) => row.ids))
-  return microBatches(families(rows, microTokens), tokens, microTokens).map((groups) => {
-    const part = groups.flat()
-    let next = 0
-    const layout = Layout.make(
-      part.map((row) => row.ids),
-      groups.map((family) => family.map(() => next++))
-    )
-    const all = part.map((row) => {
-      const more = weights(row)
-      return {
-        perToken: { ...row.perToken, ...more.perToken },
-        perSequence: { ...row.perSequence, ...more.perSequence }
-      }
-    })
-    const answers = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
-    const { at, targets } = Batch.targets(answers, layout)
-    const sequence = part.flatMap((row, s) => Array<number>(length(row)).fill(s))
-    return {
-      tokens: layout.feeds,
-      feeds: {
-        at: Session.int64(at, [at.length]),
-        targets: Session.int64(targets, [targets.length]),
-        ...(Object.keys(all[0]!.perSequence).length === 0
-          ? {}
-          : { sequence: Session.int64(sequence, [sequence.length]) }),
-        ...Object.fromEntries(
-          Object.keys(all[0]!.perToken).map((name) => {
-            const numbers = all.flatMap((row) => Array.from(row.perToken[name]!))
-            return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
-          })
-        ),
-        ...Object.fromEntries(
-          Object.keys(all[0]!.perSequence).map((name) => {
-            const numbers = all.map((row) => row.perSequence[name]!)
-            return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
-          })
-        )
-      }
-    }
-  })
-}
-
-/**
- * All epochs of minibatches, in place on the adapter and the state: means of the metrics, the samples of skipped
- * minibatches, and whether so many were skipped in a row that the update stopped.
- */
-export const learn = Effect.fnUntraced(function* (
-  { adapter, learner, state }: Pick<Models, "adapter" | "learner" | "state">,
-  rows: ReadonlyArray<Row>,
-  weigh: Weigh,
-  rates: Learner.Rates,
-  options: Minibatches
-) {
-  const sums: Record<string, number> = {}
-  const skipped: Array<ReadonlyArray<string>> = []
-  let [steps, inARow] = [0, 0]
-  for (let epoch = 0; epoch < options.epochs && inARow < patience; epoch++) {
-    const order = Random.make(options.seed, "minibatches", options.iteration, epoch).shuffle(rows)
-    for (let from = 0; from < order.length && inARow < patience; from += options.minibatchSize) {
-      const minibatch = order.slice(from, from + options.minibatchSize)
-      const metrics = yield* learner.step(state, collate(minibatch, weigh, options.microTokens), rates)
-      adapter.vector = state.parameters
-      if (!Learner.applied(metrics)) {
-        skipped.push(minibatch.map((row) => row.id))
-        inARow++
-        continue
-      }
-      inARow = 0
-      steps++
-      for (const [name, x] of Object.entries(metrics)) sums[name] = (sums[name] ?? 0) + x
-    }
-  }
-  const means = Object.fromEntries(Object.entries(sums).map(([name, x]) => [name, x / Math.max(1, steps)]))
-  return { means, skipped, stopped: inARow >= patience }
-})
-
 /** Tokens of answers to one prompt that are computed together without a gradient, at most. */
 const familyTokens = 1024
 
-/** {@link families} of answers by index. */
-const indices = (answers: ReadonlyArray<Pick<Row, "from" | "ids">>): ReadonlyArray<ReadonlyArray<number>> => {
+/** {@link Minibatches.families} of answers by index. */
+const indices = (
+  answers: ReadonlyArray<Pick<Minibatches.Row, "from" | "ids">>
+): ReadonlyArray<ReadonlyArray<number>> => {
   const at = new Map(answers.map((answer, i) => [answer, i]))
-  return families(answers, familyTokens).map((family) => family.map((answer) => at.get(answer)!))
+  return Minibatches.families(answers, familyTokens).map((family) => family.map((answer) => at.get(answer)!))
 }
 
 /** A rollout as a sequence of tokens. */
@@ -196,6 +64,18 @@ export const answersOf = (rollouts: ReadonlyArray<ScoredRollout>): ReadonlyArray
     const from = rollout.promptIds.length
     return { ...rollout, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
   })
+
+/** Why answers cannot be learnt from: the policy or the reward model computes no numbers any more. */
+export const unlearnable = (
+  rollouts: ReadonlyArray<Pick<ScoredRollout, "id" | "logprobs" | "reward">>
+): string | undefined => {
+  for (const { id, logprobs, reward } of rollouts) {
+    const logprob = logprobs.find((x) => !Number.isFinite(x))
+    if (logprob !== undefined) return `the policy's log-probability of a token of the answer ${id} is ${logprob}`
+    if (!Number.isFinite(reward)) return `the reward of the answer ${id} is ${reward}`
+  }
+  return undefined
+}
 
 /** Answers with what the reference makes of them. */
 export const against = Effect.fnUntraced(function* (
@@ -217,17 +97,20 @@ export type Measured = Effect.Success<ReturnType<typeof against>>[number]
 export const meanOf = (numbers: ReadonlyArray<number>): number =>
   numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length)
 
-/** Why the KL is negative, if it is: a reason that needs the policy's own log-probabilities, before it is updated. */
+/** Why the KL is negative or no number, if it is: a reason that needs the policy's own log-probabilities, before it is updated. */
 export const diagnose = Effect.fnUntraced(function* (
   { adapter, forward }: Pick<Models, "adapter" | "forward">,
   measured: ReadonlyArray<Measured>
 ) {
   const k1 = measured.map((m) => m.kl)
-  if (Kl.diagnose(k1, 0) === undefined) return undefined
+  const tokens = meanOf(measured.map((m) => m.logprobs.length))
+  const found = Kl.diagnose(k1, tokens, 0)
+  if (found === undefined || k1.some((x) => !Number.isFinite(x))) return found
   const own = yield* forward.logprobs(adapter, measured)
   const differences = measured.flatMap(({ logprobs }, i) => logprobs.map((x, t) => Math.abs(x - own[i]![t]!)))
   return Kl.diagnose(
     k1,
+    tokens,
     differences.reduce((a, b) => Math.max(a, b), 0)
   )
 })
@@ -243,7 +126,7 @@ export const ppoRows = Effect.fnUntraced(function* (
     Advantages.gae(Advantages.shapedRewards(logprobs, expected, reward, klCoefficient), values[i]!, gamma, lambda)
   )
   const whitened = Advantages.whiten(estimated.map((e) => e.advantages))
-  const rows = measured.map(({ from, id, ids, logprobs }, i): Row => ({
+  const rows = measured.map(({ from, id, ids, logprobs }, i): Minibatches.Row => ({
     id,
     ids,
     from,
@@ -258,9 +141,11 @@ export const ppoRows = Effect.fnUntraced(function* (
   return { rows, std: whitened.std }
 })
 
+const constant = (row: Minibatches.Row, x: number): Float32Array => new Float32Array(Minibatches.length(row)).fill(x)
+
 /** Every token of a minibatch counts the same. */
-export const byToken: Weigh = (rows) => {
-  const total = rows.reduce((n, row) => n + length(row), 0)
+export const byToken: Minibatches.Weigh = (rows) => {
+  const total = rows.reduce((n, row) => n + Minibatches.length(row), 0)
   return (row) => ({ perToken: { weights: constant(row, 1 / total) }, perSequence: {} })
 }
 
@@ -272,7 +157,7 @@ export const grpoRows = (
   answers: ReadonlyArray<Answer & Partial<Pick<Measured, "expected">>>,
   size: number,
   scale: boolean
-): ReadonlyArray<Row> => {
+): ReadonlyArray<Minibatches.Row> => {
   const advantages = Advantages.group(
     answers.map((answer) => answer.reward),
     size,
@@ -293,12 +178,12 @@ export const grpoRows = (
 
 /** The weights of `grpo`: a mean over all tokens, or over each answer's tokens first. */
 export const aggregate =
-  (aggregation: "token" | "sequence"): Weigh =>
+  (aggregation: "token" | "sequence"): Minibatches.Weigh =>
   (rows) => {
-    const total = rows.reduce((n, row) => n + length(row), 0)
+    const total = rows.reduce((n, row) => n + Minibatches.length(row), 0)
     return (row) => ({
       perToken: {
-        weights: constant(row, aggregation === "token" ? 1 / total : 1 / (rows.length * length(row))),
+        weights: constant(row, aggregation === "token" ? 1 / total : 1 / (rows.length * Minibatches.length(row))),
         shares: constant(row, 1 / total)
       },
       perSequence: {}
@@ -310,7 +195,7 @@ export const rlooRows = (
   measured: ReadonlyArray<Measured>,
   size: number,
   klCoefficient: number
-): ReadonlyArray<Row> => {
+): ReadonlyArray<Minibatches.Row> => {
   const advantages = Advantages.leaveOneOut(
     measured.map((m) => m.reward - klCoefficient * m.kl),
     size
@@ -325,22 +210,35 @@ export const rlooRows = (
 }
 
 /** The weights of `rloo`: every answer counts the same. */
-export const bySequence: Weigh = (rows) => () => ({ perToken: {}, perSequence: { weights: 1 / rows.length } })
+export const bySequence: Minibatches.Weigh = (rows) => () => ({
+  perToken: {},
+  perSequence: { weights: 1 / rows.length }
+})
 
-/** One update by PPO, in place on the adapter and the state. */
+/**
+ * One update by PPO, in place on the adapter and the state. Fails where the answers, or three minibatches in a row, are
+ * not finite: the state is then as it was before.
+ */
 export const update = Effect.fnUntraced(function* (
   models: Models,
   rollouts: ReadonlyArray<ScoredRollout>,
   options: UpdateOptions
-): Effect.fn.Return<UpdateMetrics, Session.SessionError> {
+): Effect.fn.Return<UpdateMetrics, Session.SessionError | TrainingError> {
   const started = performance.now()
-  const { adapter } = models
+  const { adapter, state } = models
+  const why = unlearnable(rollouts)
+  if (why !== undefined) {
+    return yield* new TrainingError({
+      message: `Nothing can be learnt from an update: ${why}; lower the learning rate.`
+    })
+  }
+  const before = { ...state }
   const measured = yield* against(models, answersOf(rollouts.filter((r) => r.tokenIds.length > 0)))
   const diagnosis = yield* diagnose(models, measured)
   if (diagnosis !== undefined) yield* Effect.logWarning(diagnosis)
   const { rows, std } = yield* ppoRows(models, measured, options)
   const factor = rateFactor(options)
-  const { means, skipped } = yield* learn(
+  const { means, skipped, stopped } = yield* Minibatches.learn(
     models,
     rows,
     byToken,
@@ -356,6 +254,13 @@ export const update = Effect.fnUntraced(function* (
   for (const ids of skipped) {
     yield* Effect.logWarning(`A minibatch without a finite loss and gradient was skipped: ${ids.join(", ")}.`)
   }
+  if (stopped) {
+    Object.assign(state, before)
+    adapter.vector = state.parameters
+    return yield* new TrainingError({
+      message: `${patience} minibatches in a row have no finite loss and gradient; look at their samples, or lower the learning rate.`
+    })
+  }
   const mean = (name: string) => means[name] ?? 0
   return {
     iteration: options.iteration,
@@ -369,7 +274,7 @@ export const update = Effect.fnUntraced(function* (
     advantage_std: std,
     learning_rate: factor * options.learningRate,
     grad_norm: mean("grad_norm"),
-    tokens: rows.reduce((n, row) => n + length(row), 0),
+    tokens: rows.reduce((n, row) => n + Minibatches.length(row), 0),
     seconds: (performance.now() - started) / 1000
   }
 })

@@ -19,6 +19,7 @@ import type { ModelConfig } from "./ModelConfig.ts"
 import { linears } from "./ModelConfig.ts"
 import * as PeftConfig from "./PeftConfig.ts"
 import { quoted, reason as reasonOf } from "./Quoted.ts"
+import * as RewardHead from "./RewardHead.ts"
 import * as Safetensors from "./Safetensors.ts"
 
 export type { TaskType } from "./LoraPlan.ts"
@@ -117,10 +118,33 @@ const weightsName = "adapter_model.safetensors"
 const prefix = "base_model.model."
 const suffix = ".weight"
 
+const asLoraError = ({ file, reason }: { readonly file: string; readonly reason: string }) =>
+  new LoraError({ file, reason })
+
+/** Nothing is adapted. */
+export const nothing: LoraConfig = { rank: 1, alpha: 1, targets: [] }
+
+/** The head of a reward model that is a whole model folder, if it is one. */
+const wholeReward = Effect.fnUntraced(function* (dir: string, model: ModelConfig | undefined) {
+  if (!(yield* RewardHead.isIn(dir))) return undefined
+  const score = yield* RewardHead.read(dir)
+  if (model !== undefined && score.shape[1] !== model.hiddenSize) {
+    const reason = `has a head of width ${score.shape[1]}, and the model is of width ${model.hiddenSize}; put the files of one model together`
+    return yield* new LoraError({ file: dir, reason })
+  }
+  return {
+    config: nothing,
+    taskType: "SEQ_CLS",
+    tensors: new Map([["score", score]]),
+    scales: new Map()
+  } satisfies Adapter
+})
+
 /**
  * Reads an adapter from a PEFT folder.
  *
- * With a `model`, its tensors must be exactly those its configuration makes for that model. Fails with a `LoraError`
+ * With a `model`, its tensors must be exactly those its configuration makes for that model. Of a reward model that is a
+ * whole model folder, its head is read, as an adapter that changes nothing: it belongs to that folder's model. Fails with a `LoraError`
  * when the folder is no adapter, uses a feature of PEFT that Charter does not compute (named in the error) or belongs
  * to another model; with a `SafetensorsError` when the weight file is damaged.
  */
@@ -129,11 +153,10 @@ export const read = Effect.fn("Lora.read")(function* (
   model?: ModelConfig
 ): Effect.fn.Return<Adapter, LoraError | Safetensors.SafetensorsError> {
   const configFile = path.join(dir, configName)
-  const json = yield* Effect.mapError(
-    ModelFile.readJson(configFile),
-    ({ file, reason }) => new LoraError({ file, reason })
-  )
+  const json = yield* Effect.mapError(ModelFile.readJson(configFile), asLoraError)
   if (json === undefined) {
+    const head = yield* Effect.mapError(wholeReward(dir, model), asLoraError)
+    if (head !== undefined) return head
     return yield* new LoraError({
       file: dir,
       reason: `is not an adapter because it has no ${configName}; give a folder that PEFT or Charter saved`

@@ -286,7 +286,10 @@ const recomputed = (graph: Graph.Graph, forward: ReadonlyArray<Node>, { from, se
     const own = forward.filter((node) => segment(node) === name && node.inputs.some((x) => x !== null && active.has(x)))
     const inside = new Set(own.flatMap((node) => node.outputs))
     const input = (x: Value | null): Value | null => {
-      if (x === null || !active.has(x) || !floating.has(x.dtype)) return x
+      if (x === null) return x
+      if (!active.has(x)) return Graph.twin(x)
+      // The 8-bit codes of activations are made again, too; indices and shapes are kept.
+      if (!floating.has(x.dtype)) return x.dtype === "uint8" ? (values.get(x) ?? x) : x
       if (!inside.has(x) && !values.has(x)) values.set(x, Op.add(x, nothing))
       return values.get(x) ?? x
     }

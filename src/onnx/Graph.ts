@@ -180,6 +180,18 @@ export const external = (
   return value
 }
 
+/**
+ * A stored tensor under a name of its own, for one more use: where the runtime turns a tensor's signed bytes into
+ * unsigned ones, it cannot do so for two products of one tensor. Other values are their own twins.
+ */
+export const twin = (value: Value): Value => {
+  const { graph, name, shape } = value
+  const stored = value.dtype === "int8" ? graph.initializers.find((i) => i.value === value)?.data : undefined
+  if (stored?._tag !== "external") return value
+  const { length, location, offset } = stored
+  return external(graph, fresh(graph, name), "int8", shape as ReadonlyArray<number>, { location, offset, length })
+}
+
 /** Adds an operator. Operators of `Op.ts` check their inputs and derive dtype and shape before they call this. */
 export const node = (
   graph: Graph,

@@ -16,13 +16,16 @@ export const writeJson = (file: string, value: unknown): Effect.Effect<void, Run
 /** Writes the content beside the file and renames it into place; throws. */
 export const writeUnsafe = (file: string, content: string): void => {
   mkdirSync(dirname(file), { recursive: true })
-  const beside = `${file}${suffix}`
+  const beside = unfinished(file)
   writeFileSync(beside, content)
   renameSync(beside, file)
 }
 
 /** What a file is called until it is whole. */
 const suffix = ".tmp"
+
+/** The file that a writer leaves that is killed. */
+export const unfinished = (file: string): string => `${file}${suffix}`
 
 /** Removes what writers that were killed have left in a folder and those in it, but for the folders named; throws. */
 export const cleanUnsafe = (dir: string, except: ReadonlyArray<string> = []): void => {

@@ -26,14 +26,23 @@ describe("a training that is killed (kill -9) at 20 random moments", () => {
     for (let attempt = 0; count < kills; attempt++) {
       const out = join(dir, `killed ${attempt}`)
       while (count < kills && !existsSync(join(out, "summary.json"))) {
-        // A quarter of them before the first step, the others while it learns, saves and keeps checkpoints.
+        // A quarter of them before the first step, the others while it learns, saves and keeps checkpoints: somewhere
+        // within the step after so many new ones, however fast the machine is.
         const early = random.chance(0.25)
         const metrics = join(out, "metrics.jsonl")
-        // The file is replaced where a training goes on.
+        const more = 1 + random.int(80)
+        // The file is replaced where a training goes on, and has the steps before the state.
         const file = () => statSync(metrics, { throwIfNoEntry: false })?.ino
         const before = file()
-        const ready = () => early || file() !== before
-        if (await killed(ready, early ? 1200 * random.next() : 60 + 400 * random.next(), ...command(out))) count++
+        let begun: number | undefined
+        const ready = () => {
+          if (early) return true
+          if (file() === before) return false
+          const steps = readFileSync(metrics, "utf8").split("\n").length
+          begun ??= steps
+          return steps >= begun + more
+        }
+        if (await killed(ready, (early ? 1200 : 20) * random.next(), ...command(out))) count++
         if (existsSync(metrics)) places.add(readFileSync(metrics, "utf8").split("\n").length)
       }
       const rest = await train(...command(out))

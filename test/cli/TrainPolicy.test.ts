@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Random from "../../src/Random.ts"
@@ -73,6 +73,47 @@ describe("charter train ppo, grpo and rloo", () => {
     })
   }
 
+  /** The command with other values of its flags. */
+  const changed = (args: ReadonlyArray<string>, values: Readonly<Record<string, string>>) =>
+    Object.entries(values).reduce((all, [flag, value]) => all.with(all.indexOf(flag) + 1, value), [...args])
+
+  it("ends where three minibatches in a row have no finite loss, with the state before them", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const { status, stderr } = await train(...changed(command("ppo", place, out), { "--learning-rate": "3e37" }))
+    assert.strictEqual(status, 1)
+    assert.include(stderr, "Three minibatches in a row have no finite loss and gradient (step 1)")
+    assert.isFalse(existsSync(join(out, "summary.json")))
+    assert.isTrue(existsSync(join(out, "state", "state.safetensors")))
+  })
+
+  it.each(kinds)("%s ends where the policy computes no numbers any more, with what was finished", async (kind) => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const one = { "--learning-rate": "3e37", "--update-epochs": "1", "--minibatch-size": "16" }
+    const args = changed(command(kind, place, out), one)
+    const { status, stderr } = await train(...args)
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^Nothing can be learnt in step 2: the policy's log-probability of a token .* is NaN/m)
+    assert.include(stderr, "lower --learning-rate or look at --reward-model, with another --out")
+    assert.isFalse(existsSync(join(out, "summary.json")))
+    assert.isTrue(existsSync(join(out, "state", "state.safetensors")))
+    // Answers without numbers are not written: they would come back as null.
+    assert.isTrue(lines(join(out, "rollouts.jsonl")).every((rollout) => rollout["step"] === 1))
+    // Nor does the same command go on as if nothing had been.
+    assert.strictEqual((await train(...args)).status, 1)
+  })
+
+  it("rejects prompts that are longer than --max-length", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    jsonl(place.prompts, [{ input_ids: [5, 6, 7] }, { input_ids: [5, 6, 7, 8, 9] }])
+    const { status, stderr } = await train(...command("grpo", place, out, "--max-length", "4"))
+    assert.strictEqual(status, 0, stderr)
+    const rejected = lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason])
+    assert.deepStrictEqual(rejected, [[2, "5 tokens are more than the 4 that a row may have"]])
+  })
+
   it("refuses a reward model that is none, and groups that do not divide", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")
@@ -81,6 +122,39 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.include((await train(...command("grpo", place, out, "--samples", "1"))).stderr, "--samples")
     const odd = await train(...command("rloo", place, out, "--batch-size", "18"))
     assert.strictEqual(odd.status, 2)
+    assert.isFalse(existsSync(out))
+  })
+})
+
+describe("charter train ppo refuses in a sentence, with exit code 2 and nothing written", () => {
+  const cases: ReadonlyArray<readonly [said: string, args: ReadonlyArray<string>]> = [
+    // Minibatches of no answers would be taken forever.
+    ["--minibatch-size has to be 1 or more, and is 0", ["--minibatch-size", "0"]],
+    ["--minibatch-size has to be 1 or more, and is -1", ["--minibatch-size=-1"]],
+    ["--update-epochs has to be 1 or more, and is 0", ["--update-epochs", "0"]],
+    ["--samples has to be 1 or more, and is 0", ["--samples", "0"]],
+    ["--max-tokens has to be 1 or more, and is 0", ["--max-tokens", "0"]],
+    ["--clip has to be above 0, and is 0", ["--clip", "0"]],
+    ["--gamma has to be from 0 to 1, and is 1.5", ["--gamma", "1.5"]],
+    ["--lambda has to be from 0 to 1, and is -0.1", ["--lambda=-0.1"]],
+    ["--value-learning-rate has to be above 0, and is 0", ["--value-learning-rate", "0"]],
+    ["--value-clip has to be above 0, and is 0", ["--value-clip", "0"]],
+    ["--value-coefficient has to be 0 or more, and is -1", ["--value-coefficient=-1"]],
+    ["--kl-coefficient has to be 0 or more, and is -1", ["--kl-coefficient=-1"]],
+    ["--kl-target has to be above 0, and is 0", ["--kl-target", "0"]],
+    ["--reward-clip has to be above 0, and is 0", ["--reward-clip", "0"]],
+    ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
+    [
+      "--value-learning-rate (ten times --learning-rate) is 1e+39, which 32 bits cannot hold",
+      ["--learning-rate", "1e38"]
+    ]
+  ]
+  it.each(cases)("%s", async (said, args) => {
+    const out = join(workplace(), "out")
+    const needed = ["--model", tiny, "--reward-model", "nowhere", "--prompts", "nowhere", "--out", out]
+    const { status, stderr } = await train("ppo", ...needed, ...args)
+    assert.strictEqual(status, 2, stderr)
+    assert.include(stderr, said)
     assert.isFalse(existsSync(out))
   })
 })
@@ -117,12 +191,26 @@ describe("mistakes that other pipelines made", () => {
     assert.strictEqual((await train(...command("grpo", place, long))).status, 0)
     // A folder as a process leaves it that was killed after it had written the answers of its first update.
     assert.strictEqual((await train(...command("grpo", place, short))).status, 0)
-    const { rmSync } = await import("node:fs")
     for (const name of ["state", "summary.json", "metrics.jsonl"]) rmSync(join(short, name), { recursive: true })
     const rollouts = readFileSync(join(short, "rollouts.jsonl"), "utf8")
     writeFileSync(join(short, "rollouts.jsonl"), `${rollouts.split("\n").slice(0, 16).join("\n")}\n{"step": 2, "to`)
     assert.strictEqual((await train(...command("grpo", place, short))).status, 0)
     assert.deepStrictEqual(contents(short), contents(long))
+  })
+
+  it("5: a damaged line among the answers ends in a stack trace: it is named", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    assert.strictEqual((await train(...command("grpo", place, out))).status, 0)
+    const file = join(out, "rollouts.jsonl")
+    const rollouts = readFileSync(file, "utf8").trimEnd().split("\n")
+    for (const damage of ['{"step": 2, "to', '{"step": 7, "id": "x"}', '{"step": 7, "logprobs": [null]}']) {
+      rmSync(join(out, "summary.json"), { force: true })
+      writeFileSync(file, `${rollouts.with(20, damage).join("\n")}\n`)
+      const { status, stderr } = await train(...command("grpo", place, out))
+      assert.strictEqual(status, 2)
+      assert.strictEqual(stderr, `Line 21 of ${file} is damaged; delete that line to go on without it.`)
+    }
   })
 
   it.effect("4: the reward head is lost or random after saving: it scores as it was trained", () =>

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
+import * as Atomic from "../../src/recipes/Atomic.ts"
 import * as Golden from "../engine/golden.ts"
 import { contents, jsonl, lines, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
@@ -75,9 +76,10 @@ describe("charter train sft", () => {
     const early = join(dir, "early")
     mkdirSync(early)
     writeFileSync(join(early, "rejected.jsonl"), "{}\n")
-    writeFileSync(join(early, "train.json.7.tmp"), "{")
+    const half = Atomic.unfinished(join(early, "train.json"))
+    writeFileSync(half, "{")
     assert.strictEqual((await train(...args.with(6, early))).status, 0)
-    assert.isFalse(existsSync(join(early, "train.json.7.tmp")))
+    assert.isFalse(existsSync(half))
   })
 
   it("rejects bad rows one by one with a reason before the first step", async () => {
@@ -96,7 +98,11 @@ describe("charter train sft", () => {
       { prompt: "who?", completion: "me" },
       { prompt: "who?", completion: "  " },
       { prompt: "who?" },
-      { input_ids: [5, 6, 7, 8, 9, 10, 11, 12, 13] }
+      { input_ids: [5, 6, 7, 8, 9, 10, 11, 12, 13] },
+      { input_ids: [5, 6, 7], completion_mask: [0, 0, 0] },
+      { input_ids: [5] },
+      { input_ids: [5, 6, 7], label: [-100, 6, 7] },
+      { input_ids: [5, 6, 7], loss_mask: [0, 1, 1] }
     ])
     const out = join(dir, "out")
     const result = await train("sft", "--model", tiny, "--data", data, "--out", out, "--max-length", "24")
@@ -104,11 +110,11 @@ describe("charter train sft", () => {
     const reasons = Object.fromEntries(
       lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason as string])
     )
-    assert.deepStrictEqual(Object.keys(reasons).map(Number), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    assert.deepStrictEqual(Object.keys(reasons).map(Number), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 16, 17])
     assert.include(reasons["2"], "300 tokens are more than the 256 positions")
-    assert.include(reasons["3"], "nothing in it")
+    assert.include(reasons["3"], "its mask has nothing in it: no token is to be learnt")
     // The first token is never predicted: a label on it alone is none.
-    assert.include(reasons["4"], "nothing in it")
+    assert.include(reasons["4"], "its mask has nothing in it but the first token")
     assert.include(reasons["5"], "not shifted")
     assert.include(reasons["6"], "not as long as")
     assert.include(reasons["7"], "not in the model's vocabulary")
@@ -116,7 +122,12 @@ describe("charter train sft", () => {
     assert.include(reasons["10"], "no tokenizer.json")
     assert.include(reasons["11"], "the completion is empty")
     assert.include(reasons["12"], "a prompt without an answer")
-    assert.include(result.stderr, "11 rows were rejected (line 2: 300 tokens")
+    assert.include(reasons["14"], "its mask has nothing in it: no token is to be learnt")
+    assert.include(reasons["15"], "it is a single token")
+    // Read over, a mistyped key would have every token learnt.
+    assert.strictEqual(reasons["16"], "it has `label`, where `labels` is read")
+    assert.strictEqual(reasons["17"], "it has `loss_mask`, where `completion_mask` is read")
+    assert.include(result.stderr, "15 rows were rejected (line 2: 300 tokens")
     assert.strictEqual(JSON.parse(readFileSync(join(out, "summary.json"), "utf8")).rows, 2)
   })
 
@@ -146,7 +157,8 @@ describe("charter train sft", () => {
     const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))
     vi.stubEnv("XDG_CACHE_HOME", join(dir, "cache"))
     const losses: Array<ReadonlyArray<number>> = []
-    for (const more of [[], ["--recompute"], ["--precision", "int8"]]) {
+    const int8 = ["--precision", "int8"]
+    for (const more of [[], ["--recompute"], int8, [...int8, "--recompute"]]) {
       const out = join(dir, `out ${losses.length}`)
       const result = await train("sft", "--model", tiny, "--data", data, "--out", out, "--epochs", "3", ...more)
       assert.strictEqual(result.status, 0, result.stderr)
@@ -156,6 +168,8 @@ describe("charter train sft", () => {
     assert.isBelow(Golden.distance(losses[0]!, losses[1]!), 1e-5)
     assert.isBelow(Golden.distance(losses[0]!, losses[2]!), 0.02)
     assert.notDeepEqual(losses[0], losses[2])
+    // Codes that are made again are the same codes.
+    assert.isBelow(Golden.distance(losses[2]!, losses[3]!), 1e-5)
   })
 
   it("learns the same with short rows side by side", async () => {
@@ -201,6 +215,8 @@ describe("charter train refuses in a sentence, with exit code 2 and nothing writ
     ["There is no file missing.jsonl", ["--data", "missing.jsonl"]],
     ["no row that can be used", ["--data", "empty.jsonl"]],
     ["has the rank 4 and --lora-rank says 8", ["--adapter", join(tiny, "adapter"), "--lora-rank", "8"]],
+    ["has the alpha 8 and --lora-alpha says 4", ["--adapter", join(tiny, "adapter"), "--lora-alpha", "4"]],
+    ["--lora-targets says q_proj", ["--adapter", join(tiny, "adapter"), "--lora-targets", "q_proj"]],
     ["is not an adapter", ["--adapter", tiny]],
     ["leave out --adapter", ["--adapter", join(tiny, "adapter"), "--full"]],
     ["leave out --full", ["--full", "--lora-rank", "8"]],
@@ -209,6 +225,8 @@ describe("charter train refuses in a sentence, with exit code 2 and nothing writ
     ["--epochs and --steps were both given", ["--epochs", "2", "--steps", "3"]],
     ["--batch-size has to be 1 or more, and is 0", ["--batch-size", "0"]],
     ["--learning-rate has to be above 0", ["--learning-rate", "-1"]],
+    ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
+    ["--learning-rate is 1e-50, which 32 bits cannot hold", ["--learning-rate", "1e-50"]],
     ["more than the 256 positions", ["--max-length", "257"]]
   ]
   it.each(cases)("%s", async (said, args) => {
@@ -289,6 +307,39 @@ describe("a chosen and a rejected completion", () => {
     assert.include(reasons[2], "4: `probability` is not between 0 and 1")
     assert.include(reasons[3], "5: `margin` is not a finite number")
     assert.include(reasons[4], "6: ")
+  })
+
+  it("are rejected by a policy where one has no token that could be predicted", async () => {
+    const dir = workplace()
+    const data = jsonl(join(dir, "pairs.jsonl"), [
+      { chosen_input_ids: [5], rejected_input_ids: [6, 7] },
+      { chosen_input_ids: [5, 6], rejected_input_ids: [7] },
+      { prompt_input_ids: [4], chosen_input_ids: [5], rejected_input_ids: [6] },
+      { chosen_input_ids: [5, 6], rejected_input_ids: [5, 7] }
+    ])
+    const made = async (kind: string) => {
+      const out = join(dir, kind)
+      const { status, stderr } = await train(kind, "--model", tiny, "--data", data, "--out", out)
+      assert.strictEqual(status, 0, stderr)
+      return existsSync(join(out, "rejected.jsonl")) ? lines(join(out, "rejected.jsonl")) : []
+    }
+    const reasons = (await made("dpo")).map(({ line, reason }) => `${line}: ${reason}`)
+    assert.strictEqual(reasons.length, 2)
+    assert.include(reasons[0], "1: chosen is a single token with nothing before it")
+    assert.include(reasons[1], "2: rejected is a single token with nothing before it")
+    // A reward model reads whole sequences, of one token, too.
+    assert.deepStrictEqual(await made("reward"), [])
+  })
+
+  it.each([
+    ["--beta has to be above 0, and is 0", "--beta=0"],
+    ["--label-smoothing has to be from 0 to below 0.5, and is 0.5", "--label-smoothing=0.5"]
+  ])("are not learnt with a strange setting: %s", async (said, flag) => {
+    const out = join(workplace(), "out")
+    const { status, stderr } = await train("dpo", "--model", tiny, "--data", "nowhere", "--out", out, flag)
+    assert.strictEqual(status, 2)
+    assert.include(stderr, said)
+    assert.isFalse(existsSync(out))
   })
 
   it("of another model's reward adapter are refused", async () => {

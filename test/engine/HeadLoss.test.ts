@@ -78,6 +78,8 @@ describe("log-probabilities in chunks", () => {
   it("have as many chunks as keep the logits small, of even sizes", () => {
     expect(HeadLoss.chunksFor(2048, 49_152)).toBe(6)
     expect(HeadLoss.chunksFor(2048, 700)).toBe(1)
+    // Of no use to anybody, but what a careless --micro-batch asks for.
+    expect(HeadLoss.chunksFor(19_000_000, 49_152)).toBe(64)
     expect(HeadLoss.sizes(10, 4)).toEqual([2, 3, 2, 3])
     expect(HeadLoss.sizes(2, 4)).toEqual([0, 1, 0, 1])
   })

@@ -39,13 +39,26 @@ describe("the coefficient of the KL term", () => {
 })
 
 describe("a negative KL", () => {
+  const random = Random.make(1, "kl")
+  const around = (mean: number, deviation = 0.1) => Array.from({ length: 64 }, () => mean + deviation * random.normal())
+
   it("is diagnosed, and told from chance", () => {
-    const random = Random.make(1, "kl")
-    const around = (mean: number) => Array.from({ length: 64 }, () => mean + 0.1 * random.normal())
-    expect(Kl.diagnose([], 0)).toBeUndefined()
-    expect(Kl.diagnose(around(0.5), 0)).toBeUndefined()
-    expect(Kl.diagnose([-0.3, 0.2, 0.1, -0.1], 0)).toBeUndefined()
-    expect(Kl.diagnose(around(-1), 0)).toContain("temperature 1")
-    expect(Kl.diagnose(around(-1), 0.3)).toContain("were not sampled from the policy that learns")
+    expect(Kl.diagnose([], 0, 0)).toBeUndefined()
+    expect(Kl.diagnose(around(0.5), 8, 0)).toBeUndefined()
+    expect(Kl.diagnose([-0.3, 0.2, 0.1, -0.1], 8, 0)).toBeUndefined()
+    expect(Kl.diagnose(around(-1), 8, 0)).toContain("temperature 1")
+    expect(Kl.diagnose(around(-1), 8, 0.3)).toContain("were not sampled from the policy that learns")
+  })
+
+  it("is told from rounding, which longer answers have more of", () => {
+    // A policy that has not moved: all answers are off by the same few units in the last place.
+    expect(Kl.diagnose(around(-5e-4, 1e-6), 8, 1e-6)).toBeUndefined()
+    expect(Kl.diagnose(around(-0.05, 1e-3), 1024, 1e-6)).toBeUndefined()
+    expect(Kl.diagnose(around(-0.05, 1e-3), 8, 1e-6)).toContain("-0.0")
+  })
+
+  it("is told from one that is no number", () => {
+    expect(Kl.diagnose([0.1, NaN], 8, 0)).toContain("The KL to the reference is NaN: a log-probability")
+    expect(Kl.diagnose([0.1, Infinity], 8, 0)).toContain("is not finite")
   })
 })

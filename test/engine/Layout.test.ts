@@ -6,6 +6,7 @@ import * as Batch from "../../src/engine/Batch.ts"
 import * as Layout from "../../src/engine/Layout.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
+import * as Minibatches from "../../src/engine/Minibatches.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Session from "../../src/onnx/Session.ts"
@@ -226,7 +227,7 @@ describe("learning from rows that share their beginning", () => {
 
   it.effect("a policy's step is the same, for answers to several prompts in any order", () => {
     const rows = [prompt, [5, 6, 7, 8, 9, 10]].flatMap((prompt, p) =>
-      answers.map((answer, i): PolicyGradient.Row => ({
+      answers.map((answer, i): Minibatches.Row => ({
         id: `${p}/${i}`,
         ids: [...prompt, ...answer],
         from: prompt.length,
@@ -239,9 +240,9 @@ describe("learning from rows that share their beginning", () => {
       }))
     )
     const mixed = [...rows.keys()].sort((a, b) => ((a * 5) % 8) - ((b * 5) % 8)).map((i) => rows[i]!)
-    const together = PolicyGradient.collate(mixed, PolicyGradient.aggregate("token"), 64)
+    const together = Minibatches.collate(mixed, PolicyGradient.aggregate("token"), 64)
     // With no room for two answers together, each stands alone.
-    const alone = PolicyGradient.collate(mixed, PolicyGradient.aggregate("token"), 1)
+    const alone = Minibatches.collate(mixed, PolicyGradient.aggregate("token"), 1)
     expect(alone).toHaveLength(8)
     return agree(Objective.grpo({ clip: 0.2, beta: 0.1 }), together, alone)
   })

@@ -79,7 +79,10 @@ describe("mistakes that other pipelines made", () => {
         )
         expect(tokenizer.decode(made.ids.slice(0, -expected.length))).toMatch(/cake \?\s*Assistant:$/)
       }
-      const pair = yield* TrainRows.pair(with_)({
+      const pair = yield* TrainRows.pair(
+        with_,
+        "dpo"
+      )({
         prompt: [user],
         chosen: [assistant],
         rejected: [{ ...assistant, content: " no ." }]
@@ -111,15 +114,15 @@ describe("mistakes that other pipelines made", () => {
       expect(Array.from(Session.floats(batch!.feeds["target"]!))).toEqual([0.5, 1, 0])
       const { encoder: with_ } = yield* encoder
       const row = { chosen_input_ids: [5, 6], rejected_input_ids: [5, 7], probability: 0.5 }
-      expect((yield* TrainRows.pair(with_)(row)).probability).toBe(0.5)
+      expect((yield* TrainRows.pair(with_, "dpo")(row)).probability).toBe(0.5)
     })
   )
 
   it("11: a negative KL is warned of without a diagnosis", () => {
     // Answers sampled at a low temperature are likelier than the policy at temperature 1 says.
     const cold = Array.from({ length: 32 }, (_, i) => -2 - 0.01 * i)
-    expect(Kl.diagnose(cold, 0)).toContain("low temperature")
-    expect(Kl.diagnose(cold, 0.5)).toContain("not sampled from the policy that learns")
+    expect(Kl.diagnose(cold, 16, 0)).toContain("low temperature")
+    expect(Kl.diagnose(cold, 16, 0.5)).toContain("not sampled from the policy that learns")
     // The estimate that is reported beside it is never negative.
     expect(Kl.total("k3", [-1, -2], [-0.5, -3])).toBeGreaterThanOrEqual(0)
   })

@@ -5,6 +5,7 @@ import * as Decoder from "../../src/engine/Decoder.ts"
 import * as Forward from "../../src/engine/Forward.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
+import * as Minibatches from "../../src/engine/Minibatches.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
@@ -97,7 +98,7 @@ describe("a bandit", () => {
               : PolicyGradient.rlooRows(measured, samples, how.klCoefficient)
           const weigh = kind === "grpo" ? PolicyGradient.aggregate("token") : PolicyGradient.bySequence
           const rates = { learningRates: [how.learningRate], weightDecays: [0], maxGradNorm: 1 }
-          const { means, skipped } = yield* PolicyGradient.learn(models, rows, weigh, rates, how)
+          const { means, skipped } = yield* Minibatches.learn(models, rows, weigh, rates, how)
           expect(Number.isFinite(means["loss"])).toBe(true)
           expect(skipped).toEqual([])
         }
@@ -116,4 +117,46 @@ describe("an update", () => {
     expect(at(23)).toBeCloseTo(0.3, 12)
     expect(at(13)).toBeCloseTo(0.65, 12)
   })
+
+  /** Minibatches of two of six answers, of which those in `bad` (by number) have no finite loss. */
+  const learn = (bad: ReadonlyArray<number>, skipped: number) =>
+    Effect.gen(function* () {
+      let minibatch = 0
+      const step = () => Effect.sync(() => ({ loss: bad.includes(minibatch++) ? NaN : 1, grad_norm: 1 }))
+      const measure = () => Effect.succeed({ loss: 1 })
+      const state = Learner.initialState(new Float32Array(1))
+      const config = { rank: 1, alpha: 1, targets: [] }
+      const lora = { config, taskType: "CAUSAL_LM", tensors: new Map(), scales: new Map() } as const
+      const adapter = Adapters.fromLora(lora, (yield* Checkpoint.open(sandbox)).config)
+      const answers = ["a", "b", "c", "d", "e", "f"].map((id) => ({
+        ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "c") },
+        ...{ ids: [1, 2], from: 1, weights: [0, 1] }
+      }))
+      const rows = PolicyGradient.grpoRows(answers, 6, true)
+      const rates = { learningRates: [0.1], weightDecays: [0], maxGradNorm: 1 }
+      const how = { seed: 1, iteration: 0, epochs: 1, minibatchSize: 2, microTokens: 64, skipped }
+      const models = { adapter, learner: { step, measure }, state }
+      return yield* Minibatches.learn(models, rows, PolicyGradient.byToken, rates, how)
+    })
+
+  it("says why nothing can be learnt from answers", () => {
+    const answer = { id: "a", logprobs: [-1, -2], reward: 0.5 }
+    expect(PolicyGradient.unlearnable([answer])).toBeUndefined()
+    expect(PolicyGradient.unlearnable([answer, { ...answer, id: "b", logprobs: [-1, NaN] }])).toBe(
+      "the policy's log-probability of a token of the answer b is NaN"
+    )
+    expect(PolicyGradient.unlearnable([{ ...answer, reward: Infinity }])).toBe("the reward of the answer a is Infinity")
+  })
+
+  it.effect("stops at the third minibatch in a row without a finite loss, also where the first were another's", () =>
+    Effect.gen(function* () {
+      expect(yield* learn([0, 2], 0)).toMatchObject({ inARow: 1, stopped: false, means: { loss: 1 } })
+      expect((yield* learn([0, 2], 0)).skipped).toHaveLength(2)
+      expect(yield* learn([0, 1, 2], 0)).toMatchObject({ inARow: 3, stopped: true })
+      // An update has one minibatch unless it is told otherwise: only across updates are there three in a row.
+      expect(yield* learn([0], 2)).toMatchObject({ inARow: 3, stopped: true })
+      expect((yield* learn([0], 2)).skipped).toHaveLength(1)
+      expect(yield* learn([1], 2)).toMatchObject({ inARow: 0, stopped: false })
+    })
+  )
 })

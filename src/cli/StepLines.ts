@@ -1,0 +1,54 @@
+/**
+ * StepLines: a JSONL file of a training, each line of which belongs to a step.
+ */
+import { Effect, Schema } from "effect"
+import { existsSync, readFileSync } from "node:fs"
+import { UsageError } from "./UsageError.ts"
+
+/** What a line says. */
+export interface Stepped {
+  readonly step: number
+}
+
+/** A line as it stands in the file, and what it says. */
+export interface StepLine<A> {
+  readonly text: string
+  readonly value: A
+}
+
+/** Whether a line says which step it belongs to. */
+export const isStepped: (value: unknown) => value is Stepped = Schema.is(Schema.Struct({ step: Schema.Int }))
+
+/**
+ * The lines of a file, none where there is no file. A torn last line has no end and belongs to a step that is done
+ * again, so it is left out; another line that cannot be read is a damage, which is not mended in silence.
+ */
+export const read = Effect.fnUntraced(function* <A extends Stepped>(
+  file: string,
+  isWhole: (value: unknown) => value is A
+) {
+  const text = existsSync(file) ? readFileSync(file, "utf8") : ""
+  const lines = text
+    .slice(0, text.lastIndexOf("\n") + 1)
+    .split("\n")
+    .slice(0, -1)
+  const found: Array<StepLine<A>> = []
+  for (const [i, text] of lines.entries()) {
+    const value = parsed(text)
+    if (!isWhole(value)) {
+      return yield* new UsageError({
+        message: `Line ${i + 1} of ${file} is damaged; delete that line to go on without it.`
+      })
+    }
+    found.push({ text, value })
+  }
+  return found as ReadonlyArray<StepLine<A>>
+})
+
+const parsed = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

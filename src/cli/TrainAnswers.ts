@@ -1,0 +1,103 @@
+/**
+ * TrainAnswers: what reinforcement learning learns from: answers of the policy with their rewards, update by update.
+ */
+import { Effect, Option } from "effect"
+import type * as Adapters from "../engine/Adapters.ts"
+import type * as Decoder from "../engine/Decoder.ts"
+import type * as Forward from "../engine/Forward.ts"
+import * as PolicyGradient from "../engine/PolicyGradient.ts"
+import * as Training from "../engine/Training.ts"
+import type { Checkpoint } from "../model/Checkpoint.ts"
+import type * as TextCodec from "../providers/onnx/TextCodec.ts"
+import * as Random from "../Random.ts"
+import type * as RolloutLog from "./RolloutLog.ts"
+
+/** Who answers, and who judges. */
+export interface Models {
+  readonly checkpoint: Checkpoint
+  readonly codec: Option.Option<TextCodec.TextCodec>
+  readonly policy: Adapters.Adapter
+  readonly decoder: Decoder.Decoder
+  readonly judge: Adapters.Adapter
+  /** Over the model that the judge is an adapter of. */
+  readonly judging: Forward.Forward
+}
+
+/** How answers are sampled and rewarded. */
+export interface Options {
+  readonly batchSize: number
+  readonly samples: number
+  readonly maxTokens: number
+  readonly temperature: number
+  readonly rewardClip: number | null
+  readonly missingStopPenalty: number
+  readonly seed: number
+}
+
+/** A prompt's tokens and its name. */
+export interface Prompt {
+  readonly id: string
+  readonly ids: ReadonlyArray<number>
+}
+
+/** The answers of the update `index` (from 0): those of the log, or new ones, which are written there. */
+export const from = (
+  { checkpoint, codec, decoder, judge, judging, policy }: Models,
+  prompts: ReadonlyArray<Prompt>,
+  log: RolloutLog.RolloutLog,
+  options: Options
+) => {
+  const perUpdate = options.batchSize / options.samples
+  const stopIds = new Set(checkpoint.eosTokenIds)
+  const end = checkpoint.eosTokenIds.slice(0, 1)
+  return Effect.fnUntraced(function* (index: number) {
+    // Epoch after epoch of single prompts: no update is smaller than the others, and no prompt is left out.
+    const wanted = Array.from({ length: perUpdate }, (_, p) => {
+      const turn = index * perUpdate + p
+      const [prompt] = Training.batchOf(prompts, { batchSize: 1, seed: options.seed }, turn)
+      return Array.from({ length: options.samples }, (_, i) => ({
+        prompt: prompt!,
+        id: `${index + 1}/${p}/${prompt!.id}/${i}`
+      }))
+    }).flat()
+    const kept = log.of(index + 1)
+    if (kept.length === wanted.length) {
+      log.append(kept)
+      return kept
+    }
+    const sampled = yield* Effect.forEach(
+      wanted,
+      ({ id, prompt }) =>
+        Effect.map(
+          decoder.generate({
+            id,
+            ids: prompt.ids,
+            adapter: policy,
+            seed: Random.hash(options.seed, "rollout"),
+            maxTokens: options.maxTokens,
+            temperature: options.temperature,
+            stopIds
+          }),
+          ({ finish, logprobs, tokenIds }) => ({ id, promptIds: prompt.ids, tokenIds, logprobs, finish })
+        ),
+      { concurrency: "unbounded" }
+    )
+    // A score is read on the end token, with which the reward model has learnt; what was cut off gets one, too.
+    const scores = yield* judging.scores(
+      judge,
+      sampled.map(({ finish, promptIds, tokenIds }) => [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : end)])
+    )
+    const scored = sampled.map((rollout, i): RolloutLog.Rollout => {
+      const score = scores[i]!
+      const bound = options.rewardClip ?? Infinity
+      const penalty = rollout.finish === "length" ? options.missingStopPenalty : 0
+      // A bound must not make a number of what is none.
+      const reward = Number.isFinite(score) ? Math.min(bound, Math.max(-bound, score)) - penalty : score
+      const text = Option.map(codec, (codec) => codec.answer(rollout.tokenIds, []))
+      return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
+    })
+    // What is no number would be read back from JSON as null.
+    if (PolicyGradient.unlearnable(scored) === undefined) log.append(scored)
+    return scored
+  })
+}

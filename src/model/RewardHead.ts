@@ -1,0 +1,32 @@
+/**
+ * RewardHead: the score head of a reward model that is a whole model folder, as transformers has it:
+ * `LlamaForSequenceClassification`, with a `score.weight` [1, hidden] beside the network's own tensors.
+ */
+import { Effect, Schema } from "effect"
+import * as path from "node:path"
+import type { LoraTensor } from "./Lora.ts"
+import * as ModelFile from "./ModelFile.ts"
+import * as Safetensors from "./Safetensors.ts"
+import * as ShardIndex from "./ShardIndex.ts"
+
+const isNamed = Schema.is(Schema.Struct({ architectures: Schema.Array(Schema.String) }))
+
+/** Whether a folder is a whole model that classifies, and so writes nothing. */
+export const isIn = Effect.fnUntraced(function* (dir: string): Effect.fn.Return<boolean, ModelFile.CheckpointError> {
+  const json = yield* ModelFile.readJson(path.join(dir, "config.json"))
+  return isNamed(json) && json.architectures.some((name) => name.endsWith("ForSequenceClassification"))
+})
+
+/** The head of such a folder. */
+export const read = Effect.fnUntraced(function* (
+  dir: string
+): Effect.fn.Return<LoraTensor, ModelFile.CheckpointError | Safetensors.SafetensorsError> {
+  const info = (yield* ShardIndex.tensors(dir)).get("score.weight")
+  if (info === undefined || info.shape.length !== 2 || info.shape[0] !== 1) {
+    const found =
+      info === undefined ? "no score.weight" : `a score.weight of shape [${info.shape.slice(0, 8).join(", ")}]`
+    const reason = `has ${found}; a reward model has one of shape [1, hidden]`
+    return yield* new ModelFile.CheckpointError({ file: dir, reason })
+  }
+  return { shape: info.shape, data: yield* Safetensors.load(info) }
+})

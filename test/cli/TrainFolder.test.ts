@@ -1,0 +1,70 @@
+import { assert, describe, it } from "@effect/vitest"
+import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { jsonl, lines, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
+
+/** A training of two steps. */
+const short = () => {
+  const dir = workplace()
+  const data = jsonl(join(dir, "rows.jsonl"), tokenRows(4))
+  const out = join(dir, "out")
+  const args = ["sft", "--model", tiny, "--data", data, "--batch-size", "2", "--lora-rank", "2", "--out"]
+  return { dir, out, run: (folder = out) => train(...args, folder) }
+}
+
+/** The same, as a process leaves it that was killed when all but the summary was written. */
+const unfinished = async () => {
+  const training = short()
+  assert.strictEqual((await training.run()).status, 0)
+  rmSync(join(training.out, "summary.json"))
+  return training
+}
+
+describe("a folder of a training that cannot be used is refused in a sentence, with exit code 2", () => {
+  it("a file, and what is below one", async () => {
+    const { dir, run } = short()
+    const file = join(dir, "notes.txt")
+    writeFileSync(file, "mine")
+    for (const out of [file, join(file, "out"), join(file, "deeply", "out")]) {
+      const { status, stderr } = await run(out)
+      assert.strictEqual(status, 2)
+      assert.strictEqual(stderr, `${file} is a file; --out has to be a folder, or a place for one.`)
+    }
+    assert.strictEqual(readFileSync(file, "utf8"), "mine")
+  })
+
+  it.each(["{", "null", '{"format":1}'])("a train.json of %s", async (text) => {
+    const { out, run } = await unfinished()
+    writeFileSync(join(out, "train.json"), text)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 2)
+    assert.include(stderr, join(out, "train.json"))
+    assert.include(stderr, "cannot be gone on with; use another --out.")
+  })
+
+  it("a state that was cut off: it can be started over", async () => {
+    const { out, run } = await unfinished()
+    truncateSync(join(out, "state", "state.safetensors"), 500)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 2)
+    assert.include(stderr, `; delete ${join(out, "state")} to start over.`)
+    rmSync(join(out, "state"), { recursive: true })
+    assert.strictEqual((await run()).status, 0)
+    assert.deepStrictEqual(
+      lines(join(out, "metrics.jsonl")).map((line) => line["step"]),
+      [1, 2]
+    )
+  })
+
+  it.each(["not JSON", "[]", '{"loss":1}', ""])("metrics with a line of `%s`, which is named", async (line) => {
+    const { out, run } = await unfinished()
+    const file = join(out, "metrics.jsonl")
+    const [first, second] = readFileSync(file, "utf8").trimEnd().split("\n")
+    writeFileSync(file, `${first}\n${line}\n${second}\n`)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 2)
+    assert.strictEqual(stderr, `Line 2 of ${file} is damaged; delete that line to go on without it.`)
+    writeFileSync(file, `${first}\n${second}\n`)
+    assert.strictEqual((await run()).status, 0)
+  })
+})

@@ -1,0 +1,86 @@
+import { assert, describe, it } from "@effect/vitest"
+import { spawnSync } from "node:child_process"
+import { existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
+
+const charter = (...args: ReadonlyArray<string>) =>
+  spawnSync(process.execPath, [main, ...args], { cwd: workplace(), encoding: "utf8" })
+
+/** A whole reward model, and the pairs that it learnt. */
+const trained = async () => {
+  const dir = workplace()
+  const pairs = Array.from({ length: 8 }, (_, i) => ({
+    prompt_input_ids: [10 + i, 11, 12],
+    chosen_input_ids: [20, 30 + i, 2],
+    rejected_input_ids: [21, 40 + i, 2]
+  }))
+  const data = jsonl(join(dir, "pairs.jsonl"), pairs)
+  const out = join(dir, "reward")
+  const args = ["--full", "--steps", "12", "--learning-rate", "0.003", "--eval", data]
+  const { status, stderr } = await train("reward", "--model", tiny, "--data", data, "--out", out, ...args)
+  assert.strictEqual(status, 0, stderr)
+  return { dir, pairs, data, out }
+}
+
+describe("a reward model that was trained as a whole", () => {
+  it("gives charter score the rewards that its last evaluation had", { timeout: 60_000 }, async () => {
+    const { dir, out, pairs } = await trained()
+    const sides = pairs.flatMap((pair) => [
+      { input_ids: [...pair.prompt_input_ids, ...pair.chosen_input_ids] },
+      { input_ids: [...pair.prompt_input_ids, ...pair.rejected_input_ids] }
+    ])
+    const [rows, scores] = [jsonl(join(dir, "rows.jsonl"), sides), join(dir, "scores.jsonl")]
+    const { status, stderr } = charter("score", "--model", out, "--in", rows, "--out", scores)
+    assert.strictEqual(status, 0, stderr)
+    const rewards = lines(scores).map(({ reward }) => reward as number)
+    const losses = pairs.map((_, i) => Math.log1p(Math.exp(rewards[2 * i + 1]! - rewards[2 * i]!)))
+    const { last } = JSON.parse(readFileSync(join(out, "summary.json"), "utf8"))
+    assert.closeTo(losses.reduce((a, b) => a + b) / losses.length, last.eval_loss, 1e-4)
+  })
+
+  it("rewards a policy of the same tokens, and a training can be started again", async () => {
+    const { dir, out } = await trained()
+    const prompts = jsonl(join(dir, "prompts.jsonl"), [{ input_ids: [10, 11, 12] }, { input_ids: [11, 11, 12] }])
+    const policy = join(dir, "policy")
+    const args = [
+      ...["grpo", "--model", tiny, "--reward-model", out, "--prompts", prompts, "--out", policy],
+      ...["--max-tokens", "3", "--batch-size", "8", "--samples", "4", "--steps", "2"]
+    ]
+    const first = await train(...args)
+    assert.strictEqual(first.status, 0, first.stderr)
+    assert.include((await train(...args)).stdout, "nothing was changed")
+    // Its scores are those of charter score, which reads them on the end token.
+    const rollouts = lines(join(policy, "rollouts.jsonl")) as ReadonlyArray<Record<string, any>>
+    const whole = rollouts.map(({ finish, promptIds, tokenIds }) => ({
+      input_ids: [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : [2])]
+    }))
+    const scores = join(dir, "scores.jsonl")
+    assert.strictEqual(
+      charter("score", "--model", out, "--in", jsonl(join(dir, "rows.jsonl"), whole), "--out", scores).status,
+      0
+    )
+    lines(scores).forEach(({ reward }, i) => assert.closeTo(reward as number, rollouts[i]!["score"] as number, 1e-4))
+  })
+
+  it("is refused where a model has to write, and where an adapter is wanted", async () => {
+    const { data, dir, out } = await trained()
+    const rows = jsonl(join(dir, "rows.jsonl"), tokenRows(2))
+    const generated = charter("generate", "--model", out, "--in", rows)
+    assert.strictEqual(generated.status, 2)
+    assert.include(generated.stderr, "is a reward model, which writes nothing; use it with charter score")
+    const scored = charter("score", "--model", tiny, "--adapter", out, "--in", rows)
+    assert.strictEqual(scored.status, 2)
+    assert.include(scored.stderr, "is a whole reward model and no adapter; give it to charter score as --model")
+    const [next, model] = [join(dir, "next"), ["--model", tiny]]
+    for (const more of [
+      ["sft", "--model", out, "--data", rows],
+      ["reward", ...model, "--data", data, "--adapter", out]
+    ]) {
+      const { status, stderr } = await train(...more, "--out", next)
+      assert.strictEqual(status, 2)
+      assert.include(stderr, "reward model")
+      assert.isFalse(existsSync(next))
+    }
+  })
+})
