@@ -29,12 +29,13 @@ export type Control =
 
 /**
  * The coefficient after `answers` answers whose mean KL was `kl`: the same, or
- * β (1 + clip(KL/target − 1, ±0.2) n/horizon) (Ziegler et al. 2019, section 2.2).
+ * β (1 + clip(KL/target − 1, ±0.2) n/horizon) (Ziegler et al. 2019, section 2.2), where n counts as the horizon at most:
+ * a step beyond it would turn the coefficient's sign. A KL that is no number changes nothing.
  */
 export const next = (control: Control, beta: number, kl: number, answers: number): number => {
-  if (control._tag === "fixed") return beta
+  if (control._tag === "fixed" || Number.isNaN(kl / control.target)) return beta
   const error = Math.min(0.2, Math.max(-0.2, kl / control.target - 1))
-  return beta * (1 + (error * answers) / control.horizon)
+  return beta * (1 + error * Math.min(1, answers / control.horizon))
 }
 
 /** Nats of a token's log-ratio that may be rounding: log-probabilities are sampled, and computed again, in 32 bits. */

@@ -14,7 +14,7 @@ const text = (...parts: [string, ...Array<string>]) => Effect.promise(() => fs.r
 const saved = Effect.fnUntraced(function* (model: string, head: "none" | "score" = "none") {
   const dir = yield* temporaryFolder
   const checkpoint = yield* Checkpoint.open(model)
-  const start = { checkpoint, adapter: undefined, rank: undefined, lora: null, seed: 1, head }
+  const start = { checkpoint, adapter: undefined, asked: {}, lora: null, seed: 1, head }
   yield* TrainModel.save(dir, checkpoint, yield* TrainModel.begin(start))
   return { dir, config: yield* text(dir, "config.json") }
 })

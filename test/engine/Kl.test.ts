@@ -36,6 +36,12 @@ describe("the coefficient of the KL term", () => {
     expect(Kl.next(adaptive, 0.05, 0, 500)).toBeCloseTo(0.05 * 0.99, 12)
     expect(Kl.next(adaptive, 0.05, 6.6, 500)).toBeCloseTo(0.05 * 1.005, 12)
   })
+
+  it("never changes its sign, nor becomes no number", () => {
+    expect(Kl.next({ ...adaptive, horizon: 10 }, 0.05, 0, 64)).toBeCloseTo(0.05 * 0.8, 12)
+    expect(Kl.next(adaptive, 0.05, Number.NaN, 64)).toBe(0.05)
+    expect(Kl.next({ ...adaptive, target: 0 }, 0.05, 0, 64)).toBe(0.05)
+  })
 })
 
 describe("a negative KL", () => {
