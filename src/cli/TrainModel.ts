@@ -92,9 +92,6 @@ export const judge = Effect.fnUntraced(function* (dir: string, checkpoint: Check
   return { checkpoint: own, adapter: Adapters.fromLora(lora, own.config) }
 })
 
-/** Nothing is adapted: every parameter is in the place of the model's own. */
-const wholeConfig: Lora.LoraConfig = { rank: 1, alpha: 1, targets: [] }
-
 /** All parameters as an adapter that replaces the model's own, with a head where one is asked for. */
 const whole = Effect.fnUntraced(function* ({ checkpoint, head, seed }: Start) {
   const tensors = new Map<string, Lora.LoraTensor>()
@@ -104,7 +101,7 @@ const whole = Effect.fnUntraced(function* ({ checkpoint, head, seed }: Start) {
   }
   if (head === "score") tensors.set("score", Lora.scoreHead(checkpoint.config, seed))
   const taskType = head === "score" ? ("SEQ_CLS" as const) : ("CAUSAL_LM" as const)
-  return { config: wholeConfig, taskType, tensors, scales: new Map<string, number>() } satisfies Lora.Adapter
+  return { config: Lora.nothing, taskType, tensors, scales: new Map<string, number>() } satisfies Lora.Adapter
 })
 
 const adapted = Effect.fnUntraced(function* (start: Start, { alpha, rank, targets }: TrainSettings.NewAdapter) {
@@ -153,7 +150,7 @@ export const save = Effect.fnUntraced(function* (
   checkpoint: Checkpoint.Checkpoint,
   adapter: Adapters.Adapter
 ) {
-  if (adapter.config !== wholeConfig) return yield* Lora.write(dir, Adapters.toLora(adapter), checkpoint.dir)
+  if (adapter.config !== Lora.nothing) return yield* Lora.write(dir, Adapters.toLora(adapter), checkpoint.dir)
   const views = Trainables.views(adapter.layout, adapter.vector)
   const text = readFileSync(join(checkpoint.dir, "config.json"), "utf8")
   const json = ModelFile.parseVerbatim(text) as Record<string, unknown>
