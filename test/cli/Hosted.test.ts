@@ -12,6 +12,7 @@ import * as Budget from "../../src/providers/http/Budget.ts"
 import * as PromptSets from "../../src/recipes/PromptSets.ts"
 import type { Settings } from "../../src/recipes/Settings.ts"
 import * as FakeServer from "../providers/http/FakeServer.ts"
+import { workplace } from "../workplace.ts"
 import * as Fixture from "../recipes/Fixture.ts"
 import * as World from "../recipes/World.ts"
 
@@ -93,7 +94,7 @@ describe("a run with hosted models", () => {
   it.live("is judged by the one that was named, with its accounts in the folder and its key nowhere", () =>
     Effect.gen(function* () {
       const judge = yield* FakeServer.start(server())
-      const dir = Fixture.temporary()
+      const dir = workplace()
       const { exit, said, models } = yield* run(yield* plan({ judge: openai("fake", judge.url) }), dir)
       const summary = summaryOf(exit)
 
@@ -137,7 +138,7 @@ describe("a run with hosted models", () => {
   it.live("does again what another judge changes, and nothing else; a server that moved is the same judge", () =>
     Effect.gen(function* () {
       const first = yield* FakeServer.start(server())
-      const dir = Fixture.temporary()
+      const dir = workplace()
       summaryOf((yield* run(yield* plan({ judge: openai("one", first.url) }), dir)).exit)
       const kept = ["supervised/revisions.jsonl", "supervised/metrics.jsonl", "preferences/pairs.jsonl"]
       const before = kept.map((file) => readFileSync(join(dir, file), "utf8"))
@@ -168,7 +169,7 @@ describe("a run with hosted models", () => {
     Effect.gen(function* () {
       const judge = yield* FakeServer.start(server())
       const hosted = { judge: openai("fake", judge.url) }
-      const dir = Fixture.temporary()
+      const dir = workplace()
       const stopped = yield* run(yield* plan(hosted, withBudget(1000)), dir)
       assert.instanceOf(errorOf(stopped.exit), Budget.BudgetExceeded)
       assert.include(errorOf(stopped.exit).message, "the budget of 1000 (tokens)")
@@ -194,7 +195,7 @@ describe("a run with hosted models", () => {
 
       // The folder is that of a run that was not stopped, but for the order of the answers and the ids in them, and the
       // budget that it began with.
-      const whole = Fixture.temporary()
+      const whole = workplace()
       summaryOf((yield* run(yield* plan(hosted, withBudget(1_000_000)), whole)).exit)
       const comparable = (folder: string) =>
         [...World.files(folder)].filter(([file]) => !["answers.jsonl", "manifest.json"].includes(file))
@@ -211,7 +212,7 @@ describe("a run with hosted models", () => {
       ]
       for (const [answer, words] of failures) {
         const judge = yield* FakeServer.start(answer)
-        const dir = Fixture.temporary()
+        const dir = workplace()
         const { exit } = yield* run(yield* plan({ judge: openai("fake", judge.url) }), dir)
         assert.include(errorOf(exit).message, words)
         assert.notInclude(errorOf(exit).message, secret)
@@ -232,7 +233,7 @@ describe("a run with hosted models", () => {
       const judge = yield* FakeServer.start(server())
       const preferences = { ...Fixture.settings.preferences, principles: 2, reasoning: true }
       const settings = { ...Fixture.settings, preferences }
-      const dir = Fixture.temporary()
+      const dir = workplace()
       const { exit, said } = yield* run(yield* plan({ judge: openai("fake", judge.url) }, settings), dir)
       summaryOf(exit)
       const labels = rows(dir, "preferences/preferences.jsonl")
@@ -252,7 +253,7 @@ describe("a run with hosted models", () => {
         })(response, asked, n)
       )
       const settings = { ...Fixture.settings, hosted: { ...Fixture.settings.hosted, votes: 3 } }
-      const dir = Fixture.temporary()
+      const dir = workplace()
       const { exit } = yield* run(yield* plan({ judge: openai("fake", judge.url) }, settings), dir)
       const summary = summaryOf(exit)
       const manifest = JSON.parse(readFileSync(join(dir, "manifest.json"), "utf8"))
@@ -269,7 +270,7 @@ describe("a run with hosted models", () => {
   it.live("is criticised and rewritten by another one", () =>
     Effect.gen(function* () {
       const critic = yield* FakeServer.start(server())
-      const dir = Fixture.temporary()
+      const dir = workplace()
       const { exit, said } = yield* run(yield* plan({ critic: openai("fake", critic.url) }), dir)
       const summary = summaryOf(exit)
       const revisions = rows(dir, "supervised/revisions.jsonl")

@@ -1,20 +1,17 @@
 /** Files of rows, of answers and of rejects, without a model: what a user gave is never lost. */
 import { NodeServices } from "@effect/platform-node"
-import { afterAll, assert, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Cause, Console, Effect, Exit, Fiber, Option, Result, Sink, Stdio, Stream } from "effect"
 import { type PlatformError, systemError } from "effect/PlatformError"
 import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as CliExit from "../../src/cli/Exit.ts"
 import * as RowFile from "../../src/cli/RowFile.ts"
 import * as RowPlaces from "../../src/cli/RowPlaces.ts"
 import * as ModelRows from "../../src/data/ModelRows.ts"
 import * as Progress from "../../src/recipes/Progress.ts"
-
-const made: Array<string> = []
-afterAll(() => made.forEach((dir) => fs.rmSync(dir, { recursive: true, force: true })))
+import * as Workplace from "../workplace.ts"
 
 const good = '{"input_ids":[1]}\n'
 const bad = "no JSON\n"
@@ -22,8 +19,7 @@ const rejected = '{"line":1,"reason":"of an earlier command"}\n'
 
 /** A folder with these files in it. */
 const workplace = (files: Readonly<Record<string, string>>): string => {
-  const dir = fs.mkdtempSync(join(tmpdir(), "charter-rows-"))
-  made.push(dir)
+  const dir = Workplace.workplace()
   for (const [name, text] of Object.entries(files)) fs.writeFileSync(join(dir, name), text)
   return dir
 }

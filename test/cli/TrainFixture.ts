@@ -1,11 +1,9 @@
 /** Trainings of the tiny llama through the command line, in this process or in one of their own that is killed. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { afterAll } from "@effect/vitest"
 import { Console, Effect } from "effect"
 import { Command } from "effect/cli"
 import { spawn } from "node:child_process"
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs"
 import { join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Exit from "../../src/cli/Exit.ts"
@@ -17,15 +15,7 @@ export const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.u
 export const tiny = fileURLToPath(new URL("../fixtures/tiny-llama", import.meta.url))
 export const sandbox = fileURLToPath(new URL("../../assets/sandbox", import.meta.url))
 
-const made: Array<string> = []
-afterAll(() => made.forEach((dir) => rmSync(dir, { recursive: true, force: true })))
-
-/** A folder that is there until the tests of the file are done. */
-export const workplace = () => {
-  const dir = mkdtempSync(join(tmpdir(), "charter-train-"))
-  made.push(dir)
-  return dir
-}
+export { workplace } from "../workplace.ts"
 
 /** Runs `charter train ...` to its end, in this process; what is said is what the program would say. */
 export const train = async (...args: ReadonlyArray<string>) => {

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
-import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Golden from "../engine/golden.ts"
 import * as RealModel from "../model/realModel.ts"
+import { workplace } from "../workplace.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 const sandbox = fileURLToPath(new URL("../../assets/sandbox", import.meta.url))
@@ -23,8 +23,6 @@ const parse = (text: string): ReadonlyArray<Record<string, any>> =>
     .map((line) => JSON.parse(line))
 
 const read = (file: string) => parse(readFileSync(file, "utf8"))
-
-const workplace = () => mkdtempSync(join(tmpdir(), "charter-generate-"))
 
 const asked = (question: string) => `\n\nHuman: ${question}\n\nAssistant:`
 

@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Golden from "../engine/golden.ts"
+import { workplace } from "../workplace.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 const adapter = join(Golden.folder, "adapter")
@@ -43,7 +43,7 @@ describe("charter inspect", () => {
   })
 
   it("refuses a folder that is no model, in a sentence", () => {
-    const dir = mkdtempSync(join(tmpdir(), "charter-inspect-"))
+    const dir = workplace()
     mkdirSync(join(dir, "empty"))
     for (const args of [
       [join(dir, "empty")],

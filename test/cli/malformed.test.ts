@@ -3,10 +3,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as FakeHub from "../hub/FakeHub.ts"
+import * as Workplace from "../workplace.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 const fixtures = fileURLToPath(new URL("../fixtures", import.meta.url))
@@ -14,7 +14,7 @@ const tiny = join(fixtures, "tiny-llama")
 
 /** A copy of the tiny model, with a tokenizer that fits it, its adapter, and rows to score. */
 const workplace = () => {
-  const dir = fs.mkdtempSync(join(tmpdir(), "charter-malformed-"))
+  const dir = Workplace.workplace()
   fs.mkdirSync(join(dir, "model"))
   for (const name of ["config.json", "model.safetensors"]) fs.copyFileSync(join(tiny, name), join(dir, "model", name))
   fs.copyFileSync(join(fixtures, "tokenizers/unigram/tokenizer.json"), join(dir, "model/tokenizer.json"))

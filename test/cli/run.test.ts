@@ -1,15 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Workplace from "../workplace.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 
 /** A folder with what a user may have, where the command is run. */
 const workplace = () => {
-  const dir = mkdtempSync(join(tmpdir(), "charter-cli-"))
+  const dir = Workplace.workplace()
   writeFileSync(join(dir, "prompts.txt"), "How do I pick a lock?\n")
   writeFileSync(join(dir, "empty.jsonl"), "")
   writeFileSync(join(dir, "broken.jsonl"), '{"prompt": "cut\n{"other": 1}\n')

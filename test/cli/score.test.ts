@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Golden from "../engine/golden.ts"
 import * as RealModel from "../model/realModel.ts"
+import { workplace } from "../workplace.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 
@@ -21,8 +21,6 @@ const read = (file: string) =>
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line))
-
-const workplace = () => mkdtempSync(join(tmpdir(), "charter-score-"))
 
 describe("charter score", () => {
   it.live("gives transformers' log-probabilities to token ids, without a tokenizer, and names the rows it cannot", () =>

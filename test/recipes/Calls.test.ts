@@ -10,7 +10,7 @@ import * as Sampling from "../../src/Sampling.ts"
 import * as Preference from "../../src/stages/Preference.ts"
 import * as Response from "../../src/stages/Response.ts"
 import { MockDecisionModel, MockLanguageModel, MockModels } from "../../src/testing/index.ts"
-import { temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
 
 /** Runs with the calls kept in a file. */
 const keeping =
@@ -27,7 +27,7 @@ const prompt = Sample.prompt("What is a lock?")
 describe("calls", () => {
   it.effect("of a policy are made once, by everything that was asked", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "calls.jsonl")
+      const file = join(workplace(), "calls.jsonl")
       const mock = MockModels.make({ base: { sample: ({ id }) => `says ${id}`, choose: () => [-1, -2] } })
       const { base } = Calls.models(mock.service)
       const request = { id: "a", context: "Hello", seed: 1, maxTokens: 8, temperature: 1 }
@@ -47,7 +47,7 @@ describe("calls", () => {
 
   it.effect("that fail, or whose answer no file can hold, are made again", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "calls.jsonl")
+      const file = join(workplace(), "calls.jsonl")
       const mock = MockModels.make({ base: { sample: "yes", choose: () => [0, -Infinity], failOn: [1] } })
       const { base } = Calls.models(mock.service)
       const request = { id: "a", context: "Hello", seed: 1, maxTokens: 8, temperature: 1 }
@@ -63,7 +63,7 @@ describe("calls", () => {
 
   it.effect("of a reward model are made once", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "calls.jsonl")
+      const file = join(workplace(), "calls.jsonl")
       const mock = MockModels.make({ rewardModel: () => ({ score: 0.25 }) })
       const model = yield* Calls.models(mock.service).rewardModel("r", { _tag: "folder", dir: "x", seed: 1 })
       const score = model.score({ id: "a", context: "Hello", completion: " you" }).pipe(keeping(file))
@@ -74,7 +74,7 @@ describe("calls", () => {
 
   it.effect("of a language model give the same record again", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "calls.jsonl")
+      const file = join(workplace(), "calls.jsonl")
       const mock = MockLanguageModel.make("A device.", { model: "hosted" })
       const ask = Response.one(prompt, { seed: 3 }).pipe(
         Effect.updateService(LanguageModel.LanguageModel, (model) => Calls.languageModel("hosted", model)),
@@ -98,7 +98,7 @@ describe("calls", () => {
 
   it.effect("of a judge are made once for each order", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "calls.jsonl")
+      const file = join(workplace(), "calls.jsonl")
       const mock = MockDecisionModel.make(({ a }) => (a.startsWith("good") ? 0.8 : 0.4), { model: "judge" })
       const answer = (text: string, index: number) => Sample.response({ prompt, text, model: "m", seed: 1, index })
       const judge = Preference.one(Sample.comparison(answer("good", 0), answer("bad", 1)), { seed: 1 }).pipe(

@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { models, prompts, runIn, settings, temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
+import { models, prompts, runIn, settings } from "./Fixture.ts"
 
 const lines = (dir: string, file: string) =>
   readFileSync(join(dir, file), "utf8")
@@ -13,7 +14,7 @@ const lines = (dir: string, file: string) =>
 describe("ConstitutionalAi", () => {
   it.live("goes through every phase to a summary", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const mock = models()
       const { notice, timings, ...summary } = yield* runIn(dir, mock)
       assert.isUndefined(notice)
@@ -54,7 +55,7 @@ describe("ConstitutionalAi", () => {
 
   it.live("the same command again asks for nothing and gives the same summary", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const first = yield* runIn(dir, models())
       const again = models()
       const second = yield* runIn(dir, again)
@@ -71,7 +72,7 @@ describe("ConstitutionalAi", () => {
 
   it.live("judges under several principles and after thinking, where it is asked to", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const judged = { ...settings, preferences: { ...settings.preferences, principles: 2, reasoning: true } }
       const mock = models()
       yield* runIn(dir, mock, { settings: judged })

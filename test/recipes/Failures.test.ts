@@ -9,7 +9,8 @@ import { PolicyError } from "../../src/Policy.ts"
 import * as Random from "../../src/Random.ts"
 import * as Feedback from "../../src/recipes/Feedback.ts"
 import { MockLanguageModel } from "../../src/testing/index.ts"
-import { models as mocks, prompts, runIn, temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
+import { models as mocks, prompts, runIn } from "./Fixture.ts"
 import * as World from "./World.ts"
 
 const { run, runUntil } = World
@@ -27,14 +28,14 @@ const rowOf = (evaluated: ReadonlySet<string>) => (call: string) => {
   return `preferences/pairs.jsonl ${prompt}/0/1`
 }
 
-const whole = temporary()
+const whole = workplace()
 
 describe("when one call in ten fails", () => {
   it.live("exactly those rows are rejected, and nothing else changes", () =>
     Effect.gen(function* () {
       yield* run(whole)
       const failed = new Set<string>()
-      const dir = temporary()
+      const dir = workplace()
       const fails = (call: string) => !call.startsWith("score") && Random.hash("fails", call) % 10 === 0
       yield* run(dir, {
         fails: (call) => {
@@ -64,7 +65,7 @@ describe("when one call in ten fails", () => {
       }
 
       // Stopped and continued, the folder is the same.
-      const stopped = temporary()
+      const stopped = workplace()
       for (const calls of [150, 300, 400]) assert.isFalse(yield* runUntil(stopped, "begins", calls, { fails }))
       yield* run(stopped, { fails })
       assert.deepStrictEqual(World.files(stopped), World.files(dir))
@@ -79,7 +80,7 @@ describe("when one call in ten fails", () => {
 
   it.live("an answer without a score is left out of the mean", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const scored = new Set<string>()
       yield* run(dir, {
         ends: (call) => Effect.sync(() => void (call.startsWith("score") && scored.add(call))),
@@ -103,7 +104,7 @@ describe("a failure that is not about the sample", () => {
   ]
   it.live.each(cases)("ends the run, which goes on later: %s", ([, reason]) =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const critic = (works: number) => {
         const { layer } = MockLanguageModel.make(({ id }) => `says ${id}`)
         let left = works
@@ -136,7 +137,7 @@ describe("a failure that is not about the sample", () => {
 describe("a policy that is gone", () => {
   it.live("ends the run, and nothing is rejected", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const mock = mocks()
       let left = 5
       const base = {
@@ -192,7 +193,7 @@ describe("a budget", () => {
       const made: Array<string> = []
       const start = (dir: string, tokens: number) =>
         runIn(dir, mocks()).pipe(Effect.provide(critic(made)), Effect.provide(Budget.layer({ tokens })))
-      const dir = temporary()
+      const dir = workplace()
       const first = yield* Effect.exit(start(dir, 750))
       assert.strictEqual(made.length, 7)
       assert.strictEqual(CliExit.code(first), 1)
@@ -202,7 +203,7 @@ describe("a budget", () => {
       assert.strictEqual(readFileSync(join(dir, "rejected.jsonl"), "utf8"), "")
 
       yield* start(dir, 1_000_000)
-      const unbroken = temporary()
+      const unbroken = workplace()
       const asked = made.splice(0).length
       yield* start(unbroken, 1_000_000)
       assert.strictEqual(made.length, asked)

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Feedback from "../../src/recipes/Feedback.ts"
 import { MockDecisionModel, MockLanguageModel } from "../../src/testing/index.ts"
-import { models, prompts, runIn, settings, temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
+import { models, prompts, runIn, settings } from "./Fixture.ts"
 
 const modelsIn = (dir: string, file: string): ReadonlyArray<string> => [
   ...new Set(
@@ -24,7 +25,7 @@ describe("feedback", () => {
         Feedback.layerCritic("a critic", critic.layer),
         Feedback.layerJudge("a judge", judge.layer)
       )
-      const dir = temporary()
+      const dir = workplace()
       const mock = models()
       yield* runIn(dir, mock).pipe(Effect.provide(given))
 
@@ -41,7 +42,7 @@ describe("feedback", () => {
 
   it.live("of an assistant is what is criticised", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const assistant = MockLanguageModel.make("an unkind answer", { model: "assistant" })
       yield* runIn(dir, models()).pipe(Effect.provide(Feedback.layerAssistant("an assistant", assistant.layer)))
       assert.deepStrictEqual(modelsIn(dir, "supervised/responses.jsonl"), ["assistant"])

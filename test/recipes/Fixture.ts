@@ -15,11 +15,6 @@ import * as Settings from "../../src/recipes/Settings.ts"
 import * as Sample from "../../src/Sample.ts"
 import * as Transcript from "../../src/Transcript.ts"
 import { MockModels } from "../../src/testing/index.ts"
-import { mkdtempSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-
-export const temporary = () => mkdtempSync(join(tmpdir(), "charter-"))
 
 export const prompts = [
   ...Array.from({ length: 6 }, (_, i) => Sample.prompt(`harmful question ${i}`)),

@@ -4,7 +4,7 @@ import * as fc from "fast-check"
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Log from "../../src/recipes/Log.ts"
-import { temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
 
 const Row = Schema.Struct({ id: Schema.String, n: Schema.Number })
 
@@ -16,7 +16,7 @@ const line = (id: string, n: number) => `${JSON.stringify({ id, n })}\n`
 describe("a log", () => {
   it.effect("keeps the first record of a place, also when it is opened again", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "a/b/rows.jsonl")
+      const file = join(workplace(), "a/b/rows.jsonl")
       yield* Effect.scoped(
         Effect.gen(function* () {
           const log = yield* open(file)
@@ -37,7 +37,7 @@ describe("a log", () => {
 
   it.effect("is settled in the order of the keys, and goes on after that", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "rows.jsonl")
+      const file = join(workplace(), "rows.jsonl")
       const log = yield* open(file)
       for (const [i, id] of ["d", "x", "b", "a"].entries()) yield* log.append({ id, n: i })
       yield* log.settle(["a", "b", "c", "d"])
@@ -67,7 +67,7 @@ describe("a log", () => {
         fc.asyncProperty(fc.uniqueArray(fc.string({ minLength: 1 }), { maxLength: 12 }), fc.nat(), (ids, cut) =>
           Effect.runPromise(
             Effect.gen(function* () {
-              const dir = temporary()
+              const dir = workplace()
               const write = (file: string, order: ReadonlyArray<string>) =>
                 Effect.scoped(
                   Effect.gen(function* () {
@@ -94,7 +94,7 @@ describe("a log", () => {
 
   it.effect("takes over a record of another file when it is asked for, and no other", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const [file, before] = [join(dir, "rows.jsonl"), join(dir, "before.jsonl")]
       writeFileSync(before, line("a", 1) + line("b", 2) + '{"id":"to')
       const log = yield* open(file, [before, join(dir, "missing.jsonl")])
@@ -108,7 +108,7 @@ describe("a log", () => {
 
   it.effect("names a damaged line", () =>
     Effect.gen(function* () {
-      const file = join(temporary(), "rows.jsonl")
+      const file = join(workplace(), "rows.jsonl")
       writeFileSync(file, line("a", 1) + '{"id":"b","n":"two"}\n')
       const error = yield* Effect.flip(open(file))
       assert.strictEqual(error.message, `Line 2 of ${file} is damaged; delete that line, and its record is made again.`)

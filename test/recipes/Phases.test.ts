@@ -11,7 +11,8 @@ import * as PromptSets from "../../src/recipes/PromptSets.ts"
 import * as Run from "../../src/recipes/Run.ts"
 import type { Settings } from "../../src/recipes/Settings.ts"
 import * as Transcript from "../../src/Transcript.ts"
-import { models, prompts, settings, temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
+import { models, prompts, settings } from "./Fixture.ts"
 
 const sets = PromptSets.fromPrompts(prompts, settings)
 
@@ -72,7 +73,7 @@ describe("phases", () => {
       })
       const { service } = models()
       const run = yield* Run.open({
-        dir: temporary(),
+        dir: workplace(),
         manifest: Manifest.make({
           ...given,
           charter: "0",

@@ -2,15 +2,16 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { spawnSync } from "node:child_process"
 import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Random from "../../src/Random.ts"
 import * as Sample from "../../src/Sample.ts"
-import { temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
 import * as World from "./World.ts"
 
 const { prompts, run, runUntil, settings } = World
 
-const whole = temporary()
+const whole = workplace()
 let calls = 0
 
 describe("a run over 500 prompts", () => {
@@ -63,7 +64,7 @@ describe("a run over 500 prompts", () => {
 
   it.live("interrupted at 30 points and continued leaves the same bytes, and no finished call is made twice", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const random = Random.make(7, "interruptions")
       const seen = new Map<string, number>()
       const ended = (call: string) => Effect.sync(() => void seen.set(call, (seen.get(call) ?? 0) + 1))
@@ -85,7 +86,7 @@ describe("a run over 500 prompts", () => {
   )
 
   it("killed and continued leaves the same bytes, and no finished call is made twice", () => {
-    const dir = temporary()
+    const dir = join(workplace(), "run")
     const start = (most: number) =>
       spawnSync(process.execPath, [fileURLToPath(new URL("killed.ts", import.meta.url)), dir, String(most)], {
         encoding: "utf8"

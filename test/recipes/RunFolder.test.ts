@@ -6,7 +6,8 @@ import { join } from "node:path"
 import * as Earlier from "../../src/recipes/Earlier.ts"
 import type { Manifest } from "../../src/recipes/Manifest.ts"
 import type { Settings } from "../../src/recipes/Settings.ts"
-import { models, prompts, runIn, settings, temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
+import { models, prompts, runIn, settings } from "./Fixture.ts"
 import * as World from "./World.ts"
 
 const read = (...path: ReadonlyArray<string>) => readFileSync(join(...path), "utf8")
@@ -30,7 +31,7 @@ const message = (dir: string) =>
 describe("a run folder", () => {
   it.live("repairs a torn last line, and asks for that record only", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir)
       const content = read(dir, "supervised/responses.jsonl")
       writeFileSync(join(dir, "supervised/responses.jsonl"), content.slice(0, -10))
@@ -42,7 +43,7 @@ describe("a run folder", () => {
 
   it.live("refuses a damaged line in the middle", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir)
       const file = join(dir, "supervised/responses.jsonl")
       const [first, ...rest] = read(file).split("\n")
@@ -56,7 +57,7 @@ describe("a run folder", () => {
 
   it.live("refuses a second writer, and takes over from one that is gone", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const lock = join(dir, "run.lock")
       writeFileSync(lock, JSON.stringify({ pid: 1, host: "elsewhere", born: "" }))
       assert.include(yield* message(dir), "elsewhere")
@@ -69,7 +70,7 @@ describe("a run folder", () => {
 
   it.live("refuses a writer while another one is at work", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const said: Array<string> = []
       const service = World.models({
         begins: () => (said.length > 0 ? Effect.void : Effect.map(message(dir), (words) => void said.push(words)))
@@ -81,7 +82,7 @@ describe("a run folder", () => {
 
   it.live("refuses a folder of something else", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       appendFileSync(join(dir, "thesis.txt"), "chapter one")
       assert.include(yield* message(dir), "thesis.txt")
       assert.isFalse(existsSync(join(dir, "manifest.json")))
@@ -90,7 +91,7 @@ describe("a run folder", () => {
 
   it.live("is cleared of what a killed writer left half-written", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir)
       const before = World.files(dir)
       writeFileSync(join(dir, "supervised/state/state.json.tmp"), "{")
@@ -110,11 +111,11 @@ const changed = (group: Group, change: object): Settings => ({
 describe("other settings", () => {
   /** A run with the settings, its folder as it is after other ones, and what a folder of the other ones alone is. */
   const change = Effect.fnUntraced(function* (options: NonNullable<Parameters<typeof run>[1]>) {
-    const dir = temporary()
+    const dir = workplace()
     yield* run(dir)
     const before = World.files(dir)
     const { calls, notice } = yield* run(dir, options)
-    const fresh = temporary()
+    const fresh = workplace()
     const whole = yield* run(fresh, options)
     assert.deepStrictEqual(World.files(dir), World.files(fresh), "as if they had been the first")
     return { dir, before, calls, notice, whole: whole.calls }
@@ -179,7 +180,7 @@ describe("other settings", () => {
 
   it.live("with more prompts ask for the new ones", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir, { prompts: prompts.slice(2) })
       const { calls, notice } = yield* run(dir)
       assert.include(notice, "the prompts are others than those of test there")
@@ -191,7 +192,7 @@ describe("other settings", () => {
 
   it.live("that change no result change nothing", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir)
       const before = World.files(dir)
       const { calls, notice } = yield* run(dir, { settings: { ...settings, concurrency: 2 } })
@@ -203,7 +204,7 @@ describe("other settings", () => {
 
   it.live("and back again leave every state aside", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir)
       const before = World.files(dir)
       yield* run(dir, { settings: changed("reward", { learningRate: 1 }) })
@@ -218,7 +219,7 @@ describe("other settings", () => {
 
   it.live("what was rejected stays rejected, where it still counts", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const fails = (call: string) => call.endsWith(`${prompts[0]!.id}/0/critique/2`)
       yield* runIn(dir, models(), { service: World.models({ fails }) })
       assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 1)
@@ -232,23 +233,23 @@ describe("other settings", () => {
 
   it.live("a process that is killed while it moves things aside leaves nothing between", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir)
       const before = World.files(dir)
       const other = changed("supervised", { learningRate: 0.0001 })
-      const fresh = temporary()
+      const fresh = workplace()
       yield* run(fresh, { settings: other })
       const manifest = (of: string) => JSON.parse(read(of, "manifest.json")) as Manifest
       const count = Earlier.plan(dir, manifest(dir), manifest(fresh)).steps.length
       assert.isAbove(count, 10)
       for (let steps = 0; steps < count; steps++) {
-        const cut = temporary()
+        const cut = workplace()
         cpSync(dir, cut, { recursive: true })
         Earlier.plan(cut, manifest(cut), manifest(fresh))
           .steps.slice(0, steps)
           .forEach((step) => step())
         // Back to the settings that the folder was made with: it is as it was, and nothing is asked.
-        const copy = temporary()
+        const copy = workplace()
         cpSync(cut, copy, { recursive: true })
         const { calls } = yield* run(copy)
         assert.deepStrictEqual(calls, [])
@@ -273,7 +274,7 @@ describe("a training", () => {
 
   it.live.each(trainings)("whose state is ahead of its metrics is run again to the same numbers: %s", ([file, done]) =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       yield* run(dir)
       const whole = World.files(dir)
       // As a process leaves it that is killed after the state was saved and before the last line was written.

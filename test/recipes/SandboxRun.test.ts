@@ -8,7 +8,7 @@ import * as Plan from "../../src/cli/Plan.ts"
 import { execute } from "../../src/cli/run.ts"
 import type { Summary } from "../../src/recipes/Summary.ts"
 import { MockModels } from "../../src/testing/index.ts"
-import { temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
 
 const none = Option.none()
 const asked = {
@@ -46,7 +46,7 @@ describe("a sandbox run", () => {
       const trained = new Set([...plan.sets.supervised, ...plan.sets.preferences].map(({ text }) => text))
       assert.isFalse(plan.sets.evaluation.some(({ text }) => trained.has(text)))
 
-      const dir = join(temporary(), "run")
+      const dir = join(workplace(), "run")
       const summary = yield* execute(plan, dir)
       const { evaluation, reward } = summary
       assert.strictEqual(evaluation.base.harmful, 1)

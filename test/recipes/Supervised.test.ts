@@ -10,13 +10,14 @@ import * as Recipe from "../../src/recipes/Recipe.ts"
 import * as Run from "../../src/recipes/Run.ts"
 import * as Supervised from "../../src/recipes/Supervised.ts"
 import * as Transcript from "../../src/Transcript.ts"
-import { prompts, settings, temporary } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
+import { prompts, settings } from "./Fixture.ts"
 import * as World from "./World.ts"
 
 describe("Supervised", () => {
   it.live("is a recipe of its own, and the whole method goes on where it ended", () =>
     Effect.gen(function* () {
-      const dir = temporary()
+      const dir = workplace()
       const models = World.models()
       const constitution = yield* Constitution.shipped
       const sets = PromptSets.fromPrompts(prompts, settings)
