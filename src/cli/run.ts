@@ -31,6 +31,7 @@ const modelsIn = (dir: string) =>
   Layer.unwrap(
     Effect.gen(function* () {
       const found = yield* Model.locate(dir)
+      yield* Model.open(found.dir)
       const OnnxModels = yield* Effect.promise(() => import("../providers/onnx/OnnxModels.ts"))
       return OnnxModels.layer({ dir: found.dir })
     })
