@@ -98,17 +98,25 @@ const reductions = (parameters: Parameters, factors: ReadonlyArray<Value>, x: Va
 
 const widths = (values: ReadonlyArray<Value>): ReadonlyArray<number> => values.map(({ shape }) => Number(shape[0]))
 
+/** Rows of a factor that are multiplied at a time. */
+const part = 16
+
 /**
- * x [B, T, in] by a first factor [r, in]: [B, T, r]. In parts of 16: the runtime cuts a wider product among its
- * threads as the number of rows suggests, and where it is cut, sums are rounded in another order.
+ * x [B, T, in] by a first factor [r, in]: [B, T, r]. In parts of 16, the last filled up with zeros: the runtime cuts a
+ * wider product among its threads as the number of rows suggests, and where it is cut, sums are rounded in another
+ * order.
  */
 const reduced = (x: Value, a: Value): Value => {
   const [rank, width] = a.shape as [number, number]
-  if (rank <= 16 || rank % 16 !== 0) return Op.matmul(x, a, { transB: true })
+  if (rank <= part) return Op.matmul(x, a, { transB: true })
   const [B, T] = [x.shape[0]!, x.shape[1]!]
-  const factors = Op.reshape(a, [rank / 16, 16, width])
-  const parts = Op.matmul(Op.reshape(x, [B, 1, T, width]), factors, { transB: true })
-  return Op.reshape(Op.transpose(parts, [0, 2, 1, 3]), [B, T, rank])
+  const missing = (part - (rank % part)) % part
+  const zeros = new Float32Array(missing * width)
+  const whole = missing === 0 ? a : Op.concat([a, Graph.constant(a.graph, "float32", [missing, width], zeros)], 0)
+  const factors = Op.reshape(whole, [(rank + missing) / part, part, width])
+  const products = Op.matmul(Op.reshape(x, [B, 1, T, width]), factors, { transB: true })
+  const low = Op.reshape(Op.transpose(products, [0, 2, 1, 3]), [B, T, rank + missing])
+  return missing === 0 ? low : Op.split(low, -1, [rank, missing])[0]!
 }
 
 /** Linear maps of the same x [B, T, in], with their biases and LoRAs if they have any: [B, T, out] of each. */
