@@ -5,7 +5,7 @@
  */
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
-import { closeSync, openSync, renameSync, writeFileSync, writeSync } from "node:fs"
+import { closeSync, openSync } from "node:fs"
 import * as StepLines from "./StepLines.ts"
 import type { UsageError } from "./UsageError.ts"
 
@@ -46,19 +46,13 @@ export const open = Effect.fnUntraced(function* (
   const kept = lines.filter(({ value }) => value.step <= finished)
   const fd = yield* Effect.acquireRelease(
     Effect.sync(() => {
-      const beside = `${file}.tmp`
-      writeFileSync(beside, kept.map(({ text }) => `${text}\n`).join(""))
-      renameSync(beside, file)
+      StepLines.replace(file, kept.map(({ text }) => `${text}\n`).join(""))
       return openSync(file, "a")
     }),
     (fd) => Effect.sync(() => closeSync(fd))
   )
   return {
     of: (step) => (step === finished + 1 ? next : []),
-    append: (rollouts) => {
-      const bytes = Buffer.from(rollouts.map((rollout) => `${JSON.stringify(rollout)}\n`).join(""))
-      let done = 0
-      while (done < bytes.length) done += writeSync(fd, bytes, done)
-    }
+    append: (rollouts) => StepLines.append(fd, rollouts)
   }
 })

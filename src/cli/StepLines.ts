@@ -2,7 +2,8 @@
  * StepLines: a JSONL file of a training, each line of which belongs to a step.
  */
 import { Effect, Schema } from "effect"
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync, renameSync, writeFileSync, writeSync } from "node:fs"
+import * as Atomic from "../recipes/Atomic.ts"
 import { UsageError } from "./UsageError.ts"
 
 /** What a line says. */
@@ -44,6 +45,20 @@ export const read = Effect.fnUntraced(function* <A extends Stepped>(
   }
   return found as ReadonlyArray<StepLine<A>>
 })
+
+/** Writes a file anew: it has the old lines or the new ones, whenever the program ends. */
+export const replace = (file: string, text: string): void => {
+  const beside = Atomic.unfinished(file)
+  writeFileSync(beside, text)
+  renameSync(beside, file)
+}
+
+/** Adds a line for each value to an open file. */
+export const append = (fd: number, values: ReadonlyArray<Stepped>): void => {
+  const bytes = Buffer.from(values.map((value) => `${JSON.stringify(value)}\n`).join(""))
+  let done = 0
+  while (done < bytes.length) done += writeSync(fd, bytes, done)
+}
 
 const parsed = (text: string): unknown => {
   try {

@@ -9,17 +9,7 @@
  */
 import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync
-} from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import type { Reject } from "../data/DataError.ts"
 import * as Atomic from "../recipes/Atomic.ts"
@@ -92,8 +82,8 @@ const summaryName = "summary.json"
 
 /** What a process that was killed may leave before its training is begun, or beside a file that it was writing. */
 const leftovers = [
-  ...["rejected.jsonl", "rejected.jsonl.tmp"],
-  ...[manifestName, summaryName].map((name) => Atomic.unfinished(name))
+  "rejected.jsonl",
+  ...["rejected.jsonl", manifestName, summaryName].map((name) => Atomic.unfinished(name))
 ]
 
 const isLeftover = (name: string): boolean => name.startsWith(Lock.fileName) || leftovers.includes(name)
@@ -145,7 +135,7 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     if (rejects.length === 0) rmSync(path("rejected.jsonl"), { force: true })
     else {
       const lines = rejects.map(({ file, line, reason }) => `${JSON.stringify({ file, line, reason })}\n`)
-      yield* attempt(path("rejected.jsonl"), () => replace(path("rejected.jsonl"), lines.join("")))
+      yield* attempt(path("rejected.jsonl"), () => StepLines.replace(path("rejected.jsonl"), lines.join("")))
     }
     const manifest: typeof Manifest.Type = { format: 1, charter: version, training }
     yield* Atomic.writeJson(path(manifestName), manifest)
@@ -164,15 +154,11 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     resume: Effect.fnUntraced(function* (step) {
       const found = yield* StepLines.read(metrics, StepLines.isStepped)
       const kept = found.filter(({ value }) => value.step <= step)
-      replace(metrics, kept.map(({ text }) => `${text}\n`).join(""))
+      StepLines.replace(metrics, kept.map(({ text }) => `${text}\n`).join(""))
       fd = openSync(metrics, "a")
       return kept.map(({ value }): Line => ({ ...value }))
     }),
-    append: (line) => {
-      const bytes = Buffer.from(`${JSON.stringify(line)}\n`)
-      let done = 0
-      while (done < bytes.length) done += writeSync(fd!, bytes, done)
-    },
+    append: (line) => StepLines.append(fd!, [line]),
     keep: Effect.fnUntraced(function* (step, keep, best, write) {
       const name = (of: number) => `step-${of}`
       const beside = path("checkpoints", `.${name(step)}.tmp`)
@@ -193,19 +179,6 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
   }
   return folder
 })
-
-const replace = (file: string, text: string): void => {
-  const beside = `${file}.tmp`
-  const fd = openSync(beside, "w")
-  try {
-    const bytes = Buffer.from(text)
-    let done = 0
-    while (done < bytes.length) done += writeSync(fd, bytes, done)
-  } finally {
-    closeSync(fd)
-  }
-  renameSync(beside, file)
-}
 
 const attempt = <A>(file: string, f: () => A) =>
   Effect.try({ try: f, catch: (cause) => failed(`${file} cannot be written: ${Atomic.reasonOf(cause)}.`) })

@@ -54,11 +54,9 @@ export const execute = Effect.fn("charter score")(function* (given: Input) {
   }
   // Its head is read as an adapter that changes nothing else.
   const input = whole ? { ...given, adapter: Option.some(checkpoint.dir) } : given
-  const adapter = whole
-    ? yield* Effect.mapError(Lora.read(checkpoint.dir, checkpoint.config), fromInput)
-    : Option.isNone(input.adapter)
-      ? undefined
-      : yield* Model.adapter(input.adapter.value, checkpoint)
+  const open = (dir: string) =>
+    whole ? Effect.mapError(Lora.read(dir, checkpoint.config), fromInput) : Model.adapter(dir, checkpoint)
+  const adapter = Option.isNone(input.adapter) ? undefined : yield* open(input.adapter.value)
   const tokens = yield* Effect.mapError(TokenRows.make(checkpoint), fromInput)
   const rewards = adapter?.taskType === "SEQ_CLS"
 

@@ -9,22 +9,31 @@ export interface WeightedRow {
   readonly weights: ArrayLike<number>
 }
 
-/** Where the tokens of non-zero weight are predicted: the places before them, their ids and their weights. */
-export const targets = (
-  rows: ReadonlyArray<WeightedRow>,
-  layout: Layout.Layout
-): { readonly at: Array<number>; readonly targets: Array<number>; readonly weights: Array<number> } => {
-  const out = { at: [] as Array<number>, targets: [] as Array<number>, weights: [] as Array<number> }
+/** The tokens of non-zero weight of a micro-batch: the places before them, their ids, weights and numbers of their rows. */
+export interface Targets {
+  readonly at: ReadonlyArray<number>
+  readonly targets: ReadonlyArray<number>
+  readonly weights: ReadonlyArray<number>
+  readonly sequence: ReadonlyArray<number>
+}
+
+/** Where rows are predicted. */
+export const targets = (rows: ReadonlyArray<WeightedRow>, layout: Layout.Layout): Targets => {
+  const at: Array<number> = []
+  const ids: Array<number> = []
+  const weights: Array<number> = []
+  const sequence: Array<number> = []
   rows.forEach((row, b) => {
     for (let t = 1; t < row.ids.length; t++) {
       const weight = row.weights[t]!
       if (weight === 0) continue
-      out.at.push(layout.at(b, t - 1))
-      out.targets.push(row.ids[t]!)
-      out.weights.push(weight)
+      at.push(layout.at(b, t - 1))
+      ids.push(row.ids[t]!)
+      weights.push(weight)
+      sequence.push(b)
     }
   })
-  return out
+  return { at, targets: ids, weights, sequence }
 }
 
 /** A micro-batch of the `sft` objective. `total` is the sum of weights of the whole batch. */
@@ -113,8 +122,7 @@ export const directPreferences = (
 ): MicroBatch => {
   const rows = answers(pairs)
   const layout = layoutOf(pairs)
-  const { at, targets: ids } = targets(rows, layout)
-  const sequence = rows.flatMap((row, s) => Array<number>(counted(row)).fill(s))
+  const { at, sequence, targets: ids } = targets(rows, layout)
   return {
     tokens: layout.feeds,
     feeds: {
@@ -125,11 +133,4 @@ export const directPreferences = (
       ...pairFeeds(pairs, total)
     }
   }
-}
-
-/** How many tokens of a row are predicted with a weight. */
-export const counted = ({ ids, weights }: WeightedRow): number => {
-  let count = 0
-  for (let t = 1; t < ids.length; t++) if (weights[t] !== 0) count++
-  return count
 }

@@ -172,7 +172,7 @@ export const common = (sequences: ReadonlyArray<Ids>): number => {
 const together = (sequences: ReadonlyArray<Ids>): ReadonlyArray<ReadonlyArray<number>> => [sequences.map((_, i) => i)]
 
 /** The tokens of sequences that share their beginning. */
-export const familyTokens = (sequences: ReadonlyArray<Ids>): number => cut(sequences, together(sequences)).tokens
+export const familyTokens = (sequences: ReadonlyArray<Ids>): number => make(sequences, together(sequences)).tokens
 
 /** Tokens that attend to this many others cost as much again as their linear maps do, about. */
 const even = 1024

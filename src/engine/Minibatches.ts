@@ -83,8 +83,7 @@ export const collate = (
       }
     })
     const answers = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
-    const { at, targets } = Batch.targets(answers, layout)
-    const sequence = part.flatMap((row, s) => Array<number>(length(row)).fill(s))
+    const { at, sequence, targets } = Batch.targets(answers, layout)
     return {
       tokens: layout.feeds,
       feeds: {

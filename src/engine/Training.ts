@@ -63,11 +63,10 @@ export const microBatches = <Row>(
   lengthOf: (row: Row) => number,
   microTokens: number
 ): ReadonlyArray<ReadonlyArray<Row>> => {
-  const sorted = [...rows].sort((a, b) => lengthOf(b) - lengthOf(a))
+  const sorted = rows.map((row) => ({ row, length: lengthOf(row) })).sort((a, b) => b.length - a.length)
   const groups: Array<Array<Row>> = []
   let room = 0
-  for (const row of sorted) {
-    const length = lengthOf(row)
+  for (const { length, row } of sorted) {
     if (groups.length === 0 || length > room) {
       groups.push([row])
       room = microTokens - length
