@@ -7,6 +7,7 @@
  * pass beside its log-probabilities, and the logits are forgotten at once. Where logits are capped, each of them counts
  * by the slope s of its cap: s[x] W[x] − (p s) W.
  */
+import type { Projection } from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
@@ -31,22 +32,21 @@ export const sizes = (n: number, chunks: number): ReadonlyArray<number> =>
 /** What a graph needs to know of its head. */
 export interface Options {
   readonly chunks: number
-  /** Whether gradients are asked for, and whether the projection is one of the trained parameters. */
-  readonly learns: "nothing" | "hidden" | "all"
-  /** Hidden states times the projection, before any cap; of one in 8 bits, what the other programs compute. */
-  readonly project: (hidden: Value) => Value
+  /** What gradients are asked for: none, that of the hidden states, or also that of this weight of the projection. */
+  readonly learns: "nothing" | "hidden" | Value
+  readonly projection: Projection
   /** Logits z are c·tanh(z / c) where there is such a cap (Gemma 2). */
   readonly cap?: number | undefined
 }
 
 /**
- * log p of `targets` [N], nats, given hidden states [N, H] and the projection [V, H]: [N]. With more than one chunk
- * the graph has an input `chunks` int64 [chunks] more, see {@link sizes}.
+ * log p of `targets` [N], nats, given hidden states [N, H]: [N]. With more than one chunk the graph has an input
+ * `chunks` int64 [chunks] more, see {@link sizes}.
  */
-export const logprobs = (hidden: Value, weight: Value, targets: Value, options: Options): Value => {
-  const { chunks, learns } = options
+export const logprobs = (hidden: Value, targets: Value, options: Options): Value => {
+  const { chunks, learns, projection } = options
   const { graph } = hidden
-  const [N, H] = [hidden.shape[0]!, Number(weight.shape[1])]
+  const [N, H] = [hidden.shape[0]!, Number(hidden.shape[1])]
   const lengths = chunks === 1 ? undefined : Graph.input(graph, "chunks", "int64", [chunks])
   const names = Array.from({ length: chunks }, (_, i) => `N${i}`)
   const cut = (x: Value) => (lengths === undefined ? [x] : Op.splitBy(x, 0, lengths, names))
@@ -60,19 +60,20 @@ export const logprobs = (hidden: Value, weight: Value, targets: Value, options: 
     const logp = Op.logSoftmax(logits)
     const picked = Op.gatherElements(logp, at)
     if (learns === "nothing") return picked
-    const own = Op.gather(weight, tokens[i]!)
+    const [p, own] = [Op.exp(logp), projection.rows(tokens[i]!)]
     const direction =
       slope === undefined
-        ? Op.sub(own, Op.matmul(Op.exp(logp), weight))
-        : Op.sub(Op.mul(own, Op.gatherElements(slope, at)), Op.matmul(Op.mul(Op.exp(logp), slope), weight))
+        ? Op.sub(own, projection.expected(p))
+        : Op.sub(Op.mul(own, Op.gatherElements(slope, at)), projection.expected(Op.mul(p, slope)))
     // One tensor for both: whoever asks for the log-probabilities has the direction computed, and the logits freed.
     return Op.concat([picked, direction], 1)
   })
   if (learns === "nothing") return Op.reshape(join(results), targets.shape)
   const [picked, direction] = Op.split(join(results), 1, [1, H]) as [Value, Value]
-  return Graph.withGradient(learns === "all" ? [hidden, weight] : [hidden], Op.reshape(picked, targets.shape), (dy) => [
+  const weights = learns === "hidden" ? [] : [learns]
+  return Graph.withGradient([hidden, ...weights], Op.reshape(picked, targets.shape), (dy) => [
     Op.mul(direction, column(dy)),
-    ...(learns === "all" ? [projection(hidden, states, targets, tokens, dy, cut(dy), options)] : [])
+    ...weights.map(() => weightGradient(hidden, states, targets, tokens, dy, cut(dy), options))
   ])
 }
 
@@ -82,8 +83,8 @@ const joined =
     parts.length === 1 ? parts[0]! : Op.concat(parts, 0, size)
 
 /** Logits and, where they are capped, the slopes of the cap. */
-const capped = (h: Value, { cap, project }: Options): { logits: Value; slope: Value | undefined } => {
-  const plain = project(h)
+const capped = (h: Value, { cap, projection }: Options): { logits: Value; slope: Value | undefined } => {
+  const plain = projection.logits(h)
   if (cap === undefined) return { logits: plain, slope: undefined }
   const t = Op.tanh(Op.scale(plain, 1 / cap))
   return { logits: Op.scale(t, cap), slope: Op.sub(Graph.scalar(h.graph, 1), Op.mul(t, t)) }
@@ -95,7 +96,7 @@ const column = (x: Value): Value => Op.reshape(x, [...x.shape, 1])
  * The projection's gradient, Σ dyᵢ (onehot(xᵢ) − pᵢ) hᵢᵀ [V, H], by slopes where there is a cap; the probabilities are
  * computed again, chunk by chunk.
  */
-const projection = (
+const weightGradient = (
   hidden: Value,
   states: ReadonlyArray<Value>,
   targets: Value,

@@ -46,16 +46,14 @@ export const bytes = (config: ModelConfig, slots: number, tokens: number): numbe
 export const slotsWithin = (config: ModelConfig, memory: number, tokens: number): number =>
   Math.floor(memory / bytes(config, 1, tokens))
 
-/** The feeds of an empty past for `count` rows: one masked column, as tensors cannot be empty everywhere. */
+/** The feeds of a past without tokens for `count` rows. */
 export const emptyFeeds = (config: ModelConfig, count: number): Session.Feeds => {
-  const zeros = new Float32Array(count * config.kvHeads * config.headDim)
-  const shape = [count, config.kvHeads, 1, config.headDim]
-  const feeds: Record<string, Session.Tensor> = {
-    past_mask: Session.float32(new Float32Array(count).fill(masked), [count, 1, 1, 1])
-  }
+  const nothing = new Float32Array(0)
+  const past = Session.float32(nothing, [count, config.kvHeads, 0, config.headDim])
+  const feeds: Record<string, Session.Tensor> = { past_mask: Session.float32(nothing, [count, 1, 1, 0]) }
   for (let i = 0; i < config.layers; i++) {
-    feeds[`key${i}`] = Session.float32(zeros, shape)
-    feeds[`value${i}`] = Session.float32(zeros, shape)
+    feeds[`key${i}`] = past
+    feeds[`value${i}`] = past
   }
   return feeds
 }

@@ -63,11 +63,11 @@ const objectiveOf = (
   const result = objective.build(
     {
       logprobs: once(() =>
-        HeadLoss.logprobs(at(), parameters.weight(head), Graph.input(graph, "targets", "int64", ["N"]), {
+        HeadLoss.logprobs(at(), Graph.input(graph, "targets", "int64", ["N"]), {
           chunks: shape.chunks,
-          project: (states) => Transformer.projection(config, parameters, states),
+          projection: Transformer.projection(config, parameters),
           cap: config.logitSoftCap,
-          learns: !learns ? "nothing" : trainable.has(head) ? "all" : "hidden"
+          learns: !learns ? "nothing" : (trainable.get(head) ?? "hidden")
         })
       ),
       values: once(() => Program.head(Op.detach(at()), trainable.get(heads.value)!)),

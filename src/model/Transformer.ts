@@ -72,12 +72,13 @@ const product = (parameters: Parameters, path: string, weight: string, x: Value)
 }
 
 /**
- * Linear maps of the same x. In 8 bits and for few tokens they are one product, as what surrounds it costs more; for
- * many, it would cost more to take its result apart.
+ * Linear maps of the same x. In 8 bits and for few tokens, queries, keys and values are one product, as what surrounds
+ * it costs more. The two maps of a feed-forward layer are not: for many tokens, taking their wide result apart costs
+ * more than it saves.
  */
 const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value): ReadonlyArray<Value> => {
   const quantized = paths.flatMap((path) => parameters.quantized?.(path) ?? [])
-  if (parameters.adaptation !== "steady" || paths.length === 1 || quantized.length < paths.length) {
+  if (parameters.adaptation !== "steady" || paths.length < 3 || quantized.length < paths.length) {
     return paths.map((path) => product(parameters, path, `${path}.weight`, x))
   }
   const parts = quantized.map((use) => use())
@@ -196,8 +197,7 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
     return maps(Op.mul(activations[config.activation](gate!), up!), "down_proj")[0]!
   }
 
-  const table = "model.embed_tokens.weight"
-  const embedded = parameters.rows?.(table, input.ids) ?? Op.gather(parameters.weight(table), input.ids)
+  const embedded = rowsOf(parameters, "model.embed_tokens.weight", input.ids)
   let x = scaledEmbedding ? Op.scale(embedded, Math.sqrt(config.hiddenSize)) : embedded
   for (let layer = 0; layer < config.layers; layer++) {
     const path = `model.layers.${layer}`
@@ -211,13 +211,37 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
   return { hidden: norm(x, "model", "norm"), keys, values }
 }
 
-/** Hidden states by the output projection: [..., hidden] to [..., vocabulary]. */
-export const projection = (config: ModelConfig, parameters: Parameters, hidden: Value): Value =>
-  product(parameters, "lm_head", config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight", hidden)
+/** The output projection W [vocabulary, hidden]. */
+export interface Projection {
+  /** h Wᵀ: [..., hidden] to [..., vocabulary]. */
+  readonly logits: (hidden: Value) => Value
+  /** Its rows of some tokens, int64 [N] to [N, hidden]. */
+  readonly rows: (tokens: Value) => Value
+  /** p W, the row that is to be expected of tokens with probabilities p: [N, vocabulary] to [N, hidden]. */
+  readonly expected: (probabilities: Value) => Value
+}
+
+/** The output projection of a network, in 8 bits where it has been quantised, except for the rows of given tokens. */
+export const projection = (config: ModelConfig, parameters: Parameters): Projection => {
+  const name = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
+  return {
+    logits: (hidden) => product(parameters, "lm_head", name, hidden),
+    rows: (tokens) => rowsOf(parameters, name, tokens),
+    expected: (probabilities) => {
+      const quantized = parameters.quantized?.("lm_head")?.()
+      const rough = quantized && Quantize.mixture(probabilities, quantized.weight, quantized.scale)
+      return rough ?? Op.matmul(probabilities, parameters.weight(name))
+    }
+  }
+}
+
+/** Rows of a tensor by index. */
+const rowsOf = (parameters: Parameters, name: string, at: Value): Value =>
+  parameters.rows?.(name, at) ?? Op.gather(parameters.weight(name), at)
 
 /** The logits of hidden states: [..., hidden] to [..., vocabulary]. */
 export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value): Value => {
-  const plain = projection(config, parameters, hidden)
+  const plain = projection(config, parameters).logits(hidden)
   const cap = config.logitSoftCap
   return cap === undefined ? plain : Op.scale(Op.tanh(Op.scale(plain, 1 / cap)), cap)
 }

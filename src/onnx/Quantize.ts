@@ -86,3 +86,50 @@ export const matmul = (x: Value, weights: Value, scales: Value): Value => {
     multiply(Op.mul(dy, scales), Op.transpose(weights, [1, 0]), unit)
   ])
 }
+
+/** Columns of a block of {@link mixture}, about; and within what bounds. */
+const [blockColumns, fewestColumns, mostColumns] = [1024, 256, 4096]
+
+/** The columns of a block for rows of `width` numbers; undefined where no block divides them. */
+const blockWidth = (width: number): number | undefined => {
+  const far = (columns: number) => Math.abs(Math.log(columns / blockColumns))
+  return Array.from({ length: mostColumns }, (_, i) => i + 1)
+    .filter((columns) => width % columns === 0 && (columns >= fewestColumns || columns === width))
+    .reduce<number | undefined>((a, b) => (a === undefined || far(b) < far(a) ? b : a), undefined)
+}
+
+/** Numbers in [0, 1), spread as evenly as can be: multiples of the golden ratio (Weyl's sequence). */
+const dither = (length: number): Float32Array =>
+  Float32Array.from({ length }, (_, i) => Math.min((i * 0.6180339887498949) % 1, 1 - 2 ** -24))
+
+/**
+ * Rows p [N, V] of probabilities, quantised, by W [V, H], whose transpose is given as int8 weights [H, V] with a scale
+ * for each column [V]: p W [N, H]. Undefined where V has no divisor that is fit for a block. No gradient.
+ *
+ * A row has few large probabilities and thousands of small ones, which steps of a 254th of the largest would make zeros.
+ * So each block of a row has a scale of its own, and rounding is dithered (Roberts 1962): what is between two codes
+ * becomes the upper one as often as it is near it. Small errors that all tokens share would add up in a gradient.
+ */
+export const mixture = (p: Value, weights: Value, scales: Value): Value | undefined => {
+  const { graph } = p
+  const [N, V] = p.shape as [Graph.Dim, number]
+  const H = weights.shape[0]!
+  if (weights.dtype !== "int8" || weights.shape[1] !== V || scales.shape[0] !== V) {
+    return Graph.fail(graph, "MatMulInteger", [p, weights, scales], "it takes [N, V], int8 [H, V] and [V]")
+  }
+  const width = blockWidth(V)
+  if (width === undefined) return undefined
+  const count = V / width
+  const blocks = Op.reshape(Op.mul(p, scales), [N, count, width])
+  // One step less than there are, as rounding may add one; a block of zeros must not be divided by zero.
+  const steps = Op.maximum(Op.scale(Op.max(blocks, [2], true), 1 / 254), Graph.scalar(graph, 1e-30))
+  const offsets = Graph.constant(graph, "float32", [count, width], dither(V))
+  const codes = Op.cast(Op.add(Op.div(blocks, steps), offsets), "uint8")
+  // One product for each block: [count, N, width] by [count, width, H].
+  const turned = (x: Value) => Op.transpose(x, [1, 0, 2])
+  const parts = Op.reshape(Op.transpose(weights, [1, 0]), [count, width, H])
+  const unit = Graph.scalar(graph, 1)
+  const inputs = [turned(codes), parts, unit, unit, Graph.constant(graph, "uint8", [], [0])]
+  const products = Op.one("MatMulIntegerToFloat", inputs, "float32", [count, N, H], {}, "com.microsoft")
+  return Op.sum(Op.mul(products, turned(steps)), [0])
+}

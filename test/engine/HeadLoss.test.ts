@@ -16,19 +16,28 @@ const numbers = (seed: number, n: number) => {
 }
 
 /** Log-probabilities of `count` tokens and the gradients of a weighted sum, computed in chunks or (0) at once. */
-const evaluate = (count: number, chunks: number, learns: HeadLoss.Options["learns"], cap?: number) =>
+const evaluate = (count: number, chunks: number, learns: "nothing" | "hidden" | "all", cap?: number) =>
   Effect.scoped(
     Effect.gen(function* () {
       const graph = Graph.make("head")
       const hidden = Graph.input(graph, "hidden", "float32", ["N", width])
       const weight = Graph.input(graph, "weight", "float32", [vocabulary, width])
       const targets = Graph.input(graph, "targets", "int64", ["N"])
-      const project = (h: Graph.Value) => Op.matmul(h, weight, { transB: true })
+      const projection = {
+        logits: (h: Graph.Value) => Op.matmul(h, weight, { transB: true }),
+        rows: (at: Graph.Value) => Op.gather(weight, at),
+        expected: (p: Graph.Value) => Op.matmul(p, weight)
+      }
       const capped = (z: Graph.Value) => (cap === undefined ? z : Op.scale(Op.tanh(Op.scale(z, 1 / cap)), cap))
       const logprobs =
         chunks === 0
-          ? Op.tokenLogprobs(capped(project(hidden)), targets)
-          : HeadLoss.logprobs(hidden, weight, targets, { chunks, learns, project, cap })
+          ? Op.tokenLogprobs(capped(projection.logits(hidden)), targets)
+          : HeadLoss.logprobs(hidden, targets, {
+              chunks,
+              learns: learns === "all" ? weight : learns,
+              projection,
+              cap
+            })
       Graph.output(graph, "logprobs", logprobs)
       if (learns !== "nothing") {
         const leaves = learns === "all" ? [hidden, weight] : [hidden]
