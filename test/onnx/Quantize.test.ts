@@ -99,3 +99,57 @@ describe("products in 8 bits", () => {
     expect(() => Quantize.matmul(x, weight, scales)).toThrow(/MatMulInteger/)
   })
 })
+
+/** Softmax of numbers [rows, V] by w [V, H], both in 8 bits; undefined where V is not cut into blocks. */
+const mixture = Effect.fnUntraced(function* (logits: Float32Array, w: Float32Array, V: number, H: number) {
+  const graph = Graph.make("mixture")
+  const { scale, weight } = quantize(w, V, H)
+  const probabilities = Op.softmax(Graph.input(graph, "logits", "float32", ["N", V]))
+  const scales = Graph.constant(graph, "float32", [V], scale)
+  const mixed = Quantize.mixture(probabilities, initializer(graph, "w", weight, [H, V]), scales)
+  if (mixed === undefined) return undefined
+  Graph.output(graph, "mixed", mixed)
+  Graph.output(graph, "probabilities", probabilities)
+  const session = yield* Session.make(graph)
+  const results = yield* session.run({ logits: Session.float32(logits, [logits.length / V, V]) })
+  return { mixed: Session.floats(results["mixed"]!), probabilities: Session.floats(results["probabilities"]!) }
+}, Effect.scoped)
+
+describe("mixtures of rows in 8 bits", () => {
+  it.effect("keep the many small probabilities beside a few large ones", () =>
+    Effect.gen(function* () {
+      // Two blocks. Some rows have nearly all on one token, and a tail below a step of it. All weights are 1, so that
+      // what comes out is the mass that was kept.
+      const [rows, V, H] = [12, 2000, 3]
+      const logits = numbers(rows * V, 5).map((x, i) => (i % V === 700 ? 9 + i / V : x / 3))
+      const ones = yield* mixture(logits, new Float32Array(V * H).fill(1), V, H)
+      for (const mass of ones!.mixed) expect(Math.abs(mass - 1)).toBeLessThan(0.01)
+      const tails = Array.from({ length: rows }, (_, r) => 1 - ones!.probabilities[r * V + 700]!)
+      const mean = (x: ArrayLike<number>) => Array.from(x).reduce((a, b) => a + b, 0) / x.length
+      // Rounded to the nearest code, the tail of the large token's block would be lost: half of it all.
+      expect(Math.abs(mean(ones!.mixed) - 1)).toBeLessThan(0.05 * mean(tails))
+    })
+  )
+
+  it.effect("are those of floats but for the rounding of both sides", () =>
+    Effect.gen(function* () {
+      const [rows, V, H] = [4, 1500, 5]
+      const w = numbers(V * H, 3)
+      const { mixed, probabilities } = (yield* mixture(numbers(rows * V, 1), w, V, H))!
+      const exact = mixed.map((_, i) => {
+        const [r, h] = [Math.floor(i / H), i % H]
+        let sum = 0
+        for (let v = 0; v < V; v++) sum += probabilities[r * V + v]! * w[v * H + h]!
+        return sum
+      })
+      mixed.forEach((x, i) => expect(Math.abs(x - exact[i]!)).toBeLessThan(0.02))
+    })
+  )
+
+  it.effect("are left to floats where the vocabulary has no fit divisor", () =>
+    Effect.gen(function* () {
+      const prime = 5003
+      expect(yield* mixture(numbers(prime, 1), numbers(prime, 2), prime, 1)).toBeUndefined()
+    })
+  )
+})
