@@ -6,8 +6,9 @@ import { Effect, Predicate, Result, Schema } from "effect"
 import * as path from "node:path"
 import * as Bounded from "./Bounded.ts"
 import * as ModelFile from "./ModelFile.ts"
+import * as PostProcessor from "./PostProcessor.ts"
 import * as PreTokenizer from "./PreTokenizer.ts"
-import { reason } from "./Quoted.ts"
+import { quotedJson, reason } from "./Quoted.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 import * as TokenizerVocabulary from "./TokenizerVocabulary.ts"
 
@@ -40,8 +41,11 @@ export interface Tokenizer {
   /** The id of a token by its exact text in the vocabulary. */
   readonly idOf: (token: string) => number | undefined
   readonly specialIds: ReadonlySet<number>
-  /** The token a text has to start with, where `tokenizer_config.json` says add_bos_token. */
-  readonly bos: number | undefined
+  /**
+   * The tokens a text has to start with: those of the post-processor's template, or the bos token where there is none
+   * and `tokenizer_config.json` says add_bos_token.
+   */
+  readonly start: ReadonlyArray<number>
   /** The token that ends a text. */
   readonly eos: number | undefined
 }
@@ -129,6 +133,16 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       })
     }
   }
+  const bos = config.addBos ? idOf(config.tokens.bos_token) : undefined
+  const start = PostProcessor.start(Predicate.hasProperty(json, "post_processor") ? json.post_processor : undefined)
+  const isToken = (id: unknown): id is number =>
+    typeof id === "number" && id < vocabSize && library.id_to_token(id) !== undefined
+  if (start !== undefined && !start.every(isToken)) {
+    return yield* new TokenizerError({
+      file,
+      reason: `starts a text with the tokens ${quotedJson(start)}, which the model does not have; put the files of one model together`
+    })
+  }
   return {
     // A piece without an id (a vocabulary without bytes and without an unknown token) is dropped, as in tokenizers.
     encode: (text) => library.encode(text, { add_special_tokens: false }).ids.filter((id) => id !== undefined),
@@ -142,7 +156,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (
     size: vocabulary.largestAdded + 1,
     idOf,
     specialIds,
-    bos: config.addBos ? idOf(config.tokens.bos_token) : undefined,
+    start: start ?? (bos === undefined ? [] : [bos]),
     eos: idOf(config.tokens.eos_token)
   }
 })

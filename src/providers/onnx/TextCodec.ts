@@ -12,7 +12,7 @@ import type { ModelContext } from "../../Policy.ts"
 export interface TextCodec {
   /** Whether conversations can be put through a template of the model's own. */
   readonly chat: boolean
-  /** The tokens of a context; those of a text begin with the model's first token where it asks for one. */
+  /** The tokens of a context; those of a text begin with the model's first tokens where it asks for them. */
   readonly context: (id: string, context: ModelContext) => Effect.Effect<ReadonlyArray<number>, PolicyError>
   /** The tokens of a text in the middle of another. */
   readonly encode: (text: string) => ReadonlyArray<number>
@@ -36,14 +36,13 @@ export const load = Effect.fnUntraced(function* (
 ): Effect.fn.Return<TextCodec, Tokenizer.TokenizerError | ChatTemplate.ChatTemplateError> {
   const tokenizer = yield* Tokenizer.load(checkpoint.dir, checkpoint.config.vocabSize)
   const template = yield* ChatTemplate.load(checkpoint.dir)
-  const bos = tokenizer.bos === undefined ? [] : [tokenizer.bos]
   const end = checkpoint.eosTokenIds.slice(0, 1)
   return {
     chat: Option.isSome(template),
     context: Effect.fnUntraced(function* (id, context) {
       // A recipe asks for hundreds at once: timers, signals and answers are to come in between.
       yield* Turn.pause
-      if (typeof context === "string") return [...bos, ...tokenizer.encode(context)]
+      if (typeof context === "string") return [...tokenizer.start, ...tokenizer.encode(context)]
       if (Option.isNone(template)) {
         const message = "The model has no chat template; use the human-assistant transcript with it."
         return yield* new PolicyError({ message, id, retryable: false })
