@@ -8,6 +8,7 @@ import type { Checkpoint } from "../../model/Checkpoint.ts"
 import * as Tokenizer from "../../model/Tokenizer.ts"
 import { PolicyError } from "../../Policy.ts"
 import type { ModelContext } from "../../Policy.ts"
+import * as EndToken from "./EndToken.ts"
 
 export interface TextCodec {
   /** Whether conversations can be put through a template of the model's own. */
@@ -16,7 +17,7 @@ export interface TextCodec {
   readonly context: (id: string, context: ModelContext) => Effect.Effect<ReadonlyArray<number>, PolicyError>
   /** The tokens of a text in the middle of another. */
   readonly encode: (text: string) => ReadonlyArray<number>
-  /** An answer's tokens with the token that ends it. */
+  /** An answer's tokens with the one that ends what the model says (see `EndToken.ts`); of "" the latter alone. */
   readonly completion: (text: string) => ReadonlyArray<number>
   /** The text of sampled tokens, without special ones, up to the first of the stop texts. */
   readonly answer: (tokenIds: ReadonlyArray<number>, stop: ReadonlyArray<string>) => string
@@ -36,7 +37,7 @@ export const load = Effect.fnUntraced(function* (
 ): Effect.fn.Return<TextCodec, Tokenizer.TokenizerError | ChatTemplate.ChatTemplateError> {
   const tokenizer = yield* Tokenizer.load(checkpoint.dir, checkpoint.config.vocabSize)
   const template = yield* ChatTemplate.load(checkpoint.dir)
-  const end = checkpoint.eosTokenIds.slice(0, 1)
+  const end = yield* EndToken.of(checkpoint, tokenizer, template)
   return {
     chat: Option.isSome(template),
     context: Effect.fnUntraced(function* (id, context) {
