@@ -4,7 +4,7 @@
  * It holds the base, the adapters by name, one decoder and one scorer. It knows token ids, never a stage; a tokenizer
  * is used for nothing but recognising stop texts.
  */
-import { Effect, Option, Scope, Stream } from "effect"
+import { Effect, Option, Semaphore, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
@@ -12,6 +12,7 @@ import * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
+import * as Compiled from "./Compiled.ts"
 import * as Decoder from "./Decoder.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
 import type { Source } from "./EngineRpc.ts"
@@ -62,7 +63,6 @@ const unpredicted = "The first token of a sequence has nothing before it that it
 export const layer = (options: Options) =>
   EngineRpc.toLayer(
     Effect.gen(function* () {
-      const scope = yield* Effect.scope
       const checkpoint = yield* Effect.mapError(Checkpoint.open(options.dir), asEngineError)
       // Most who ask have a tokenizer of their own; a second one is loaded when a stop text is to be recognised.
       const tokenizer = yield* Effect.cached(Effect.option(Tokenizer.load(options.dir)))
@@ -80,8 +80,10 @@ export const layer = (options: Options) =>
       })
       const adapters = new Map<string, Adapters.Adapter>()
       // Policies under update: what is compiled for them and their optimizers' states, which other learning outdates.
-      const learners = new Map<string, Learner.Learner>()
+      const learners = yield* Compiled.make<Learner.Learner>()
       const states = new Map<string, Learner.State>()
+      // No learner is released while it is in use.
+      const updating = yield* Semaphore.make(1)
 
       const named = (name: string): Effect.Effect<Adapters.Adapter, EngineError> => {
         const adapter = adapters.get(name)
@@ -186,7 +188,7 @@ export const layer = (options: Options) =>
         MakeAdapter: Effect.fnUntraced(function* ({ head, name, reference, source }) {
           const lora = yield* adapterOf(checkpoint, source, head === "score")
           adapters.set(name, Adapters.fromLora(lora, checkpoint.config, { value: head === "value" }))
-          learners.delete(name)
+          yield* updating.withPermit(learners.drop(name))
           states.delete(name)
           if (reference !== null) adapters.set(reference, Adapters.fromLora(lora, checkpoint.config))
         }, Effect.mapError(asEngineError)),
@@ -227,31 +229,41 @@ export const layer = (options: Options) =>
             })
           ).pipe(Stream.mapError(asEngineError), Stream.scoped),
 
-        Update: Effect.fnUntraced(function* ({ adapter: name, options: how, reference, rollouts }) {
-          const adapter = yield* named(name)
-          const state = states.get(name) ?? Learner.initialState(adapter.vector)
-          states.set(name, state)
-          const learner =
-            learners.get(name) ??
-            (yield* Effect.provideService(
-              Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how), how),
-              Scope.Scope,
-              scope
-            ))
-          learners.set(name, learner)
-          for (const { id, logprobs, promptIds, tokenIds } of rollouts) {
-            if (promptIds.length === 0) return yield* refuse(`${unpredicted} (rollout ${id})`)
-            if (logprobs.length !== tokenIds.length) {
-              const message = `The rollout ${id} has ${logprobs.length} log-probabilities for ${tokenIds.length} tokens.`
-              return yield* refuse(message)
+        Update: Effect.fnUntraced(
+          function* ({ adapter: name, options: how, reference, rollouts }) {
+            const adapter = yield* named(name)
+            const state = states.get(name) ?? Learner.initialState(adapter.vector)
+            states.set(name, state)
+            const { clip, microTokens, valueClip, valueCoefficient } = how
+            const learner = yield* learners.get(
+              name,
+              { clip, microTokens, valueClip, valueCoefficient },
+              Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how), {
+                microTokens
+              })
+            )
+            for (const { id, logprobs, promptIds, tokenIds } of rollouts) {
+              if (promptIds.length === 0) return yield* refuse(`${unpredicted} (rollout ${id})`)
+              if (logprobs.length !== tokenIds.length) {
+                const message = `The rollout ${id} has ${logprobs.length} log-probabilities for ${tokenIds.length} tokens.`
+                return yield* refuse(message)
+              }
+              yield* check([...promptIds, ...tokenIds])
             }
-            yield* check([...promptIds, ...tokenIds])
-          }
-          const models = { adapter, reference: yield* named(reference), forward: Forward.over(scorer), learner, state }
-          const metrics = yield* PolicyGradient.update(models, rollouts, how)
-          yield* TrainingState.save(how.stateDir, state, how.iteration + 1)
-          return { ...metrics }
-        }, Effect.mapError(asEngineError)),
+            const models = {
+              adapter,
+              reference: yield* named(reference),
+              forward: Forward.over(scorer),
+              learner,
+              state
+            }
+            const metrics = yield* PolicyGradient.update(models, rollouts, how)
+            yield* TrainingState.save(how.stateDir, state, how.iteration + 1)
+            return { ...metrics }
+          },
+          Effect.mapError(asEngineError),
+          updating.withPermit
+        ),
 
         Restore: Effect.fnUntraced(function* ({ adapter: name, stateDir }) {
           const adapter = yield* named(name)
