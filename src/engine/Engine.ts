@@ -22,6 +22,7 @@ import * as Objective from "./Objective.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
 import type * as Program from "./Program.ts"
 import * as Scorer from "./Scorer.ts"
+import * as StopTexts from "./StopTexts.ts"
 import * as Training from "./Training.ts"
 import * as TrainingData from "./TrainingData.ts"
 import * as TrainingState from "./TrainingState.ts"
@@ -111,15 +112,7 @@ export const layer = (options: Options) =>
       const stopper = Effect.fnUntraced(function* (texts: ReadonlyArray<string>) {
         const loaded = texts.length === 0 ? Option.none() : yield* tokenizer
         if (Option.isNone(loaded)) return {}
-        const { decode } = loaded.value
-        // A stop text spans few tokens: the end of the answer is enough to see it.
-        const window = 8 + Math.max(...texts.map((t) => t.length))
-        return {
-          stop: (tokenIds: ReadonlyArray<number>) => {
-            const tail = decode(tokenIds.slice(-window))
-            return texts.some((text) => tail.includes(text))
-          }
-        }
+        return { stop: StopTexts.recognise(texts, loaded.value.decode) }
       })
 
       return {
