@@ -96,7 +96,7 @@ export const layer = (options: Options) =>
       const optional = (name: string | null) => (name === null ? Effect.succeed(undefined) : named(name))
       const { maxPositions, vocabSize } = checkpoint.config
 
-      /** Refuses rows that the network cannot read. */
+      /** Refuses rows that the network cannot read, with `more` tokens than these (fewer, where it is negative). */
       const check = (ids: ReadonlyArray<number>, more = 0): Effect.Effect<void, EngineError> => {
         if (ids.length === 0) return refuse("A sequence has no tokens.")
         if (ids.length + more > maxPositions) {
@@ -146,7 +146,7 @@ export const layer = (options: Options) =>
           if (ids.length === 0) return yield* refuse(unpredicted)
           for (const choice of choices) {
             if (choice.length === 0) return yield* refuse("An option has no tokens.")
-            yield* check([...ids, ...choice.slice(0, -1)])
+            yield* check([...ids, ...choice], -1)
           }
           // Options of one token are read off the same position.
           if (choices.every((choice) => choice.length === 1)) {
