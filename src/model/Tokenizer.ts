@@ -40,6 +40,7 @@ export interface Tokenizer {
   readonly size: number
   /** The id of a token by its exact text in the vocabulary. */
   readonly idOf: (token: string) => number | undefined
+  /** The tokens that are marked as special, and those that `tokenizer_config.json` names, such as its eos_token. */
   readonly specialIds: ReadonlySet<number>
   /**
    * The tokens a text has to start with: those of the post-processor's template, or the bos token where there is none
@@ -121,9 +122,10 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       })
   })
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
-  const specialIds = new Set(
-    [...library.get_added_tokens_decoder()].filter(([, token]) => token.special).map(([id]) => id)
-  )
+  // The tokens that the configuration names are special, whatever the file says of them: so it is in transformers, too.
+  const named = Object.values(config.tokens).map(idOf)
+  const marked = [...library.get_added_tokens_decoder()].filter(([, token]) => token.special).map(([id]) => id)
+  const specialIds = new Set([...marked, ...named.filter((id) => id !== undefined)])
   for (const key of ["bos_token", "eos_token"] as const) {
     const id = idOf(config.tokens[key])
     if (id !== undefined && id >= vocabSize) {

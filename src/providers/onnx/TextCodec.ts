@@ -8,6 +8,7 @@ import type { Checkpoint } from "../../model/Checkpoint.ts"
 import * as Tokenizer from "../../model/Tokenizer.ts"
 import { PolicyError } from "../../Policy.ts"
 import type { ModelContext } from "../../Policy.ts"
+import * as AnswerText from "./AnswerText.ts"
 import * as EndToken from "./EndToken.ts"
 
 export interface TextCodec {
@@ -56,11 +57,7 @@ export const load = Effect.fnUntraced(function* (
     }),
     encode: tokenizer.encode,
     completion: (text) => [...tokenizer.encode(text), ...end],
-    answer: (tokenIds, stop) => {
-      const text = tokenizer.decode(tokenIds, { skipSpecialTokens: true })
-      const at = stop.map((s) => text.indexOf(s)).filter((i) => i >= 0)
-      return at.length === 0 ? text : text.slice(0, Math.min(...at))
-    },
+    answer: (tokenIds, stop) => AnswerText.of(tokenizer, tokenIds, stop, checkpoint.eosTokenIds),
     stops: (id, texts) => {
       // Every text has an empty one at its beginning, so that nothing would be left of any answer.
       if (texts.includes("")) {

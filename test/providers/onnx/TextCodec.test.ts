@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { cpSync, writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Checkpoint from "../../../src/model/Checkpoint.ts"
@@ -11,9 +11,21 @@ const sandbox = fileURLToPath(new URL("../../../assets/sandbox", import.meta.url
 const tokenizers = fileURLToPath(new URL("../../fixtures/tokenizers", import.meta.url))
 
 /** The codec of a model that has one of the fixtures' tokenizers and ends at the tokens `eosTokenIds`. */
-const codecOf = Effect.fnUntraced(function* (kind: string, config: object, eosTokenIds: ReadonlyArray<number>) {
+const codecOf = Effect.fnUntraced(function* (
+  kind: string,
+  config: object,
+  eosTokenIds: ReadonlyArray<number>,
+  /** Added tokens that tokenizer.json does not mark as special. */
+  unmarked: ReadonlyArray<number> = []
+) {
   const dir = workplace()
-  cpSync(join(tokenizers, kind, "tokenizer.json"), join(dir, "tokenizer.json"))
+  const json: { readonly added_tokens: ReadonlyArray<{ readonly id: number }> } = JSON.parse(
+    readFileSync(join(tokenizers, kind, "tokenizer.json"), "utf8")
+  )
+  const added_tokens = json.added_tokens.map((token) =>
+    unmarked.includes(token.id) ? { ...token, special: false } : token
+  )
+  writeFileSync(join(dir, "tokenizer.json"), JSON.stringify({ ...json, added_tokens }))
   writeFileSync(join(dir, "tokenizer_config.json"), JSON.stringify(config))
   const checkpoint = yield* Checkpoint.open(sandbox)
   const larger = { ...checkpoint.config, vocabSize: 1000 }
@@ -53,6 +65,35 @@ describe("the stop texts of an answer", () => {
         refused.message,
         "A stop text is empty and would end every answer before it begins; leave it out."
       )
+    })
+  )
+
+  it.effect("may have a special token in them, which the text before them is shown without", () =>
+    Effect.gen(function* () {
+      for (const kind of ["llama3", "gemma"]) {
+        const codec = yield* codecOf(kind, {}, [2])
+        const answer = (text: string, ...stop: ReadonlyArray<string>) => codec.answer(codec.encode(text), stop)
+        assert.strictEqual(answer("one<|im_end|>two<|im_start|>user", "<|im_start|>user"), "onetwo")
+        assert.strictEqual(answer("one<|im_end|>two<|im_start|>user", "two<|im_start|>"), "one")
+        assert.strictEqual(answer("one<|im_end|>two", "onetwo"), "onetwo")
+        // Within a token, and behind characters of several tokens.
+        assert.strictEqual(answer("日本<|im_end|>hello there, Human", "uman", "lo there"), "日本hel")
+        assert.strictEqual(answer("日本<|im_end|>", "end|>"), "日本")
+        assert.strictEqual(answer("日本 and 🙂🙂", "🙂"), "日本 and ")
+      }
+    })
+  )
+})
+
+describe("the text of an answer", () => {
+  it.effect("leaves out the token that ends it, and those that the configuration names, marked as special or not", () =>
+    Effect.gen(function* () {
+      const codec = yield* codecOf("llama3", { pad_token: "<|im_start|>" }, [2, 4], [3, 4])
+      assert.strictEqual(codec.answer(codec.encode("Yes.<|im_end|>"), []), "Yes.")
+      assert.strictEqual(codec.answer(codec.encode("Yes.<|im_start|><|im_end|>"), []), "Yes.")
+      // What is no end of it is a part of the text.
+      assert.strictEqual(codec.answer(codec.encode("<|im_end|> is an end"), []), "<|im_end|> is an end")
+      assert.deepStrictEqual((yield* codec.stops("a", ["<|im_start|>"])).stopIds, [2, 4, 3])
     })
   )
 })
