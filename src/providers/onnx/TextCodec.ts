@@ -56,7 +56,11 @@ export const load = Effect.fnUntraced(function* (
       return tokenizer.encode(text + (context.prefix ?? ""))
     }),
     encode: tokenizer.encode,
-    completion: (text) => [...tokenizer.encode(text), ...end],
+    completion: (text) => {
+      const ids = tokenizer.encode(text)
+      // A text may have been written with its end.
+      return end.length > 0 && ids.at(-1) === end[0] ? ids : [...ids, ...end]
+    },
     answer: (tokenIds, stop) => AnswerText.of(tokenizer, tokenIds, stop, checkpoint.eosTokenIds),
     stops: (id, texts) => {
       // Every text has an empty one at its beginning, so that nothing would be left of any answer.

@@ -52,6 +52,16 @@ describe("the end of an answer", () => {
       assert.deepStrictEqual(yield* end({ chat_template: chatml }, []), [])
     })
   )
+
+  it.effect("stands there once, also where the text is written with it", () =>
+    Effect.gen(function* () {
+      const codec = yield* codecOf("llama3", { eos_token: "</s>" }, [2])
+      assert.deepStrictEqual(codec.completion("Hello there</s>"), codec.completion("Hello there"))
+      assert.deepStrictEqual(codec.completion("</s>"), [2])
+      const endless = yield* codecOf("llama3", {}, [])
+      assert.deepStrictEqual(endless.completion("Hello"), endless.encode("Hello"))
+    })
+  )
 })
 
 describe("the stop texts of an answer", () => {
