@@ -49,6 +49,11 @@ export const load = Effect.fnUntraced(function* (
         const message = "The model has no chat template; use the human-assistant transcript with it."
         return yield* new PolicyError({ message, id, retryable: false })
       }
+      if (context.messages.at(-1)?.role === "assistant") {
+        const message =
+          "The prompt ends with a message of the assistant, and an answer would be a second turn; leave it out, or make one message of both."
+        return yield* new PolicyError({ message, id, retryable: false })
+      }
       const text = yield* Effect.mapError(
         template.value.render(context.messages, { addGenerationPrompt: true }),
         (error) => new PolicyError({ message: error.message, id, retryable: false })

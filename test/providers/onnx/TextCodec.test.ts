@@ -95,6 +95,20 @@ describe("the stop texts of an answer", () => {
   )
 })
 
+describe("a conversation to answer", () => {
+  it.effect("does not end with an answer already", () =>
+    Effect.gen(function* () {
+      const codec = yield* codecOf("llama3", { chat_template: chatml }, [2, 4])
+      const question = { role: "user", content: "Why?" } as const
+      const messages = [question, { role: "assistant", content: "So." } as const]
+      const refused = yield* Effect.flip(codec.context("a", { messages }))
+      assert.include(refused.message, "ends with a message of the assistant")
+      const asked = yield* codec.context("a", { messages: [...messages, question] })
+      assert.deepStrictEqual(asked.slice(-2), codec.encode("<|im_start|>assistant\n").slice(-2))
+    })
+  )
+})
+
 describe("the text of an answer", () => {
   it.effect("leaves out the token that ends it, and those that the configuration names, marked as special or not", () =>
     Effect.gen(function* () {
