@@ -132,6 +132,9 @@ describe("Tokenizer and a model", () => {
       expect(yield* refusal({}, { vocab: undefined })).toContain("it has no vocabulary")
       expect(yield* refusal({}, { merges: [["h"]] })).toContain("merges that are no pairs")
       expect(yield* refusal({ added_tokens: [{ id: 1, content: "" }] })).toContain("lacks an id or a text")
+      expect(yield* refusal({ added_tokens: [{ id: 3, content: "<s>", single_word: true }] })).toContain(
+        `it has the added token "<s>" with single_word, which Charter does not know`
+      )
       expect(yield* refusal({ pre_tokenizer: { type: "FixedLength", length: 0 } })).toContain("has the length 0")
       const slow = { type: "Split", pattern: { Regex: "(.*.*)*#" }, behavior: "Isolated", invert: false }
       expect(yield* refusal({ pre_tokenizer: slow })).toContain("it takes longer than 2 s")
