@@ -127,8 +127,8 @@ export const layer = (options: Options) =>
             ...(yield* stopper(stopTexts))
           }
           return yield* Effect.forEach(
-            Array.from({ length: n }, (_, i) => (i === 0 ? request.id : `${request.id}#${i}`)),
-            (id) => decoder.generate({ ...common, id }),
+            Array.from({ length: n }, (_, i) => (i === 0 ? {} : { sample: i })),
+            (which) => decoder.generate({ ...common, ...which }),
             { concurrency: "unbounded" }
           ).pipe(Effect.mapError(asEngineError))
         }),

@@ -45,6 +45,8 @@ describe("the engine's contract", () => {
       }
       // The first of several is the one that is drawn alone.
       expect(yield* far.Generate({ ...generate, n: 1 })).toEqual(samples.slice(0, 1))
+      // Another is drawn by no other request, whatever its name.
+      expect(yield* near.Generate({ ...generate, id: "a#1", n: 1 })).not.toEqual(samples.slice(1, 2))
     })
   )
 
