@@ -39,6 +39,9 @@ export const load = Effect.fnUntraced(function* (
   const tokenizer = yield* Tokenizer.load(checkpoint.dir, checkpoint.config.vocabSize)
   const template = yield* ChatTemplate.load(checkpoint.dir)
   const end = yield* EndToken.of(checkpoint, tokenizer, template)
+  // A text that begins with its own space gets none from the tokenizer. Another one may need it: a chat template of such
+  // a model has a space before the answer, which the answer's text is given without.
+  const encode = (text: string) => (/^\s/.test(text) ? tokenizer.encodeAfter(text) : tokenizer.encode(text))
   return {
     chat: Option.isSome(template),
     context: Effect.fnUntraced(function* (id, context) {
@@ -60,9 +63,9 @@ export const load = Effect.fnUntraced(function* (
       )
       return tokenizer.encode(text + (context.prefix ?? ""))
     }),
-    encode: tokenizer.encode,
+    encode,
     completion: (text) => {
-      const ids = tokenizer.encode(text)
+      const ids = encode(text)
       // A text may have been written with its end.
       return end.length > 0 && ids.at(-1) === end[0] ? ids : [...ids, ...end]
     },

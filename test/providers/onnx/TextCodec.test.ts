@@ -95,6 +95,22 @@ describe("the stop texts of an answer", () => {
   )
 })
 
+describe("a completion", () => {
+  it.effect("has one space before it with tokenizers that put one there, written or not", () =>
+    Effect.gen(function* () {
+      for (const kind of ["mistral", "mistral-v3", "unigram"]) {
+        const codec = yield* codecOf(kind, {}, [2])
+        assert.deepStrictEqual(codec.encode(" yes"), codec.encode("yes"))
+        assert.deepStrictEqual(codec.completion(" yes"), [...codec.encode("yes"), 2])
+      }
+      const { encode } = yield* codecOf("mistral", {}, [2])
+      // As in the middle of "The answer is: (A)".
+      assert.deepStrictEqual(encode(" (A)"), [327, 265, 70, 266])
+      assert.strictEqual(encode("\n\nHuman:")[0], 360)
+    })
+  )
+})
+
 describe("a conversation to answer", () => {
   it.effect("does not end with an answer already", () =>
     Effect.gen(function* () {
