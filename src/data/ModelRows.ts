@@ -7,7 +7,7 @@
  * - `{text}`: a text
  * - `{prompt}`: a text or messages to continue
  *
- * Other columns are left out. `cli/TokenRows.ts` makes tokens of them and `cli/RowFile.ts` answers a file of them in
+ * Of several shapes, the first of these that the command takes. Other columns are left out. `cli/TokenRows.ts` makes tokens of them and `cli/RowFile.ts` answers a file of them in
  * order; `charter score`, `charter generate` and `charter train` share all three.
  */
 import { Result } from "effect"
@@ -50,13 +50,23 @@ const conversation = (messages: ReadonlyArray<Message>): Result.Result<Input, st
     : Result.fail("the conversation does not end with a message of the assistant")
 }
 
-const inputOf = (row: Rows.Row): Result.Result<Input, string> => {
+/** The columns that make a row's shape, in the order in which they count, and what they give to read. */
+const shapes: ReadonlyArray<readonly [column: string, tag: Input["_tag"]]> = [
+  ["messages", "completion"],
+  ["text", "text"],
+  ["prompt", "prompt"]
+]
+
+const inputOf = (row: Rows.Row, taken: ReadonlyArray<Input["_tag"]>): Result.Result<Input, string> => {
   const ids = row["input_ids"] ?? undefined
   if (ids !== undefined) {
     return isIds(ids) ? Result.succeed({ _tag: "ids", ids }) : Result.fail("`input_ids` is not a list of whole numbers")
   }
-  const shape = ["completion", "messages", "text", "prompt"].find((name) => (row[name] ?? undefined) !== undefined)
-  if (shape === undefined || (shape === "completion" && (row["prompt"] ?? undefined) === undefined)) {
+  const has = (column: string) => (row[column] ?? undefined) !== undefined
+  // A file of conversations often has their prompts beside them: of both, the one that the command takes.
+  const present = shapes.filter(([column]) => has(column))
+  const shape = has("completion") ? "completion" : (present.find(([, tag]) => taken.includes(tag)) ?? present[0])?.[0]
+  if (shape === undefined || (shape === "completion" && !has("prompt"))) {
     return Result.fail("none of the shapes: text; input_ids; messages; prompt with completion; prompt")
   }
   const named =
@@ -84,7 +94,7 @@ export const decode =
     if (typeof id === "number" && !isExact(id)) {
       return Result.fail(`\`id\` is beyond the numbers that are kept exactly (${id}); give it as text`)
     }
-    return Result.flatMap(inputOf(row), (input) =>
+    return Result.flatMap(inputOf(row, taken), (input) =>
       taken.includes(input._tag)
         ? Result.succeed({ id, line, input })
         : Result.fail(

@@ -9,8 +9,10 @@ import * as Sampling from "./Sampling.ts"
 
 /** A prompt to continue. */
 export interface Request extends Sampling.Options {
-  /** What the random numbers are for: two requests of one seed and id draw the same. */
+  /** What the random numbers are for: two requests of one seed, id and sample draw the same. */
   readonly id: string
+  /** Which of several continuations of one request this is; the first, 0, is left out. */
+  readonly sample?: number
   /** At least one token. */
   readonly ids: ReadonlyArray<number>
   readonly adapter: Adapters.Adapter | undefined
@@ -48,7 +50,13 @@ export const need = ({ ids, maxTokens }: Request): number => ids.length + maxTok
 
 /** The uniform number for the next token of a request. */
 const uniformFor = ({ request, tokenIds }: Job): number =>
-  Random.uniform(request.seed, "token", request.id, tokenIds.length)
+  Random.uniform(
+    request.seed,
+    "token",
+    request.id,
+    tokenIds.length,
+    ...(request.sample === undefined ? [] : [request.sample])
+  )
 
 /** Notes the sampled tokens, and which requests end with them. */
 export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session.Tensor>>): void => {

@@ -4,7 +4,7 @@
  * It holds the base, the adapters by name, one decoder and one scorer. It knows token ids, never a stage; a tokenizer
  * is used for nothing but recognising stop texts.
  */
-import { Effect, Option, Scope, Stream } from "effect"
+import { Effect, Option, Semaphore, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
@@ -12,6 +12,7 @@ import * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
+import * as Compiled from "./Compiled.ts"
 import * as Decoder from "./Decoder.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
 import type { Source } from "./EngineRpc.ts"
@@ -21,6 +22,7 @@ import * as Objective from "./Objective.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
 import type * as Program from "./Program.ts"
 import * as Scorer from "./Scorer.ts"
+import * as StopTexts from "./StopTexts.ts"
 import * as Training from "./Training.ts"
 import * as TrainingData from "./TrainingData.ts"
 import * as TrainingState from "./TrainingState.ts"
@@ -62,7 +64,6 @@ const unpredicted = "The first token of a sequence has nothing before it that it
 export const layer = (options: Options) =>
   EngineRpc.toLayer(
     Effect.gen(function* () {
-      const scope = yield* Effect.scope
       const checkpoint = yield* Effect.mapError(Checkpoint.open(options.dir), asEngineError)
       // Most who ask have a tokenizer of their own; a second one is loaded when a stop text is to be recognised.
       const tokenizer = yield* Effect.cached(Effect.option(Tokenizer.load(options.dir)))
@@ -80,8 +81,10 @@ export const layer = (options: Options) =>
       })
       const adapters = new Map<string, Adapters.Adapter>()
       // Policies under update: what is compiled for them and their optimizers' states, which other learning outdates.
-      const learners = new Map<string, Learner.Learner>()
+      const learners = yield* Compiled.make<Learner.Learner>()
       const states = new Map<string, Learner.State>()
+      // No learner is released while it is in use.
+      const updating = yield* Semaphore.make(1)
 
       const named = (name: string): Effect.Effect<Adapters.Adapter, EngineError> => {
         const adapter = adapters.get(name)
@@ -93,7 +96,7 @@ export const layer = (options: Options) =>
       const optional = (name: string | null) => (name === null ? Effect.succeed(undefined) : named(name))
       const { maxPositions, vocabSize } = checkpoint.config
 
-      /** Refuses rows that the network cannot read. */
+      /** Refuses rows that the network cannot read, with `more` tokens than these (fewer, where it is negative). */
       const check = (ids: ReadonlyArray<number>, more = 0): Effect.Effect<void, EngineError> => {
         if (ids.length === 0) return refuse("A sequence has no tokens.")
         if (ids.length + more > maxPositions) {
@@ -109,15 +112,7 @@ export const layer = (options: Options) =>
       const stopper = Effect.fnUntraced(function* (texts: ReadonlyArray<string>) {
         const loaded = texts.length === 0 ? Option.none() : yield* tokenizer
         if (Option.isNone(loaded)) return {}
-        const { decode } = loaded.value
-        // A stop text spans few tokens: the end of the answer is enough to see it.
-        const window = 8 + Math.max(...texts.map((t) => t.length))
-        return {
-          stop: (tokenIds: ReadonlyArray<number>) => {
-            const tail = decode(tokenIds.slice(-window))
-            return texts.some((text) => tail.includes(text))
-          }
-        }
+        return { stop: StopTexts.recognise(texts, loaded.value.decode) }
       })
 
       return {
@@ -132,8 +127,8 @@ export const layer = (options: Options) =>
             ...(yield* stopper(stopTexts))
           }
           return yield* Effect.forEach(
-            Array.from({ length: n }, (_, i) => (i === 0 ? request.id : `${request.id}#${i}`)),
-            (id) => decoder.generate({ ...common, id }),
+            Array.from({ length: n }, (_, i) => (i === 0 ? {} : { sample: i })),
+            (which) => decoder.generate({ ...common, ...which }),
             { concurrency: "unbounded" }
           ).pipe(Effect.mapError(asEngineError))
         }),
@@ -151,7 +146,7 @@ export const layer = (options: Options) =>
           if (ids.length === 0) return yield* refuse(unpredicted)
           for (const choice of choices) {
             if (choice.length === 0) return yield* refuse("An option has no tokens.")
-            yield* check([...ids, ...choice.slice(0, -1)])
+            yield* check([...ids, ...choice], -1)
           }
           // Options of one token are read off the same position.
           if (choices.every((choice) => choice.length === 1)) {
@@ -186,7 +181,7 @@ export const layer = (options: Options) =>
         MakeAdapter: Effect.fnUntraced(function* ({ head, name, reference, source }) {
           const lora = yield* adapterOf(checkpoint, source, head === "score")
           adapters.set(name, Adapters.fromLora(lora, checkpoint.config, { value: head === "value" }))
-          learners.delete(name)
+          yield* updating.withPermit(learners.drop(name))
           states.delete(name)
           if (reference !== null) adapters.set(reference, Adapters.fromLora(lora, checkpoint.config))
         }, Effect.mapError(asEngineError)),
@@ -227,31 +222,41 @@ export const layer = (options: Options) =>
             })
           ).pipe(Stream.mapError(asEngineError), Stream.scoped),
 
-        Update: Effect.fnUntraced(function* ({ adapter: name, options: how, reference, rollouts }) {
-          const adapter = yield* named(name)
-          const state = states.get(name) ?? Learner.initialState(adapter.vector)
-          states.set(name, state)
-          const learner =
-            learners.get(name) ??
-            (yield* Effect.provideService(
-              Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how), how),
-              Scope.Scope,
-              scope
-            ))
-          learners.set(name, learner)
-          for (const { id, logprobs, promptIds, tokenIds } of rollouts) {
-            if (promptIds.length === 0) return yield* refuse(`${unpredicted} (rollout ${id})`)
-            if (logprobs.length !== tokenIds.length) {
-              const message = `The rollout ${id} has ${logprobs.length} log-probabilities for ${tokenIds.length} tokens.`
-              return yield* refuse(message)
+        Update: Effect.fnUntraced(
+          function* ({ adapter: name, options: how, reference, rollouts }) {
+            const adapter = yield* named(name)
+            const state = states.get(name) ?? Learner.initialState(adapter.vector)
+            states.set(name, state)
+            const { clip, microTokens, valueClip, valueCoefficient } = how
+            const learner = yield* learners.get(
+              name,
+              { clip, microTokens, valueClip, valueCoefficient },
+              Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how), {
+                microTokens
+              })
+            )
+            for (const { id, logprobs, promptIds, tokenIds } of rollouts) {
+              if (promptIds.length === 0) return yield* refuse(`${unpredicted} (rollout ${id})`)
+              if (logprobs.length !== tokenIds.length) {
+                const message = `The rollout ${id} has ${logprobs.length} log-probabilities for ${tokenIds.length} tokens.`
+                return yield* refuse(message)
+              }
+              yield* check([...promptIds, ...tokenIds])
             }
-            yield* check([...promptIds, ...tokenIds])
-          }
-          const models = { adapter, reference: yield* named(reference), forward: Forward.over(scorer), learner, state }
-          const metrics = yield* PolicyGradient.update(models, rollouts, how)
-          yield* TrainingState.save(how.stateDir, state, how.iteration + 1)
-          return { ...metrics }
-        }, Effect.mapError(asEngineError)),
+            const models = {
+              adapter,
+              reference: yield* named(reference),
+              forward: Forward.over(scorer),
+              learner,
+              state
+            }
+            const metrics = yield* PolicyGradient.update(models, rollouts, how)
+            yield* TrainingState.save(how.stateDir, state, how.iteration + 1)
+            return { ...metrics }
+          },
+          Effect.mapError(asEngineError),
+          updating.withPermit
+        ),
 
         Restore: Effect.fnUntraced(function* ({ adapter: name, stateDir }) {
           const adapter = yield* named(name)

@@ -65,8 +65,8 @@ export const Source = Schema.Union([
 const Metrics = Schema.Record(Schema.String, Schema.Number)
 
 /**
- * `n` sampled continuations of one prompt, which is read once. The first is the one that `id` alone would draw, the
- * i-th that of `id#i`. A continuation ends with one of `stopIds`, or once its text has one of `stopTexts` in it.
+ * `n` sampled continuations of one prompt, which is read once. The first is the one that is drawn alone; each of the
+ * others has its number as a key of its random numbers. A continuation ends with one of `stopIds`, or once its text has one of `stopTexts` in it.
  */
 const Generate = Rpc.make("Generate", {
   payload: {

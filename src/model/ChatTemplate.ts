@@ -10,6 +10,7 @@ import * as path from "node:path"
 import * as Bounded from "./Bounded.ts"
 import * as ModelFile from "./ModelFile.ts"
 import { quoted, reason as reasonOf } from "./Quoted.ts"
+import * as TemplateStrip from "./TemplateStrip.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 
 /** A chat template that is not understood, or that refuses a conversation. */
@@ -52,7 +53,12 @@ export const make = (
 ): Effect.Effect<ChatTemplate, ChatTemplateError> =>
   Effect.map(
     Effect.try({
-      try: () => Bounded.within(patience, () => new Template(source)),
+      try: () =>
+        Bounded.within(patience, () => {
+          const parsed = new Template(source)
+          TemplateStrip.rewrite(parsed.parsed)
+          return parsed
+        }),
       catch: (cause) =>
         new ChatTemplateError({
           file,
@@ -65,6 +71,7 @@ export const make = (
           try: () =>
             Bounded.within(patience, () =>
               template.render({
+                ...TemplateStrip.variables,
                 ...tokens,
                 messages,
                 // Templates ask whether these are none, which what is missing is not.

@@ -5,9 +5,11 @@ import * as Library from "@huggingface/tokenizers"
 import { Effect, Predicate, Result, Schema } from "effect"
 import * as path from "node:path"
 import * as Bounded from "./Bounded.ts"
+import * as Continuation from "./Continuation.ts"
 import * as ModelFile from "./ModelFile.ts"
+import * as PostProcessor from "./PostProcessor.ts"
 import * as PreTokenizer from "./PreTokenizer.ts"
-import { reason } from "./Quoted.ts"
+import { quotedJson, reason } from "./Quoted.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 import * as TokenizerVocabulary from "./TokenizerVocabulary.ts"
 
@@ -30,6 +32,8 @@ export interface Tokenizer {
    * outside that must not speak for the template should be checked first.
    */
   readonly encode: (text: string) => Array<number>
+  /** The token ids of a text that goes on after another: without the space that some tokenizers put in front of one. */
+  readonly encodeAfter: (text: string) => Array<number>
   /**
    * The text of token ids, exactly: no spaces are cleaned up. Ids that no token has say nothing; bytes that are not yet
    * a character become U+FFFD, as do characters that the vocabulary has not all bytes of.
@@ -39,9 +43,13 @@ export interface Tokenizer {
   readonly size: number
   /** The id of a token by its exact text in the vocabulary. */
   readonly idOf: (token: string) => number | undefined
+  /** The tokens that are marked as special, and those that `tokenizer_config.json` names, such as its eos_token. */
   readonly specialIds: ReadonlySet<number>
-  /** The token a text has to start with, where `tokenizer_config.json` says add_bos_token. */
-  readonly bos: number | undefined
+  /**
+   * The tokens a text has to start with: those of the post-processor's template, or the bos token where there is none
+   * and `tokenizer_config.json` says add_bos_token.
+   */
+  readonly start: ReadonlyArray<number>
   /** The token that ends a text. */
   readonly eos: number | undefined
 }
@@ -99,16 +107,20 @@ export const load = Effect.fn("Tokenizer.load")(function* (
     })
   }
   const config = yield* asTokenizerError(TokenizerConfig.read(dir))
-  const library = yield* Effect.try({
-    try: (): LibraryTokenizer => {
-      const made: LibraryTokenizer = new Library.Tokenizer(portable(json), config.json)
+  const { after, library } = yield* Effect.try({
+    try: () => {
+      const written = portable(json)
+      const continuation = Continuation.of(written)
+      const made: LibraryTokenizer = new Library.Tokenizer(written, config.json)
       keepMarks(made.decoder)
       // Much of what is wrong with a tokenizer shows only when it is used.
       Bounded.within(patience, () => {
         const ids = made.encode(trial, { add_special_tokens: false }).ids.filter((id) => id !== undefined)
         if (ids.length > 0) made.decode(ids, plain)
       })
-      return made
+      const after: LibraryTokenizer | undefined =
+        continuation === undefined ? undefined : new Library.Tokenizer(continuation, config.json)
+      return { after, library: made }
     },
     catch: (cause) =>
       new TokenizerError({
@@ -117,9 +129,11 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       })
   })
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
-  const specialIds = new Set(
-    [...library.get_added_tokens_decoder()].filter(([, token]) => token.special).map(([id]) => id)
-  )
+  // The tokens that the configuration names are special, whatever the file says of them: so it is in transformers, too.
+  const named = Object.values(config.tokens).map(idOf)
+  const added = library.get_added_tokens_decoder()
+  const marked = [...added].filter(([, token]) => token.special).map(([id]) => id)
+  const specialIds = new Set([...marked, ...named.filter((id) => id !== undefined)])
   for (const key of ["bos_token", "eos_token"] as const) {
     const id = idOf(config.tokens[key])
     if (id !== undefined && id >= vocabSize) {
@@ -129,9 +143,32 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       })
     }
   }
+  const bos = config.addBos ? idOf(config.tokens.bos_token) : undefined
+  const start = PostProcessor.start(Predicate.hasProperty(json, "post_processor") ? json.post_processor : undefined)
+  const isToken = (id: unknown): id is number =>
+    typeof id === "number" && id < vocabSize && library.id_to_token(id) !== undefined
+  if (start !== undefined && !start.every(isToken)) {
+    return yield* new TokenizerError({
+      file,
+      reason: `starts a text with the tokens ${quotedJson(start)}, which the model does not have; put the files of one model together`
+    })
+  }
+  // A piece without an id (a vocabulary without bytes and without an unknown token) is dropped, as in tokenizers.
+  const idsOf = (made: LibraryTokenizer, text: string) =>
+    made.encode(text, { add_special_tokens: false }).ids.filter((id) => id !== undefined)
+  const untilAdded = (ids: ReadonlyArray<number>) => {
+    const at = ids.findIndex((id) => added.has(id))
+    return at < 0 ? ids.length : at
+  }
   return {
-    // A piece without an id (a vocabulary without bytes and without an unknown token) is dropped, as in tokenizers.
-    encode: (text) => library.encode(text, { add_special_tokens: false }).ids.filter((id) => id !== undefined),
+    encode: (text) => idsOf(library, text),
+    encodeAfter: (text) => {
+      const ids = idsOf(library, text)
+      if (after === undefined) return ids
+      // What follows an added token in the text is a beginning again.
+      const continued = idsOf(after, text)
+      return [...continued.slice(0, untilAdded(continued)), ...ids.slice(untilAdded(ids))]
+    },
     decode: (ids, options) => {
       const skip = options?.skipSpecialTokens === true
       const known = ids.filter((id) => library.id_to_token(id) !== undefined && !(skip && specialIds.has(id)))
@@ -142,7 +179,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (
     size: vocabulary.largestAdded + 1,
     idOf,
     specialIds,
-    bos: config.addBos ? idOf(config.tokens.bos_token) : undefined,
+    start: start ?? (bos === undefined ? [] : [bos]),
     eos: idOf(config.tokens.eos_token)
   }
 })
@@ -155,10 +192,10 @@ const keepMarks = (decoder: Decoder | null): void => {
   decoder?.decoders?.forEach(keepMarks)
 }
 
-const portable = (json: unknown): unknown =>
+const portable = (json: unknown): object =>
   Predicate.hasProperty(json, "pre_tokenizer")
     ? { ...json, pre_tokenizer: PreTokenizer.asInRust(json.pre_tokenizer) }
-    : json
+    : { ...(json as object) }
 
 const asTokenizerError = Effect.mapError(
   ({ file, reason }: ModelFile.CheckpointError) => new TokenizerError({ file, reason })

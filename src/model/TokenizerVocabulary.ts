@@ -49,9 +49,13 @@ export const fromJson = (json: unknown): Result.Result<TokenizerVocabulary, stri
   if (!Array.isArray(added)) return Result.fail("has added_tokens that are no list")
   let largestAdded = largest
   for (const token of added) {
-    const { content, id } = (Predicate.isObject(token) ? token : {}) as Readonly<Record<string, unknown>>
+    const { content, id, single_word } = (Predicate.isObject(token) ? token : {}) as Readonly<Record<string, unknown>>
     if (!isId(id) || typeof content !== "string" || content === "") {
       return Result.fail(`has the added token ${quotedJson(token)}, which lacks an id or a text`)
+    }
+    // The library would find it within words, too.
+    if (single_word === true) {
+      return Result.fail(`has the added token ${quotedJson(content)} with single_word, which Charter does not know`)
     }
     largestAdded = Math.max(largestAdded, id)
   }

@@ -45,6 +45,8 @@ describe("the engine's contract", () => {
       }
       // The first of several is the one that is drawn alone.
       expect(yield* far.Generate({ ...generate, n: 1 })).toEqual(samples.slice(0, 1))
+      // Another is drawn by no other request, whatever its name.
+      expect(yield* near.Generate({ ...generate, id: "a#1", n: 1 })).not.toEqual(samples.slice(1, 2))
     })
   )
 
@@ -82,6 +84,30 @@ describe("the engine's contract", () => {
         expect(error).toMatchObject({ _tag: "EngineError", retryable: true })
         expect(error.message).toContain("There is no adapter x")
       }
+    })
+  )
+
+  it.live("refuses an option that is not in the vocabulary, and answers the other requests of its batch", () =>
+    Effect.gen(function* () {
+      const client = yield* inProcess
+      const choose = (options: Array<Array<number>>, ids = [5, 6]) =>
+        Effect.result(client.Choose({ ids, options, adapter: null }))
+      const alone = yield* choose([[7], [8]])
+      const [strange, longer, fine] = yield* Effect.all(
+        [choose([[7], [320]]), choose([[7], [8, 320]]), choose([[7], [8]])],
+        {
+          concurrency: "unbounded"
+        }
+      )
+      for (const refused of [strange, longer]) {
+        expect(refused).toMatchObject({ failure: { refused: true, retryable: false } })
+        expect(refused).toMatchObject({ failure: { message: expect.stringContaining("The token 320 is not in") } })
+      }
+      expect(fine).toEqual(alone)
+      // The last token of an option is predicted only: it needs no position of its own.
+      const most = Array<number>(255).fill(5)
+      expect((yield* choose([[7, 8], [8]], most))._tag).toBe("Success")
+      expect((yield* choose([[7, 8, 9], [8]], most))._tag).toBe("Failure")
     })
   )
 

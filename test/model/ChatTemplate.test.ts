@@ -36,6 +36,23 @@ A: {{ message['content'] }}
     })
   )
 
+  it.effect("strips the characters that a template names, and white space where it names none", () =>
+    Effect.gen(function* () {
+      const source = String.raw`{% for m in messages %}[{{ m.content.strip('\n') }}][{{ m.content.lstrip('\n ') }}][{{ m.content.rstrip('\n').split('z')[-1].lstrip('az') }}][{{ m.content.strip() }}][{{ {'x': m['content'].strip('xé🙂')}['x'] }}]{% endfor %}`
+      const template = yield* ChatTemplate.make(source, "chat_template.jinja")
+      // As Python's Jinja has it.
+      for (const [content, text] of [
+        ["\n\n  az two \n", "[  az two ][az two \n][ two ][az two][\n\n  az two \n]"],
+        ["é🙂xxaxx🙂", "[é🙂xxaxx🙂][é🙂xxaxx🙂][é🙂xxaxx🙂][é🙂xxaxx🙂][a]"],
+        ["\n\n", "[][][][][\n\n]"],
+        [" ", "[ ][][ ][][ ]"]
+      ] as const) {
+        expect(yield* template.render([user(content)])).toBe(text)
+      }
+      expect((yield* Effect.flip(render("{{ messages.strip('x') }}"))).message).toContain("strip() takes a text")
+    })
+  )
+
   it.effect("hands on a template's own refusal", () =>
     Effect.gen(function* () {
       const refused = yield* Effect.flip(render("{{ raise_exception('roles must alternate') }}"))

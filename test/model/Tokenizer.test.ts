@@ -28,9 +28,10 @@ const small = {
   model: { type: "BPE", vocab: { h: 0, i: 1, hi: 2 }, merges: [["h", "i"]] }
 }
 
-const write = Effect.fnUntraced(function* (config: object) {
+const write = Effect.fnUntraced(function* (config: object, change: object = {}) {
   const dir = yield* temporaryFolder
-  yield* Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer.json"), JSON.stringify(small)))
+  const json = JSON.stringify({ ...small, ...change })
+  yield* Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer.json"), json))
   yield* Effect.promise(() => fs.writeFile(path.join(dir, "tokenizer_config.json"), JSON.stringify(config)))
   return dir
 })
@@ -45,15 +46,43 @@ describe("Tokenizer", () => {
       expect(tokenizer.decode([3], { skipSpecialTokens: true })).toBe("")
       expect([tokenizer.size, tokenizer.idOf("hi"), tokenizer.idOf("no")]).toEqual([4, 2, undefined])
       expect([...tokenizer.specialIds]).toEqual([3])
-      expect([tokenizer.bos, tokenizer.eos]).toEqual([undefined, 3])
+      expect([tokenizer.start, tokenizer.eos]).toEqual([[], 3])
     })
   )
 
   it.effect("knows a text's first token where the configuration asks for it", () =>
     Effect.gen(function* () {
       const tokenizer = yield* Tokenizer.load(yield* write({ bos_token: "<s>", add_bos_token: true }))
-      expect([tokenizer.bos, tokenizer.eos]).toEqual([3, undefined])
+      expect([tokenizer.start, tokenizer.eos]).toEqual([[3], undefined])
       expect(tokenizer.encode("hi")).toEqual([2])
+    })
+  )
+
+  it.effect("knows a text's first token where the post-processor puts it there, as transformers does", () =>
+    Effect.gen(function* () {
+      const text = { Sequence: { id: "A", type_id: 0 } }
+      const token = { SpecialToken: { id: "<s>", type_id: 0 } }
+      const template = (single: ReadonlyArray<object>, ids = [3]) => ({
+        type: "TemplateProcessing",
+        single,
+        pair: single,
+        special_tokens: { "<s>": { id: "<s>", ids, tokens: ["<s>"] } }
+      })
+      const byteLevel = { type: "ByteLevel", add_prefix_space: true, trim_offsets: false, use_regex: true }
+      const start = (post_processor: object, config: object = {}) =>
+        Effect.flatMap(write({ bos_token: "<s>", ...config }, { post_processor }), (dir) =>
+          Effect.map(Tokenizer.load(dir, 4), (tokenizer) => tokenizer.start)
+        )
+      expect(yield* start(template([token, text]))).toEqual([3])
+      expect(yield* start({ type: "Sequence", processors: [byteLevel, template([token, text])] })).toEqual([3])
+      expect(yield* start(template([text, token]))).toEqual([])
+      // The template has the last word, whatever the configuration asks for.
+      expect(yield* start(template([token, text]), { add_bos_token: false })).toEqual([3])
+      expect(yield* start(template([text]), { add_bos_token: true })).toEqual([])
+      expect(yield* start(byteLevel, { add_bos_token: true })).toEqual([3])
+      expect((yield* Effect.flip(start(template([token, text], [4])))).message).toContain(
+        "tokenizer.json starts a text with the tokens [4], which the model does not have"
+      )
     })
   )
 
@@ -103,6 +132,9 @@ describe("Tokenizer and a model", () => {
       expect(yield* refusal({}, { vocab: undefined })).toContain("it has no vocabulary")
       expect(yield* refusal({}, { merges: [["h"]] })).toContain("merges that are no pairs")
       expect(yield* refusal({ added_tokens: [{ id: 1, content: "" }] })).toContain("lacks an id or a text")
+      expect(yield* refusal({ added_tokens: [{ id: 3, content: "<s>", single_word: true }] })).toContain(
+        `it has the added token "<s>" with single_word, which Charter does not know`
+      )
       expect(yield* refusal({ pre_tokenizer: { type: "FixedLength", length: 0 } })).toContain("has the length 0")
       const slow = { type: "Split", pattern: { Regex: "(.*.*)*#" }, behavior: "Isolated", invert: false }
       expect(yield* refusal({ pre_tokenizer: slow })).toContain("it takes longer than 2 s")
@@ -118,7 +150,7 @@ describe.skipIf(!RealModel.exists)("Tokenizer of a real model", () => {
         expect(tokenizer.encode(text)).toEqual(ids)
         expect(tokenizer.decode(ids)).toBe(decoded)
       }
-      expect([tokenizer.size, tokenizer.eos, tokenizer.bos]).toEqual([49152, 2, undefined])
+      expect([tokenizer.size, tokenizer.eos, tokenizer.start]).toEqual([49152, 2, []])
       expect(tokenizer.idOf("<|im_start|>")).toBe(1)
     })
   )

@@ -8,15 +8,17 @@ import type { Checkpoint } from "../../model/Checkpoint.ts"
 import * as Tokenizer from "../../model/Tokenizer.ts"
 import { PolicyError } from "../../Policy.ts"
 import type { ModelContext } from "../../Policy.ts"
+import * as AnswerText from "./AnswerText.ts"
+import * as EndToken from "./EndToken.ts"
 
 export interface TextCodec {
   /** Whether conversations can be put through a template of the model's own. */
   readonly chat: boolean
-  /** The tokens of a context; those of a text begin with the model's first token where it asks for one. */
+  /** The tokens of a context; those of a text begin with the model's first tokens where it asks for them. */
   readonly context: (id: string, context: ModelContext) => Effect.Effect<ReadonlyArray<number>, PolicyError>
   /** The tokens of a text in the middle of another. */
   readonly encode: (text: string) => ReadonlyArray<number>
-  /** An answer's tokens with the token that ends it. */
+  /** An answer's tokens with the one that ends what the model says (see `EndToken.ts`); of "" the latter alone. */
   readonly completion: (text: string) => ReadonlyArray<number>
   /** The text of sampled tokens, without special ones, up to the first of the stop texts. */
   readonly answer: (tokenIds: ReadonlyArray<number>, stop: ReadonlyArray<string>) => string
@@ -36,16 +38,23 @@ export const load = Effect.fnUntraced(function* (
 ): Effect.fn.Return<TextCodec, Tokenizer.TokenizerError | ChatTemplate.ChatTemplateError> {
   const tokenizer = yield* Tokenizer.load(checkpoint.dir, checkpoint.config.vocabSize)
   const template = yield* ChatTemplate.load(checkpoint.dir)
-  const bos = tokenizer.bos === undefined ? [] : [tokenizer.bos]
-  const end = checkpoint.eosTokenIds.slice(0, 1)
+  const end = yield* EndToken.of(checkpoint, tokenizer, template)
+  // A text that begins with its own space gets none from the tokenizer. Another one may need it: a chat template of such
+  // a model has a space before the answer, which the answer's text is given without.
+  const encode = (text: string) => (/^\s/.test(text) ? tokenizer.encodeAfter(text) : tokenizer.encode(text))
   return {
     chat: Option.isSome(template),
     context: Effect.fnUntraced(function* (id, context) {
       // A recipe asks for hundreds at once: timers, signals and answers are to come in between.
       yield* Turn.pause
-      if (typeof context === "string") return [...bos, ...tokenizer.encode(context)]
+      if (typeof context === "string") return [...tokenizer.start, ...tokenizer.encode(context)]
       if (Option.isNone(template)) {
         const message = "The model has no chat template; use the human-assistant transcript with it."
+        return yield* new PolicyError({ message, id, retryable: false })
+      }
+      if (context.messages.at(-1)?.role === "assistant") {
+        const message =
+          "The prompt ends with a message of the assistant, and an answer would be a second turn; leave it out, or make one message of both."
         return yield* new PolicyError({ message, id, retryable: false })
       }
       const text = yield* Effect.mapError(
@@ -54,13 +63,13 @@ export const load = Effect.fnUntraced(function* (
       )
       return tokenizer.encode(text + (context.prefix ?? ""))
     }),
-    encode: tokenizer.encode,
-    completion: (text) => [...tokenizer.encode(text), ...end],
-    answer: (tokenIds, stop) => {
-      const text = tokenizer.decode(tokenIds, { skipSpecialTokens: true })
-      const at = stop.map((s) => text.indexOf(s)).filter((i) => i >= 0)
-      return at.length === 0 ? text : text.slice(0, Math.min(...at))
+    encode,
+    completion: (text) => {
+      const ids = encode(text)
+      // A text may have been written with its end.
+      return end.length > 0 && ids.at(-1) === end[0] ? ids : [...ids, ...end]
     },
+    answer: (tokenIds, stop) => AnswerText.of(tokenizer, tokenIds, stop, checkpoint.eosTokenIds),
     stops: (id, texts) => {
       // Every text has an empty one at its beginning, so that nothing would be left of any answer.
       if (texts.includes("")) {

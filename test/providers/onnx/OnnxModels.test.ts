@@ -267,6 +267,18 @@ describe("the models of a folder", () => {
         yield* policy.update(rollouts, updating(path.join(dir, "one"), 1))
         yield* restarted.update(rollouts, updating(path.join(dir, "two"), 1))
         expect(yield* restarted.logprobs(probe)).toEqual(yield* policy.logprobs(probe))
+
+        // And so is one with other options: nothing is left of those of the updates before.
+        const others = { clip: 1e-4, valueClip: 1e-4, valueCoefficient: 1, microTokens: 64, epochs: 2 }
+        const last = yield* models.policy("last", fresh)
+        expect(yield* last.restore(path.join(dir, "one"))).toBe(2)
+        const change = (stateDir: string) => ({ ...updating(stateDir, 1), ...others })
+        const [{ seconds: _, ...one }, { seconds: __, ...two }] = [
+          yield* policy.update(rollouts, change(path.join(dir, "three"))),
+          yield* last.update(rollouts, change(path.join(dir, "four")))
+        ]
+        expect(one).toEqual(two)
+        expect(yield* last.logprobs(probe)).toEqual(yield* policy.logprobs(probe))
       })
     )
   )

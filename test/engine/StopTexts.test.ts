@@ -1,0 +1,22 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as StopTexts from "../../src/engine/StopTexts.ts"
+
+/** Tokens of one byte each, as a byte-level vocabulary has them for a script that it does not know. */
+const bytes = (text: string): ReadonlyArray<number> => [...Buffer.from(text)]
+const decode = (ids: ReadonlyArray<number>): string => Buffer.from(ids).toString()
+
+describe("a stop text", () => {
+  it("is recognised when its last token is there, however many tokens its characters take", () => {
+    const stop = "終わり。申し訳ありませんが、終わり。"
+    const stops = StopTexts.recognise(["no", stop], decode)
+    const said = bytes(`はい。${stop}`)
+    expect(stops(said)).toBe(true)
+    expect(stops(said.slice(0, -1))).toBe(false)
+  })
+
+  it("is found behind what comes before it, but not long after it", () => {
+    const stops = StopTexts.recognise(["stop"], decode)
+    expect(stops(bytes("a long answer, and then: stop"))).toBe(true)
+    expect(stops(bytes("stop, said at the beginning of a long answer"))).toBe(false)
+  })
+})
