@@ -178,7 +178,11 @@ export const runWith = <Row>(
           } satisfies StepMetrics
         ]
       })
-      if (progress >= steps) return Stream.empty
+      if (progress >= steps) {
+        // One that gave up on its last steps is no finished one, however often it is started.
+        if (skipped >= patience) return yield* giveUp(batchOf(data.rows, options, progress - 1).map(data.id))
+        return Stream.empty
+      }
       return Stream.range(progress, steps - 1).pipe(
         Stream.rechunk(1),
         Stream.mapEffect(step),
