@@ -47,7 +47,9 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const common = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 32)
   const settings = yield* TrainPolicySettings.settings(input, common)
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, common.maxLength), fromInput)
-  const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, settings.maxTokens))
+  // An answer that is cut off gets an end token for its score.
+  const room = settings.maxTokens + (checkpoint.eosTokenIds.length > 0 ? 1 : 0)
+  const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, room))
   const adapter = Option.getOrUndefined(input.adapter)
   const judge = yield* TrainModel.judge(input.rewardModel, checkpoint)
   const trainee = yield* TrainModel.begin({

@@ -220,8 +220,8 @@ export const pair = (encoder: Encoder, kind: "reward" | "dpo") =>
     return { ...sides, probability, margin }
   })
 
-/** The tokens of a prompt, with room for an answer of `maxTokens`. */
-export const prompt = (encoder: Encoder, maxTokens: number) =>
+/** The tokens of a prompt, with room for so many more. */
+export const prompt = (encoder: Encoder, room: number) =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<{ readonly ids: ReadonlyArray<number> }, string> {
     const ids = yield* row["input_ids"] === undefined
       ? Effect.gen(function* () {
@@ -233,7 +233,7 @@ export const prompt = (encoder: Encoder, maxTokens: number) =>
           return yield* contextOf(codec, typeof of === "string" ? of : { messages: of })
         })
       : Effect.fromResult(idsOf(row, "input_ids"))
-    yield* fits(encoder, ids, maxTokens)
+    yield* fits(encoder, ids, room)
     return { ids }
   })
 

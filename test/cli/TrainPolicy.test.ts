@@ -114,6 +114,18 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.deepStrictEqual(rejected, [[2, "5 tokens are more than the 4 that a row may have"]])
   })
 
+  it("rejects prompts that leave no room for an answer and the end token on which it is scored", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const ids = (count: number) => ({ input_ids: Array.from({ length: count }, (_, i) => 3 + i) })
+    jsonl(place.prompts, [ids(251), ids(252)])
+    const args = changed(command("grpo", place, out), { "--steps": "1", "--batch-size": "4" })
+    const { status, stderr } = await train(...args)
+    assert.strictEqual(status, 0, stderr)
+    const rejected = lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason])
+    assert.deepStrictEqual(rejected, [[2, "257 tokens are more than the 256 positions of the model"]])
+  })
+
   it("refuses a reward model that is none, and groups that do not divide", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")
