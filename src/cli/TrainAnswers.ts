@@ -82,10 +82,15 @@ export const from = (
         ),
       { concurrency: "unbounded" }
     )
-    // A score is read on the end token, with which the reward model has learnt; what was cut off gets one, too.
+    // A score is read on the end token with which the reward model has learnt, whichever of several was drawn; what was
+    // cut off gets it, too.
     const scores = yield* judging.scores(
       judge,
-      sampled.map(({ finish, promptIds, tokenIds }) => [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : end)])
+      sampled.map(({ finish, promptIds, tokenIds }) => [
+        ...promptIds,
+        ...(finish === "stop" ? tokenIds.slice(0, -1) : tokenIds),
+        ...end
+      ])
     )
     const scored = sampled.map((rollout, i): RolloutLog.Rollout => {
       const score = scores[i]!

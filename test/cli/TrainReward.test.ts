@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
-import { existsSync, readFileSync } from "node:fs"
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
@@ -60,6 +60,30 @@ describe("a reward model that was trained as a whole", () => {
       charter("score", "--model", out, "--in", jsonl(join(dir, "rows.jsonl"), whole), "--out", scores).status,
       0
     )
+    lines(scores).forEach(({ reward }, i) => assert.closeTo(reward as number, rollouts[i]!["score"] as number, 1e-4))
+  })
+
+  it("rewards an answer on the end token that it has learnt, whichever of several was drawn", async () => {
+    const { dir, out } = await trained()
+    const model = join(dir, "model")
+    mkdirSync(model)
+    for (const name of ["config.json", "model.safetensors"]) copyFileSync(join(tiny, name), join(model, name))
+    const ends = [2, ...Array.from({ length: 150 }, (_, i) => 20 + 2 * i)]
+    writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: ends }))
+    const prompts = jsonl(join(dir, "prompts.jsonl"), [{ input_ids: [10, 11, 12] }])
+    const policy = join(dir, "policy")
+    const { status, stderr } = await train(
+      ...["grpo", "--model", model, "--reward-model", out, "--prompts", prompts, "--out", policy],
+      ...["--max-tokens", "3", "--batch-size", "8", "--samples", "4", "--steps", "1"]
+    )
+    assert.strictEqual(status, 0, stderr)
+    const rollouts = lines(join(policy, "rollouts.jsonl")) as ReadonlyArray<Record<string, any>>
+    assert.isTrue(rollouts.some(({ finish, tokenIds }) => finish === "stop" && tokenIds.at(-1) !== 2))
+    const whole = rollouts.map(({ finish, promptIds, tokenIds }) => ({
+      input_ids: [...promptIds, ...(finish === "stop" ? tokenIds.slice(0, -1) : tokenIds), 2]
+    }))
+    const scores = join(dir, "scores.jsonl")
+    charter("score", "--model", out, "--in", jsonl(join(dir, "rows.jsonl"), whole), "--out", scores)
     lines(scores).forEach(({ reward }, i) => assert.closeTo(reward as number, rollouts[i]!["score"] as number, 1e-4))
   })
 
