@@ -62,7 +62,7 @@ export const from = (
     }).flat()
     const kept = log.of(index + 1)
     if (kept.length === wanted.length) {
-      log.append(kept)
+      yield* log.append(kept)
       return kept
     }
     const sampled = yield* Effect.forEach(
@@ -102,7 +102,7 @@ export const from = (
       return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
     })
     // What is no number would be read back from JSON as null.
-    if (PolicyGradient.unlearnable(scored) === undefined) log.append(scored)
+    if (PolicyGradient.unlearnable(scored) === undefined) yield* log.append(scored)
     return scored
   })
 }

@@ -16,6 +16,7 @@ import * as Quantized from "../model/Quantized.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
+import * as Attempt from "./Attempt.ts"
 import * as Model from "./Model.ts"
 import type * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
@@ -158,7 +159,7 @@ export const save = Effect.fnUntraced(function* (
   const config = Object.fromEntries(Object.entries(json).filter(([name]) => name !== "torch_dtype"))
   for (const name of companions) {
     const from = join(checkpoint.dir, name)
-    if (existsSync(from)) copyFileSync(from, join(dir, name))
+    if (existsSync(from)) yield* Attempt.write(join(dir, name), () => copyFileSync(from, join(dir, name)))
   }
   yield* Checkpoint.writeModel(
     dir,

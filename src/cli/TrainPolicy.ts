@@ -227,7 +227,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   yield* Effect.gen(function* () {
     while (done < steps) {
       const line = yield* update(done)
-      folder.append(line)
+      yield* folder.append(line)
       lines.push(line)
       done++
       // None is kept as the best: the reward of one update is a mean over few answers of the policy before it, and where

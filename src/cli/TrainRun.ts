@@ -194,10 +194,10 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const stateDir = folder.path("state")
   const found = yield* restored(folder, trainee.layout.size)
   const lines = [...(yield* folder.resume(found?.progress ?? 0))]
-  const record = (line: TrainFolder.Line) => {
-    folder.append(line)
+  const record = Effect.fnUntraced(function* (line: TrainFolder.Line) {
+    yield* folder.append(line)
     lines.push(line)
-  }
+  })
   const measure = Effect.fnUntraced(function* () {
     if (evaluation === undefined) return {}
     const { data } = evaluation
@@ -226,14 +226,17 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
         Console.error(
           `Step ${step} was skipped: its loss is ${loss}, its gradient norm ${grad_norm}; of ${ids.join(", ")}.`
         ),
-        Effect.sync(() => record({ step, skipped: true, loss: null, grad_norm: null, samples: ids }))
+        Effect.mapError(
+          record({ step, skipped: true, loss: null, grad_norm: null, samples: ids }),
+          ({ message }) => new Training.TrainingError({ message })
+        )
       )
   }).pipe(
     Stream.runForEach(
       Effect.fnUntraced(function* (metrics) {
         const { step } = metrics
         const line = { ...lineOf(metrics), ...(isKept(step) || step === steps ? yield* measure() : {}) }
-        record(line)
+        yield* record(line)
         if (isKept(step)) yield* folder.keep(step, settings.keep, bestOf(lines)?.step, save)
         yield* progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` })
       })

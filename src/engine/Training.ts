@@ -53,8 +53,8 @@ export interface Skip {
 /** How a training goes; `steps` stands for `epochs` where it is given. */
 export interface Options extends Omit<LearnOptions, "maxLength"> {
   readonly steps?: number
-  /** Told of each skipped step, which has no element in the stream. */
-  readonly onSkip?: (skip: Skip) => Effect.Effect<void>
+  /** Told of each skipped step, which has no element in the stream; its failure ends the training. */
+  readonly onSkip?: (skip: Skip) => Effect.Effect<void, TrainingError>
 }
 
 /** Rows in groups of at most `microTokens` tokens, alike in length; a single longer row is a group. */

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { spawnSync } from "node:child_process"
+import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { jsonl, lines, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
+import { jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
 /** A training of two steps. */
 const short = () => {
@@ -9,7 +10,7 @@ const short = () => {
   const data = jsonl(join(dir, "rows.jsonl"), tokenRows(4))
   const out = join(dir, "out")
   const args = ["sft", "--model", tiny, "--data", data, "--batch-size", "2", "--lora-rank", "2", "--out"]
-  return { dir, out, run: (folder = out) => train(...args, folder) }
+  return { dir, out, args, run: (folder = out, ...more: ReadonlyArray<string>) => train(...args, folder, ...more) }
 }
 
 /** The same, as a process leaves it that was killed when all but the summary was written. */
@@ -66,5 +67,38 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     assert.strictEqual(stderr, `Line 2 of ${file} is damaged; delete that line to go on without it.`)
     writeFileSync(file, `${first}\n${second}\n`)
     assert.strictEqual((await run()).status, 0)
+  })
+})
+
+describe("what the operating system refuses ends a training with one sentence that names the file", () => {
+  it("metrics that cannot be read", async () => {
+    const { out, run } = await unfinished()
+    const file = join(out, "metrics.jsonl")
+    rmSync(file)
+    mkdirSync(file)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^\S+metrics\.jsonl cannot be read: EISDIR/)
+  })
+
+  it("a place for checkpoints that is a file", async () => {
+    const { out, run } = short()
+    const more = ["--save-every", "1", "--steps", "1"]
+    assert.strictEqual((await run(out, ...more)).status, 0)
+    for (const name of ["summary.json", "state", "checkpoints"]) rmSync(join(out, name), { recursive: true })
+    writeFileSync(join(out, "checkpoints"), "mine")
+    const { status, stderr } = await run(out, ...more)
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^\S+checkpoints\S+ cannot be written: ENOTDIR/)
+  })
+
+  it("metrics that grow beyond what a file may have", () => {
+    const { args, out } = short()
+    const more = [...args.with(8, "1"), out, "--steps", "60", "--lora-targets", "q_proj"]
+    const command = [process.execPath, main, "train", ...more].map((word) => `'${word}'`).join(" ")
+    const { status, stderr } = spawnSync("bash", ["-c", `ulimit -f 8; ${command}`], { encoding: "utf8" })
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^\S+metrics\.jsonl cannot be written: EFBIG/m)
+    assert.notInclude(stderr, "bug")
   })
 })
