@@ -7,9 +7,9 @@
  */
 import { Effect, Option, Result, Stream } from "effect"
 import { createHash } from "node:crypto"
-import { existsSync } from "node:fs"
-import { readFile } from "node:fs/promises"
+import { createReadStream, existsSync } from "node:fs"
 import { join } from "node:path"
+import { pipeline } from "node:stream/promises"
 import type { Reject } from "../data/DataError.ts"
 import * as Files from "../data/Files.ts"
 import type * as Rows from "../data/Rows.ts"
@@ -18,6 +18,7 @@ import type { NamedPair, NamedRow } from "../engine/TrainingData.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type { ModelContext } from "../Policy.ts"
 import * as TextCodec from "../providers/onnx/TextCodec.ts"
+import * as Atomic from "../recipes/Atomic.ts"
 import * as TokenRows from "./TokenRows.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -237,6 +238,17 @@ export const prompt = (encoder: Encoder, room: number) =>
     return { ids }
   })
 
+/** Of a file of any size. */
+const digest = (file: string): Effect.Effect<string, UsageError> =>
+  Effect.tryPromise({
+    try: async () => {
+      const hash = createHash("sha256")
+      await pipeline(createReadStream(file), hash)
+      return hash.digest("hex").slice(0, 16)
+    },
+    catch: (cause) => new UsageError({ message: `${file} cannot be read: ${Atomic.reasonOf(cause)}.` })
+  })
+
 /** Reads a file of rows; fails when none can be used. A row is named by its file's place, `line 12`. */
 export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Rows.Row) => Reading<A>) {
   const found = yield* Files.read(file, Files.format(file) ?? "jsonl").pipe(
@@ -260,9 +272,5 @@ export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Ro
     const why = first === undefined ? "it is empty" : `line ${first.line}: ${first.reason}`
     return yield* new UsageError({ message: `${file} has no row that can be used; ${why}.` })
   }
-  const hash = createHash("sha256")
-    .update(yield* Effect.promise(() => readFile(file)))
-    .digest("hex")
-    .slice(0, 16)
-  return { rows, rejects, hash } satisfies Read<A & { readonly id: string }>
+  return { rows, rejects, hash: yield* digest(file) } satisfies Read<A & { readonly id: string }>
 })
