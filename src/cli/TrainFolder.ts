@@ -77,6 +77,9 @@ const Manifest = Schema.Struct({
 
 const isManifest = Schema.is(Manifest)
 
+/** What was not recorded at first: a folder without it can be gone on with. */
+const later = ["encoded", "ends", "scales"]
+
 const manifestName = "train.json"
 const metricsName = "metrics.jsonl"
 const summaryName = "summary.json"
@@ -114,7 +117,9 @@ const check = Effect.fnUntraced(function* (dir: string, training: Determinants) 
     return
   }
   if (!isManifest(manifest)) return yield* damaged(`${path} does not say what determines the training.`, dir)
-  const different = differences(manifest.training, training)
+  const older = later.filter((name) => !(name in manifest.training))
+  const now = Object.fromEntries(Object.entries(training).filter(([name]) => !older.includes(name)))
+  const different = differences(manifest.training, now)
   if (different.length > 0) {
     return yield* new UsageError({
       message: `${dir} is another training: ${different.join("; ")}. Use its settings, or another --out.`

@@ -18,6 +18,7 @@ import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
 import * as Attempt from "./Attempt.ts"
 import * as Model from "./Model.ts"
+import * as TrainFolder from "./TrainFolder.ts"
 import type * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -132,6 +133,15 @@ export const begin = Effect.fnUntraced(function* (start: Start) {
 
 /** What an adapter is, for the record of a training. */
 export const described = ({ config: { alpha, rank, targets } }: Adapters.Adapter) => ({ rank, alpha, targets })
+
+/** The factors of an adapter's maps, which follow from more than its rank and alpha; what else it is, is in its numbers. */
+export const scales = ({ scales }: Adapters.Adapter): string =>
+  TrainFolder.digest(
+    Float32Array.from(
+      [...scales.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)),
+      ([, x]) => x
+    )
+  )
 
 /** Files of a model folder that a model trained as a whole takes along. */
 const companions = [

@@ -75,6 +75,12 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
           ? TrainFolder.digest(judge.adapter.vector)
           : yield* Effect.mapError(Fingerprint.of(judge.checkpoint), fromInput),
       prompts: prompts.hash,
+      encoded: TrainRows.isDated(checkpoint) ? null : { prompts: prompts.encoded },
+      ends: checkpoint.eosTokenIds,
+      scales: {
+        adapter: adapter === undefined ? null : TrainModel.scales(trainee),
+        rewardModel: TrainModel.scales(judge.adapter)
+      },
       steps,
       ...common,
       lora: common.lora === null ? null : TrainModel.described(trainee),

@@ -7,7 +7,7 @@
  */
 import { Effect, Option, Result, Stream } from "effect"
 import { createHash } from "node:crypto"
-import { createReadStream, existsSync } from "node:fs"
+import { createReadStream, existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { pipeline } from "node:stream/promises"
 import type { Reject } from "../data/DataError.ts"
@@ -28,6 +28,8 @@ export interface Read<Row> {
   readonly rejects: ReadonlyArray<Reject>
   /** Of the file's bytes, in hexadecimal digits. */
   readonly hash: string
+  /** Of the rows as tokens: another tokenizer, chat template or end token makes others of the same bytes. */
+  readonly encoded: string
 }
 
 type Reading<A> = Effect.Effect<A, string>
@@ -46,6 +48,12 @@ export const encoder = Effect.fnUntraced(function* (checkpoint: Checkpoint, maxL
     : Option.none()
   return { checkpoint, codec, maxLength } satisfies Encoder
 })
+
+/** Whether the chat template of a model writes today's date: tomorrow the same rows are other tokens. */
+export const isDated = ({ dir }: Checkpoint): boolean =>
+  ["chat_template.jinja", "tokenizer_config.json"]
+    .map((name) => join(dir, name))
+    .some((file) => existsSync(file) && readFileSync(file, "utf8").includes("strftime_now"))
 
 const texts = ({ codec }: Encoder): Reading<TextCodec.TextCodec> =>
   Option.match(codec, {
@@ -272,5 +280,9 @@ export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Ro
     const why = first === undefined ? "it is empty" : `line ${first.line}: ${first.reason}`
     return yield* new UsageError({ message: `${file} has no row that can be used; ${why}.` })
   }
-  return { rows, rejects, hash: yield* digest(file) } satisfies Read<A & { readonly id: string }>
+  const encoded = createHash("sha256")
+  for (const row of rows) encoded.update(`${JSON.stringify(row)}\n`)
+  return { rows, rejects, hash: yield* digest(file), encoded: encoded.digest("hex").slice(0, 16) } satisfies Read<
+    A & { readonly id: string }
+  >
 })

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Random from "../../src/Random.ts"
@@ -124,6 +124,21 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.strictEqual(status, 0, stderr)
     const rejected = lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason])
     assert.deepStrictEqual(rejected, [[2, "257 tokens are more than the 256 positions of the model"]])
+  })
+
+  it("goes on only with the same end tokens and factors of the reward model", async () => {
+    const place = await prepared()
+    const [out, model] = [join(place.dir, "out"), join(place.dir, "model")]
+    cpSync(tiny, model, { recursive: true })
+    const run = () =>
+      train(...changed(command("grpo", place, out), { "--model": model, "--steps": "1", "--batch-size": "4" }))
+    assert.strictEqual((await run()).status, 0)
+    writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: [2, 7] }))
+    assert.include((await run()).stderr, "ends is 2 there and 2,7 now")
+    writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: 2 }))
+    const config = join(place.reward, "adapter_config.json")
+    writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), lora_alpha: 8 }))
+    assert.match((await run()).stderr, /scales\.rewardModel is \w+ there and \w+ now/)
   })
 
   it("refuses a reward model that is none, and groups that do not divide", async () => {
