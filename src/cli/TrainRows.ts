@@ -1,9 +1,8 @@
 /**
  * TrainRows: a file of examples as tokens to learn from, with a reason for each row that cannot be used.
  *
- * Rows are of any of TRL's shapes (`data/Trl.ts`), or token ids: `{input_ids, labels}` with −100 where nothing is to be
- * learnt, and `{chosen_input_ids, rejected_input_ids}` for pairs; these need no tokenizer. A row is never cut, filled or
- * skipped in silence.
+ * Rows are of any of TRL's shapes (`data/Trl.ts`), or token ids (`TrainTokens.ts`), which need no tokenizer. A row is
+ * never cut, filled or skipped in silence.
  */
 import { Effect, Option, Result, Stream } from "effect"
 import { createHash } from "node:crypto"
@@ -20,6 +19,7 @@ import type { ModelContext } from "../Policy.ts"
 import * as TextCodec from "../providers/onnx/TextCodec.ts"
 import * as Atomic from "../recipes/Atomic.ts"
 import * as TokenRows from "./TokenRows.ts"
+import * as TrainTokens from "./TrainTokens.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** The rows that can be used, and why the others cannot. */
@@ -64,12 +64,6 @@ const texts = ({ codec }: Encoder): Reading<TextCodec.TextCodec> =>
 const contextOf = (codec: TextCodec.TextCodec, context: ModelContext): Reading<ReadonlyArray<number>> =>
   Effect.mapError(codec.context("row", context), (error) => error.message)
 
-const isIds = (value: unknown): value is ReadonlyArray<number> =>
-  Array.isArray(value) && value.every((x) => Number.isInteger(x))
-
-const idsOf = (row: Rows.Row, name: string): Result.Result<ReadonlyArray<number>, string> =>
-  isIds(row[name]) ? Result.succeed(row[name]) : Result.fail(`\`${name}\` is not a list of token ids`)
-
 /** Refuses what the network cannot read, with `more` to come, and what is longer than it may be. */
 const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>, more = 0): Reading<void> => {
   const reason =
@@ -77,51 +71,6 @@ const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>, mo
     (ids.length > maxLength ? `${ids.length} tokens are more than the ${maxLength} that a row may have` : undefined)
   return reason === undefined ? Effect.void : Effect.fail(reason)
 }
-
-/** Token ids without the padding that an attention mask marks at their end. */
-const unpadded = (row: Rows.Row, ids: ReadonlyArray<number>): Result.Result<ReadonlyArray<number>, string> => {
-  if (row["attention_mask"] === undefined) return Result.succeed(ids)
-  return Result.flatMap(idsOf(row, "attention_mask"), (mask) => {
-    if (mask.length !== ids.length) return Result.fail("`attention_mask` is not as long as `input_ids`")
-    const length = mask.lastIndexOf(1) + 1
-    return mask.slice(0, length).includes(0)
-      ? Result.fail("`attention_mask` hides tokens before the last one; pad on the right")
-      : Result.succeed(ids.slice(0, length))
-  })
-}
-
-/** Keys that others use, or mistype: read over, all tokens of such a row would be learnt. */
-const mistaken: ReadonlyArray<readonly [key: string, meant: string]> = [
-  ["label", "labels"],
-  ["label_ids", "labels"],
-  ["loss_mask", "completion_mask"],
-  ["completion_masks", "completion_mask"],
-  ["assistant_masks", "completion_mask"],
-  ["attention_masks", "attention_mask"]
-]
-
-const tokenRow = (row: Rows.Row): Result.Result<Omit<NamedRow, "id">, string> =>
-  Result.gen(function* () {
-    const found = mistaken.find(([key, meant]) => row[key] !== undefined && row[meant] === undefined)
-    if (found !== undefined) return yield* Result.fail(`it has \`${found[0]}\`, where \`${found[1]}\` is read`)
-    const given = yield* idsOf(row, "input_ids")
-    const ids = yield* unpadded(row, given)
-    if (row["labels"] === undefined && row["completion_mask"] === undefined) return { ids, weights: ids.map(() => 1) }
-    if (row["labels"] === undefined) {
-      const mask = yield* idsOf(row, "completion_mask")
-      if (mask.length !== given.length) return yield* Result.fail("`completion_mask` is not as long as `input_ids`")
-      return { ids, weights: ids.map((_, t) => (mask[t] === 0 ? 0 : 1)) }
-    }
-    const labels = yield* idsOf(row, "labels")
-    if (labels.length !== given.length) return yield* Result.fail("`labels` is not as long as `input_ids`")
-    const shifted = ids.findIndex((id, t) => labels[t] !== -100 && labels[t] !== id)
-    if (shifted >= 0) {
-      return yield* Result.fail(
-        `\`labels\` has ${labels[shifted]} where \`input_ids\` has ${ids[shifted]} (position ${shifted}); labels are not shifted, and -100 is no label`
-      )
-    }
-    return { ids, weights: ids.map((_, t) => (labels[t] === -100 ? 0 : 1)) }
-  })
 
 const textRow = Effect.fnUntraced(function* (
   encoder: Encoder,
@@ -148,7 +97,7 @@ const unlearnable = ({ ids, weights }: Omit<NamedRow, "id">): string | undefined
 /** A row of supervised fine-tuning: the completion's tokens count, with the token that ends it. */
 export const example = (encoder: Encoder) =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<Omit<NamedRow, "id">, string> {
-    const made = yield* row["input_ids"] === undefined ? textRow(encoder, row) : Effect.fromResult(tokenRow(row))
+    const made = yield* row["input_ids"] === undefined ? textRow(encoder, row) : Effect.fromResult(TrainTokens.row(row))
     yield* fits(encoder, made.ids)
     const nothing = unlearnable(made)
     return nothing === undefined ? made : yield* Effect.fail(nothing)
@@ -164,37 +113,10 @@ const number = (row: Rows.Row, name: string, otherwise: number): Result.Result<n
 const same = (a: ReadonlyArray<number>, b: ReadonlyArray<number>) =>
   a.length === b.length && a.every((x, i) => x === b[i])
 
-const sharedLength = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): number => {
-  let n = 0
-  while (n < a.length && n < b.length && a[n] === b[n]) n++
-  return n
-}
-
-type Sides = Pick<NamedPair, "first" | "second"> & { readonly from: number }
-
-/** Under TRL's old names or its new ones: `chosen_input_ids`, or `chosen_ids`. */
-const named = (row: Rows.Row, side: "prompt" | "chosen" | "rejected"): string =>
-  row[`${side}_ids`] === undefined ? `${side}_input_ids` : `${side}_ids`
-
-const hasTokenPair = (row: Rows.Row): boolean => row[named(row, "chosen")] !== undefined
-
-/** With the prompt's ids the two are completions, without them whole sequences that share their prompt. */
-const tokenPair = (row: Rows.Row): Result.Result<Sides, string> =>
-  Result.gen(function* () {
-    const prompt = row[named(row, "prompt")] === undefined ? [] : yield* idsOf(row, named(row, "prompt"))
-    const chosen = yield* idsOf(row, named(row, "chosen"))
-    const rejected = yield* idsOf(row, named(row, "rejected"))
-    if (chosen.length === 0 || rejected.length === 0) return yield* Result.fail("one of the completions is empty")
-    const [first, second] = [
-      [...prompt, ...chosen],
-      [...prompt, ...rejected]
-    ]
-    // Each of the two keeps a token of its own, also where one continues the other.
-    const shared = Math.min(sharedLength(first, second), first.length - 1, second.length - 1)
-    return { first, second, from: prompt.length > 0 ? prompt.length : shared }
-  })
-
-const textPair = Effect.fnUntraced(function* (encoder: Encoder, row: Rows.Row): Effect.fn.Return<Sides, string> {
+const textPair = Effect.fnUntraced(function* (
+  encoder: Encoder,
+  row: Rows.Row
+): Effect.fn.Return<TrainTokens.Sides, string> {
   // The margin stays a margin here, as in TRL: it is subtracted from the difference of the scores.
   const { margin: _, ...plain } = row
   const { context, first, second } = yield* Effect.fromResult(Result.flatMap(Trl.decode(plain), Trl.preferenceExample))
@@ -214,7 +136,7 @@ export const pair = (encoder: Encoder, kind: "reward" | "dpo") =>
     const probability = yield* Effect.fromResult(number(row, "probability", 1))
     if (probability < 0 || probability > 1) return yield* Effect.fail("`probability` is not between 0 and 1")
     const margin = yield* Effect.fromResult(number(row, "margin", 0))
-    const sides = yield* hasTokenPair(row) ? Effect.fromResult(tokenPair(row)) : textPair(encoder, row)
+    const sides = yield* TrainTokens.hasPair(row) ? Effect.fromResult(TrainTokens.pair(row)) : textPair(encoder, row)
     yield* fits(encoder, sides.first)
     yield* fits(encoder, sides.second)
     if (same(sides.first, sides.second)) {
@@ -241,7 +163,7 @@ export const prompt = (encoder: Encoder, room: number) =>
           const of = (turns as { readonly prompt: Trl.Turns }).prompt
           return yield* contextOf(codec, typeof of === "string" ? of : { messages: of })
         })
-      : Effect.fromResult(idsOf(row, "input_ids"))
+      : Effect.fromResult(TrainTokens.unpadded(row, "input_ids", "attention_mask"))
     yield* fits(encoder, ids, room)
     return { ids }
   })

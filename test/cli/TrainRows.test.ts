@@ -1,11 +1,13 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Option, Result } from "effect"
 import { createHash } from "node:crypto"
 import { readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import * as TrainRows from "../../src/cli/TrainRows.ts"
-import { jsonl, tokenRows, workplace } from "./TrainFixture.ts"
+import type * as Rows from "../../src/data/Rows.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import { jsonl, tiny, tokenRows, workplace } from "./TrainFixture.ts"
 
 describe("A file of rows", () => {
   it.effect("is known by its bytes, of which no more than some are in memory", () =>
@@ -22,5 +24,95 @@ describe("A file of rows", () => {
       const gone = TrainRows.read(file, () => Effect.sync(() => (rmSync(file), {})))
       assert.include((yield* Effect.flip(gone)).message, `${file} cannot be read: ENOENT`)
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("Rows of token ids", () => {
+  const encoder = Effect.map(Checkpoint.open(tiny), (checkpoint) => ({
+    checkpoint,
+    codec: Option.none(),
+    maxLength: 64
+  }))
+  /** What is made of each row, or why nothing is. */
+  const made = <A>(make: (encoder: TrainRows.Encoder) => (row: Rows.Row) => Effect.Effect<A, string>) =>
+    Effect.fnUntraced(function* (...rows: ReadonlyArray<Rows.Row>) {
+      const all = yield* Effect.forEach(rows, (row) => Effect.result(Effect.flatMap(encoder, (e) => make(e)(row))))
+      return all.map((one) => (Result.isSuccess(one) ? one.success : one.failure))
+    })
+  const examples = made(TrainRows.example)
+  const pairs = made((encoder) => TrainRows.pair(encoder, "reward"))
+  const prompts = made((encoder) => TrainRows.prompt(encoder, 4))
+  const input_ids = [5, 6, 7, 8]
+
+  it.effect("count where all of their masks do, be they of numbers or of booleans", () =>
+    Effect.gen(function* () {
+      const found = yield* examples(
+        { input_ids, labels: input_ids, completion_mask: [0, 0, 1, 1] },
+        { input_ids, completion_mask: [0, 1, 1, 1], assistant_masks: [0, 0, 0, 1] },
+        { input_ids, assistant_masks: [false, true, true, false] },
+        { input_ids, labels: [-100, 6, 7, 8], completion_mask: [1, 1, 0, 1], attention_mask: [1, 1, 1, 0] }
+      )
+      assert.deepStrictEqual(found, [
+        { ids: input_ids, weights: [0, 0, 1, 1] },
+        { ids: input_ids, weights: [0, 0, 0, 1] },
+        { ids: input_ids, weights: [0, 1, 1, 0] },
+        { ids: [5, 6, 7], weights: [0, 1, 0] }
+      ])
+    })
+  )
+
+  it.effect("are rejected for a mask that is none, is too short, or has another name beside its own", () =>
+    Effect.gen(function* () {
+      const found = yield* examples(
+        { input_ids, labels: input_ids, completion_mask: [0, 2, 1, 1] },
+        { input_ids, labels: input_ids, assistant_masks: [1] },
+        { input_ids, completion_mask: [0, 0, 1, 1], loss_mask: [0, 1, 1, 1] }
+      )
+      assert.deepStrictEqual(found, [
+        "`completion_mask` is not a list of 0 and 1",
+        "`assistant_masks` is not as long as `input_ids`",
+        "it has `loss_mask`, where `completion_mask` is read"
+      ])
+    })
+  )
+
+  it.effect("are rejected where one is several, which would read each other", () =>
+    Effect.gen(function* () {
+      const found = yield* examples(
+        { input_ids, seq_lengths: [2, 2] },
+        { input_ids, position_ids: [0, 1, 0, 1] },
+        { input_ids, seq_lengths: [4], position_ids: [0, 1, 2, 3] },
+        { input_ids, position_ids: [0, 1, 2, 0], attention_mask: [1, 1, 1, 0] }
+      )
+      assert.include(found[0], "it is several rows in one (`seq_lengths`)")
+      assert.include(found[1], "it is several rows in one (`position_ids`)")
+      assert.deepStrictEqual(found.slice(2), [
+        { ids: input_ids, weights: [1, 1, 1, 1] },
+        { ids: [5, 6, 7], weights: [1, 1, 1] }
+      ])
+    })
+  )
+
+  it.effect("lose their padding in pairs and prompts, too", () =>
+    Effect.gen(function* () {
+      const [pair, labelled] = yield* pairs(
+        {
+          ...{ prompt_input_ids: [4, 5, 0], prompt_attention_mask: [1, 1, 0] },
+          ...{ chosen_input_ids: [6, 2, 0, 0], chosen_attention_mask: [1, 1, 0, 0] },
+          ...{ rejected_input_ids: [7, 8, 2], rejected_attention_mask: [1, 1, 1] }
+        },
+        { chosen_input_ids: [5, 6], rejected_input_ids: [5, 7], chosen_labels: [-100, 6], rejected_labels: [-100, 7] }
+      )
+      assert.deepStrictEqual(pair, { first: [4, 5, 6, 2], second: [4, 5, 7, 8, 2], from: 2, probability: 1, margin: 0 })
+      assert.include(labelled, "it has `chosen_labels`, which is not read")
+      const found = yield* prompts(
+        { input_ids: [5, 6, 7, 0, 0], attention_mask: [1, 1, 1, 0, 0] },
+        { input_ids: [0, 0, 5, 6, 7], attention_mask: [0, 0, 1, 1, 1] }
+      )
+      assert.deepStrictEqual(found, [
+        { ids: [5, 6, 7] },
+        "`attention_mask` hides tokens before the last one; pad on the right"
+      ])
+    })
   )
 })
