@@ -179,6 +179,10 @@ const digest = (file: string): Effect.Effect<string, UsageError> =>
     catch: (cause) => new UsageError({ message: `${file} cannot be read: ${Atomic.reasonOf(cause)}.` })
   })
 
+/** A column of null is one that a row does not have: Parquet has every column in every row. */
+const present = (row: Rows.Row): Rows.Row =>
+  Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null))
+
 /** Reads a file of rows; fails when none can be used. A row is named by its file's place, `line 12`. */
 export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Rows.Row) => Reading<A>) {
   const found = yield* Files.read(file, Files.format(file) ?? "jsonl").pipe(
@@ -193,7 +197,7 @@ export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Ro
       continue
     }
     const { line, row } = entry.success
-    const made = yield* Effect.result(make(row))
+    const made = yield* Effect.result(make(present(row)))
     if (Result.isSuccess(made)) rows.push({ ...made.success, id: `line ${line}` })
     else rejects.push({ _tag: "Reject", file, line, reason: made.failure })
   }

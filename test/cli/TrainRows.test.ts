@@ -25,6 +25,21 @@ describe("A file of rows", () => {
       assert.include((yield* Effect.flip(gone)).message, `${file} cannot be read: ENOENT`)
     }).pipe(Effect.provide(NodeServices.layer))
   )
+
+  it.effect("has rows of several shapes, each with null in the columns of the others", () =>
+    Effect.gen(function* () {
+      const rows = [
+        { input_ids: null, text: "Hello", labels: null, chosen_ids: null },
+        { input_ids: [5, 6], text: null, labels: null, completion_mask: null, attention_mask: null, seq_lengths: null }
+      ]
+      const file = jsonl(join(workplace(), "rows.jsonl"), rows)
+      const read = yield* TrainRows.read(file, (row) => Effect.succeed({ row }))
+      assert.deepStrictEqual(
+        read.rows.map(({ row }) => row),
+        [{ text: "Hello" }, { input_ids: [5, 6] }]
+      )
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
 })
 
 describe("Rows of token ids", () => {
