@@ -9,6 +9,7 @@ import { createHash } from "node:crypto"
 import { createReadStream, existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { pipeline } from "node:stream/promises"
+import * as Csv from "../data/Csv.ts"
 import type { Reject } from "../data/DataError.ts"
 import * as Files from "../data/Files.ts"
 import type * as Rows from "../data/Rows.ts"
@@ -183,12 +184,13 @@ const digest = (file: string): Effect.Effect<string, UsageError> =>
 const present = (row: Rows.Row): Rows.Row =>
   Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null))
 
+/** In a CSV file all is text. */
+const typed = Csv.typed(["probability", "margin", "label"])
+
 /** Reads a file of rows; fails when none can be used. A row is named by its file's place, `line 12`. */
 export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Rows.Row) => Reading<A>) {
-  const found = yield* Files.read(file, Files.format(file) ?? "jsonl").pipe(
-    Stream.runCollect,
-    Effect.mapError(fromInput)
-  )
+  const format = Files.format(file) ?? "jsonl"
+  const found = yield* Files.read(file, format).pipe(Stream.runCollect, Effect.mapError(fromInput))
   const rows: Array<A & { readonly id: string }> = []
   const rejects: Array<Reject> = []
   for (const entry of found) {
@@ -197,7 +199,7 @@ export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Ro
       continue
     }
     const { line, row } = entry.success
-    const made = yield* Effect.result(make(present(row)))
+    const made = yield* Effect.result(make(format === "csv" ? typed(row) : present(row)))
     if (Result.isSuccess(made)) rows.push({ ...made.success, id: `line ${line}` })
     else rejects.push({ _tag: "Reject", file, line, reason: made.failure })
   }

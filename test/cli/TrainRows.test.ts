@@ -2,7 +2,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option, Result } from "effect"
 import { createHash } from "node:crypto"
-import { readFileSync, rmSync } from "node:fs"
+import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as TrainRows from "../../src/cli/TrainRows.ts"
 import type * as Rows from "../../src/data/Rows.ts"
@@ -37,6 +37,25 @@ describe("A file of rows", () => {
       assert.deepStrictEqual(
         read.rows.map(({ row }) => row),
         [{ text: "Hello" }, { input_ids: [5, 6] }]
+      )
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("of CSV has numbers and booleans where they are asked for, and none in an empty cell", () =>
+    Effect.gen(function* () {
+      const file = join(workplace(), "rows.csv")
+      writeFileSync(
+        file,
+        "prompt,completion,label,margin,probability\n1,2,TRUE,-0.5,1e-1\ntrue,,False,,\n3,4,yes,much,0"
+      )
+      const read = yield* TrainRows.read(file, (row) => Effect.succeed({ row }))
+      assert.deepStrictEqual(
+        read.rows.map(({ row }) => row),
+        [
+          { prompt: "1", completion: "2", label: true, margin: -0.5, probability: 0.1 },
+          { prompt: "true", completion: "", label: false },
+          { prompt: "3", completion: "4", label: "yes", margin: "much", probability: 0 }
+        ]
       )
     }).pipe(Effect.provide(NodeServices.layer))
   )
