@@ -188,7 +188,8 @@ export const example = (row: Row): Result.Result<Example, string> => {
   return exampleOf(row.prompt, row.completion)
 }
 
-const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) => JSON.stringify(a) === JSON.stringify(b)
+const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) =>
+  a.length === b.length && a.every(({ content, role }, i) => role === b[i]!.role && content === b[i]!.content)
 
 /** The prompt and two answers of two conversations that share all but their end. */
 const shared = (chosen: Turns, rejected: Turns): Result.Result<readonly [Turns, Turns, Turns], string> => {

@@ -158,4 +158,21 @@ layer(NodeServices.layer)("published formats", (it) => {
       assert.deepStrictEqual(Trl.unpairedPreference("standard")(preference(0.5)), [])
     })
   )
+
+  it.effect("Trl: conversations share their prompt whatever else their messages have, in whichever order", () =>
+    Effect.sync(() => {
+      const answer = (content: string) => ({ role: "assistant", content })
+      const row = get(
+        Trl.decode({
+          chosen: [{ role: "user", content: "Why?" }, answer("So.")],
+          rejected: [{ content: "Why?", role: "user", name: "Ann" }, answer("No.")]
+        })
+      )
+      const { context, first, second } = get(Trl.preferenceExample(row))
+      assert.deepStrictEqual(
+        [context, first, second],
+        [{ messages: [{ role: "user", content: "Why?" }] }, "So.", "No."]
+      )
+    })
+  )
 })
