@@ -154,6 +154,12 @@ const completionOf = (answer: Turns): Result.Result<string, string> => {
     : Result.fail("the answer is not one message of the assistant")
 }
 
+/** An answer at the end of a transcript, in which nobody else may speak: a person's words would be learnt. */
+const lastAnswer = (answer: string): Result.Result<string, string> =>
+  answer.includes("\n\nHuman:")
+    ? Result.fail("the transcript goes on with \\n\\nHuman: after its last answer")
+    : Result.succeed(answer)
+
 /** A conversation that ends with an answer, cut before it. */
 const split = (whole: Turns): Result.Result<readonly [prompt: Turns, answer: Turns], string> => {
   if (typeof whole !== "string") {
@@ -162,9 +168,9 @@ const split = (whole: Turns): Result.Result<readonly [prompt: Turns, answer: Tur
       : Result.fail("the conversation does not end with a message of the assistant")
   }
   const prompt = HhRlhf.isTranscript(whole) ? HhRlhf.sharedPrefix(whole, whole) : ""
-  return prompt === undefined
-    ? Result.fail("the text has no \\n\\nAssistant:")
-    : Result.succeed([prompt, whole.slice(prompt.length)])
+  if (prompt === undefined) return Result.fail("the text has no \\n\\nAssistant:")
+  const answer = whole.slice(prompt.length)
+  return Result.map(prompt === "" ? Result.succeed(answer) : lastAnswer(answer), (answer) => [prompt, answer])
 }
 
 const exampleOf = (prompt: Turns, answer: Turns): Result.Result<Example, string> =>
@@ -196,9 +202,9 @@ const shared = (chosen: Turns, rejected: Turns): Result.Result<readonly [Turns, 
   const none = Result.fail("`chosen` and `rejected` do not share their prompt")
   if (typeof chosen === "string" && typeof rejected === "string") {
     const prompt = HhRlhf.sharedPrefix(chosen, rejected)
-    return prompt === undefined
-      ? none
-      : Result.succeed([prompt, chosen.slice(prompt.length), rejected.slice(prompt.length)])
+    if (prompt === undefined) return none
+    const answers = Result.all([chosen, rejected].map((whole) => lastAnswer(whole.slice(prompt.length))))
+    return Result.map(answers, ([first, second]) => [prompt, first!, second!])
   }
   if (typeof chosen === "string" || typeof rejected === "string") return none
   return chosen.length > 1 && sameTurns(chosen.slice(0, -1), rejected.slice(0, -1))

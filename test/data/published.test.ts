@@ -175,4 +175,16 @@ layer(NodeServices.layer)("published formats", (it) => {
       )
     })
   )
+
+  it.effect("Trl: a transcript ends with an answer; what a person says after it is not learnt", () =>
+    Effect.sync(() => {
+      const whole = "Human: one\n\nAssistant: two"
+      const more = `${whole}\n\nHuman: three`
+      const said = Result.fail("the transcript goes on with \\n\\nHuman: after its last answer")
+      assert.deepStrictEqual(Trl.example({ text: more }), said)
+      assert.deepStrictEqual(Trl.preferenceExample({ chosen: more, rejected: `${whole} and a half` }), said)
+      assert.deepStrictEqual(Trl.preferenceExample({ chosen: whole.replace("two", "2"), rejected: more }), said)
+      assert.deepStrictEqual(get(Trl.example({ text: `${more}\n\nAssistant: four` })).completion, " four")
+    })
+  )
 })
