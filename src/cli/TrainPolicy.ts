@@ -171,6 +171,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       epochs: settings.updateEpochs,
       minibatchSize: settings.minibatchSize,
       microTokens: common.microTokens,
+      microRows: common.microBatch ?? undefined,
       skipped
     }
     const { gamma, lambda } = input

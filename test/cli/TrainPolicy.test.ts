@@ -126,6 +126,21 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.deepStrictEqual(rejected, [[2, "257 tokens are more than the 256 positions of the model"]])
   })
 
+  it("sums the gradients of as few answers together as --micro-batch says: the same step, but for its rounding", async () => {
+    const place = await prepared()
+    const [all, one] = await Promise.all(
+      [[], ["--micro-batch", "1"]].map(async (more, i) => {
+        const out = join(place.dir, `out ${i}`)
+        const args = changed(command("grpo", place, out, ...more), { "--steps": "1", "--update-epochs": "1" })
+        const { status, stderr } = await train(...args)
+        assert.strictEqual(status, 0, stderr)
+        return { line: lines(join(out, "metrics.jsonl"))[0]!, bytes: contents(out)["adapter_model.safetensors"] }
+      })
+    )
+    assert.closeTo(one!.line["grad_norm"] as number, all!.line["grad_norm"] as number, 1e-4)
+    assert.notStrictEqual(one!.bytes, all!.bytes)
+  })
+
   it("goes on only with the same end tokens and factors of the reward model", async () => {
     const place = await prepared()
     const [out, model] = [join(place.dir, "out"), join(place.dir, "model")]
