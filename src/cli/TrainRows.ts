@@ -106,7 +106,8 @@ export const example = (encoder: Encoder) =>
 
 const number = (row: Rows.Row, name: string, otherwise: number): Result.Result<number, string> => {
   const value = row[name] ?? otherwise
-  return typeof value === "number" && Number.isFinite(value)
+  // Learning computes in 32 bits.
+  return typeof value === "number" && Number.isFinite(Math.fround(value))
     ? Result.succeed(value)
     : Result.fail(`\`${name}\` is not a finite number`)
 }

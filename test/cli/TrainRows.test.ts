@@ -138,6 +138,8 @@ describe("Rows of token ids", () => {
         { chosen_input_ids: [5, 6], rejected_input_ids: [5, 7], chosen_labels: [-100, 6], rejected_labels: [-100, 7] }
       )
       assert.deepStrictEqual(pair, { first: [4, 5, 6, 2], second: [4, 5, 7, 8, 2], from: 2, probability: 1, margin: 0 })
+      const sides = { chosen_input_ids: [5, 6], rejected_input_ids: [5, 7] }
+      assert.deepStrictEqual(yield* pairs({ ...sides, margin: 1e39 }), ["`margin` is not a finite number"])
       assert.include(labelled, "it has `chosen_labels`, which is not read")
       const found = yield* prompts(
         { input_ids: [5, 6, 7, 0, 0], attention_mask: [1, 1, 1, 0, 0] },
