@@ -18,6 +18,7 @@ import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
 import * as Attempt from "./Attempt.ts"
 import * as Model from "./Model.ts"
+import * as SameTokens from "./SameTokens.ts"
 import * as TrainFolder from "./TrainFolder.ts"
 import type * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
@@ -82,6 +83,12 @@ export const judge = Effect.fnUntraced(function* (dir: string, checkpoint: Check
   ) {
     return yield* new UsageError({
       message: `${dir} reads ${own.config.maxPositions} tokens of a vocabulary of ${own.config.vocabSize}, and the policy writes ${checkpoint.config.maxPositions} of ${checkpoint.config.vocabSize}; train the reward model from ${checkpoint.dir}.`
+    })
+  }
+  const token = whole ? yield* Effect.mapError(SameTokens.difference(checkpoint.dir, own.dir), fromInput) : undefined
+  if (token !== undefined) {
+    return yield* new UsageError({
+      message: `${dir} has another tokenizer than the policy, which writes ${JSON.stringify(token)}; train the reward model from ${checkpoint.dir}.`
     })
   }
   if (whole) yield* Effect.mapError(Finite.check(own), fromInput)

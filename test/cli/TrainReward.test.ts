@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
 const charter = (...args: ReadonlyArray<string>) =>
@@ -85,6 +85,33 @@ describe("a reward model that was trained as a whole", () => {
     const scores = join(dir, "scores.jsonl")
     charter("score", "--model", out, "--in", jsonl(join(dir, "rows.jsonl"), whole), "--out", scores)
     lines(scores).forEach(({ reward }, i) => assert.closeTo(reward as number, rollouts[i]!["score"] as number, 1e-4))
+  })
+
+  it("rewards no policy that calls other tokens by the same numbers", async () => {
+    const { dir, out } = await trained()
+    const model = join(dir, "model")
+    mkdirSync(model)
+    for (const name of ["config.json", "model.safetensors"]) copyFileSync(join(tiny, name), join(model, name))
+    const tokenizer = readFileSync(join(dirname(tiny), "tokenizers/unigram/tokenizer.json"), "utf8")
+    writeFileSync(join(model, "tokenizer.json"), tokenizer)
+    const other = JSON.parse(tokenizer)
+    const { vocab } = other.model
+    ;[vocab[40], vocab[41]] = [vocab[41], vocab[40]]
+    writeFileSync(join(out, "tokenizer.json"), JSON.stringify(other))
+    const prompts = jsonl(join(dir, "prompts.jsonl"), [{ input_ids: [10, 11, 12] }])
+    const policy = ["--model", model, "--prompts", prompts, "--max-tokens", "3", "--batch-size", "8", "--steps", "1"]
+    const run = (kind: string) => train(kind, ...policy, "--reward-model", out, "--out", join(dir, kind))
+    const refused = await run("grpo")
+    assert.strictEqual(refused.status, 2)
+    assert.include(
+      refused.stderr,
+      `has another tokenizer than the policy, which writes ${JSON.stringify(vocab[41][0])};`
+    )
+    // More tokens than the policy writes are no matter.
+    const { added_tokens, ...same } = JSON.parse(tokenizer)
+    const more = [...added_tokens, { id: 319, content: "<more>" }]
+    writeFileSync(join(out, "tokenizer.json"), JSON.stringify({ ...same, added_tokens: more }))
+    assert.strictEqual((await run("rloo")).status, 0)
   })
 
   it("is refused where a model has to write, and where an adapter is wanted", async () => {
