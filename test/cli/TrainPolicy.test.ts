@@ -184,6 +184,7 @@ describe("charter train ppo refuses in a sentence, with exit code 2 and nothing 
     ["--value-coefficient has to be 0 or more, and is -1", ["--value-coefficient=-1"]],
     ["--kl-coefficient has to be 0 or more, and is -1", ["--kl-coefficient=-1"]],
     ["--kl-target has to be above 0, and is 0", ["--kl-target", "0"]],
+    ["which stays 0 with --kl-coefficient 0", ["--kl-target", "6", "--kl-coefficient", "0"]],
     ["--reward-clip has to be above 0, and is 0", ["--reward-clip", "0"]],
     ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
     [
