@@ -197,12 +197,25 @@ export const example = (row: Row): Result.Result<Example, string> => {
 const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) =>
   a.length === b.length && a.every(({ content, role }, i) => role === b[i]!.role && content === b[i]!.content)
 
+/**
+ * What two texts begin with, as TRL takes it: up to where they differ, without the space before; each keeps some of its
+ * own, and no character is cut in two.
+ */
+const commonBeginning = (a: string, b: string): string => {
+  const end = Math.min(a.length, b.length) - 1
+  let n = 0
+  while (n < end && a[n] === b[n]) n++
+  const shared = a.slice(0, n).replace(/[\uD800-\uDBFF]$/, "")
+  return shared.endsWith(" ") ? shared.slice(0, -1) : shared
+}
+
 /** The prompt and two answers of two conversations that share all but their end. */
 const shared = (chosen: Turns, rejected: Turns): Result.Result<readonly [Turns, Turns, Turns], string> => {
   const none = Result.fail("`chosen` and `rejected` do not share their prompt")
   if (typeof chosen === "string" && typeof rejected === "string") {
-    const prompt = HhRlhf.sharedPrefix(chosen, rejected)
-    if (prompt === undefined) return none
+    const transcripts = HhRlhf.isTranscript(chosen) || HhRlhf.isTranscript(rejected)
+    const prompt = HhRlhf.sharedPrefix(chosen, rejected) ?? (transcripts ? "" : commonBeginning(chosen, rejected))
+    if (prompt === "") return none
     const answers = Result.all([chosen, rejected].map((whole) => lastAnswer(whole.slice(prompt.length))))
     return Result.map(answers, ([first, second]) => [prompt, first!, second!])
   }

@@ -187,4 +187,31 @@ layer(NodeServices.layer)("published formats", (it) => {
       assert.deepStrictEqual(get(Trl.example({ text: `${more}\n\nAssistant: four` })).completion, " four")
     })
   )
+
+  it.effect("Trl: two texts share the prompt that TRL finds in them, up to where they differ", () =>
+    Effect.sync(() => {
+      const found = (chosen: string, rejected: string) =>
+        Result.map(Trl.preferenceExample({ chosen, rejected }), (pair): ReadonlyArray<unknown> => [
+          pair.context,
+          pair.first,
+          pair.second
+        ])
+      const cases: ReadonlyArray<readonly [string, string, ReadonlyArray<string>]> = [
+        ["The sky is blue.", "The sky is green.", ["The sky is", " blue.", " green."]],
+        ["The sky is blue.", "The sky isn't.", ["The sky is", " blue.", "n't."]],
+        ["So it is", "So it", ["So i", "t is", "t"]],
+        ["Yes 😀", "Yes 😁", ["Yes", " 😀", " 😁"]],
+        ["Yes:😀", "Yes:😁", ["Yes:", "😀", "😁"]]
+      ]
+      for (const [chosen, rejected, parts] of cases) {
+        assert.deepStrictEqual(found(chosen, rejected), Result.succeed(parts))
+      }
+      const none = Result.fail("`chosen` and `rejected` do not share their prompt")
+      assert.deepStrictEqual(found("Blue.", "Green."), none)
+      assert.deepStrictEqual(
+        found("Human: Is it blue?\n\nAssistant: Yes.", "Human: Is it green?\n\nAssistant: No."),
+        none
+      )
+    })
+  )
 })
