@@ -75,7 +75,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
           ? TrainFolder.digest(judge.adapter.vector)
           : yield* Effect.mapError(Fingerprint.of(judge.checkpoint), fromInput),
       prompts: prompts.hash,
-      encoded: TrainRows.isDated(checkpoint) ? null : { prompts: prompts.encoded },
+      encoded: TrainRows.isDated(encoder) ? null : { prompts: prompts.encoded },
       ends: checkpoint.eosTokenIds,
       scales: {
         adapter: adapter === undefined ? null : TrainModel.scales(trainee),

@@ -51,7 +51,8 @@ export const encoder = Effect.fnUntraced(function* (checkpoint: Checkpoint, maxL
 })
 
 /** Whether the chat template of a model writes today's date: tomorrow the same rows are other tokens. */
-export const isDated = ({ dir }: Checkpoint): boolean =>
+export const isDated = ({ checkpoint: { dir }, codec }: Encoder): boolean =>
+  Option.isSome(codec) &&
   ["chat_template.jinja", "tokenizer_config.json"]
     .map((name) => join(dir, name))
     .some((file) => existsSync(file) && readFileSync(file, "utf8").includes("strftime_now"))

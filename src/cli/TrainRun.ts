@@ -174,7 +174,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
       adapter: adapter === undefined ? null : TrainFolder.digest(trainee.vector),
       data: train.hash,
       eval: evaluation?.hash ?? null,
-      encoded: TrainRows.isDated(checkpoint) ? null : { data: train.encoded, eval: evaluation?.encoded ?? null },
+      encoded: TrainRows.isDated(encoder) ? null : { data: train.encoded, eval: evaluation?.encoded ?? null },
       scales: adapter === undefined ? null : TrainModel.scales(trainee),
       steps,
       ...settings,
