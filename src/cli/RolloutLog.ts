@@ -6,6 +6,8 @@
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
 import { closeSync, openSync } from "node:fs"
+import type { RunError } from "../recipes/RunError.ts"
+import * as Attempt from "./Attempt.ts"
 import * as StepLines from "./StepLines.ts"
 import type { UsageError } from "./UsageError.ts"
 
@@ -29,14 +31,14 @@ export type Rollout = typeof Rollout.Type
 
 export interface RolloutLog {
   readonly of: (step: number) => ReadonlyArray<Rollout>
-  readonly append: (rollouts: ReadonlyArray<Rollout>) => void
+  readonly append: (rollouts: ReadonlyArray<Rollout>) => Effect.Effect<void, RunError>
 }
 
 /** Opens the log of a training that has finished so many updates, for as long as the scope lasts. */
 export const open = Effect.fnUntraced(function* (
   file: string,
   finished: number
-): Effect.fn.Return<RolloutLog, UsageError, Scope.Scope> {
+): Effect.fn.Return<RolloutLog, RunError | UsageError, Scope.Scope> {
   const isRollout = Schema.is(Rollout)
   // Nobody reads the answers of finished updates again.
   const isWhole = (value: unknown): value is StepLines.Stepped =>
@@ -44,15 +46,13 @@ export const open = Effect.fnUntraced(function* (
   const lines = yield* StepLines.read(file, isWhole)
   const next = lines.flatMap(({ value }) => (value.step === finished + 1 ? [value as Rollout] : []))
   const kept = lines.filter(({ value }) => value.step <= finished)
+  yield* StepLines.replace(file, kept.map(({ text }) => `${text}\n`).join(""))
   const fd = yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      StepLines.replace(file, kept.map(({ text }) => `${text}\n`).join(""))
-      return openSync(file, "a")
-    }),
+    Attempt.write(file, () => openSync(file, "a")),
     (fd) => Effect.sync(() => closeSync(fd))
   )
   return {
     of: (step) => (step === finished + 1 ? next : []),
-    append: (rollouts) => StepLines.append(fd, rollouts)
+    append: (rollouts) => StepLines.append(file, fd, rollouts)
   }
 })

@@ -2,8 +2,9 @@
  * StepLines: a JSONL file of a training, each line of which belongs to a step.
  */
 import { Effect, Schema } from "effect"
-import { existsSync, readFileSync, renameSync, writeFileSync, writeSync } from "node:fs"
+import { renameSync, writeFileSync, writeSync } from "node:fs"
 import * as Atomic from "../recipes/Atomic.ts"
+import * as Attempt from "./Attempt.ts"
 import { UsageError } from "./UsageError.ts"
 
 /** What a line says. */
@@ -28,7 +29,7 @@ export const read = Effect.fnUntraced(function* <A extends Stepped>(
   file: string,
   isWhole: (value: unknown) => value is A
 ) {
-  const text = existsSync(file) ? readFileSync(file, "utf8") : ""
+  const text = (yield* Attempt.read(file, () => Atomic.readUnsafe(file))) ?? ""
   const lines = text
     .slice(0, text.lastIndexOf("\n") + 1)
     .split("\n")
@@ -47,18 +48,20 @@ export const read = Effect.fnUntraced(function* <A extends Stepped>(
 })
 
 /** Writes a file anew: it has the old lines or the new ones, whenever the program ends. */
-export const replace = (file: string, text: string): void => {
-  const beside = Atomic.unfinished(file)
-  writeFileSync(beside, text)
-  renameSync(beside, file)
-}
+export const replace = (file: string, text: string) =>
+  Attempt.write(file, () => {
+    const beside = Atomic.unfinished(file)
+    writeFileSync(beside, text)
+    renameSync(beside, file)
+  })
 
-/** Adds a line for each value to an open file. */
-export const append = (fd: number, values: ReadonlyArray<Stepped>): void => {
-  const bytes = Buffer.from(values.map((value) => `${JSON.stringify(value)}\n`).join(""))
-  let done = 0
-  while (done < bytes.length) done += writeSync(fd, bytes, done)
-}
+/** Adds a line for each value to a file, which is open. */
+export const append = (file: string, fd: number, values: ReadonlyArray<Stepped>) =>
+  Attempt.write(file, () => {
+    const bytes = Buffer.from(values.map((value) => `${JSON.stringify(value)}\n`).join(""))
+    let done = 0
+    while (done < bytes.length) done += writeSync(fd, bytes, done)
+  })
 
 const parsed = (text: string): unknown => {
   try {

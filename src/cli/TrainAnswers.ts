@@ -62,7 +62,7 @@ export const from = (
     }).flat()
     const kept = log.of(index + 1)
     if (kept.length === wanted.length) {
-      log.append(kept)
+      yield* log.append(kept)
       return kept
     }
     const sampled = yield* Effect.forEach(
@@ -82,10 +82,15 @@ export const from = (
         ),
       { concurrency: "unbounded" }
     )
-    // A score is read on the end token, with which the reward model has learnt; what was cut off gets one, too.
+    // A score is read on the end token with which the reward model has learnt, whichever of several was drawn; what was
+    // cut off gets it, too.
     const scores = yield* judging.scores(
       judge,
-      sampled.map(({ finish, promptIds, tokenIds }) => [...promptIds, ...tokenIds, ...(finish === "stop" ? [] : end)])
+      sampled.map(({ finish, promptIds, tokenIds }) => [
+        ...promptIds,
+        ...(finish === "stop" ? tokenIds.slice(0, -1) : tokenIds),
+        ...end
+      ])
     )
     const scored = sampled.map((rollout, i): RolloutLog.Rollout => {
       const score = scores[i]!
@@ -97,7 +102,7 @@ export const from = (
       return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
     })
     // What is no number would be read back from JSON as null.
-    if (PolicyGradient.unlearnable(scored) === undefined) log.append(scored)
+    if (PolicyGradient.unlearnable(scored) === undefined) yield* log.append(scored)
     return scored
   })
 }

@@ -14,7 +14,8 @@ import { dirname, join, resolve } from "node:path"
 import type { Reject } from "../data/DataError.ts"
 import * as Atomic from "../recipes/Atomic.ts"
 import * as Lock from "../recipes/Lock.ts"
-import { failed } from "../recipes/RunError.ts"
+import type { RunError } from "../recipes/RunError.ts"
+import * as Attempt from "./Attempt.ts"
 import * as StepLines from "./StepLines.ts"
 import { UsageError } from "./UsageError.ts"
 import { version } from "./Version.ts"
@@ -32,16 +33,16 @@ export interface TrainFolder {
   /** Whether the training is finished. */
   readonly finished: boolean
   /** Cuts the metrics off after `step` and opens them for more; gives the lines that are kept. */
-  readonly resume: (step: number) => Effect.Effect<ReadonlyArray<Line>, UsageError>
+  readonly resume: (step: number) => Effect.Effect<ReadonlyArray<Line>, RunError | UsageError>
   /** Writes a step's line. */
-  readonly append: (line: Line) => void
+  readonly append: (line: Line) => Effect.Effect<void, RunError>
   /** Keeps a checkpoint that `write` makes in a folder; all but the newest `keep` and the best one go. */
   readonly keep: <E, R>(
     step: number,
     keep: number,
     best: number | undefined,
     write: (dir: string) => Effect.Effect<void, E, R>
-  ) => Effect.Effect<void, E, R>
+  ) => Effect.Effect<void, E | RunError, R>
   /** Writes the summary: from now on the training is finished. */
   readonly finish: (summary: object) => Effect.Effect<void, unknown>
 }
@@ -75,6 +76,9 @@ const Manifest = Schema.Struct({
 })
 
 const isManifest = Schema.is(Manifest)
+
+/** What was not recorded at first: a folder without it can be gone on with. */
+const later = ["encoded", "ends", "scales"]
 
 const manifestName = "train.json"
 const metricsName = "metrics.jsonl"
@@ -113,7 +117,9 @@ const check = Effect.fnUntraced(function* (dir: string, training: Determinants) 
     return
   }
   if (!isManifest(manifest)) return yield* damaged(`${path} does not say what determines the training.`, dir)
-  const different = differences(manifest.training, training)
+  const older = later.filter((name) => !(name in manifest.training))
+  const now = Object.fromEntries(Object.entries(training).filter(([name]) => !older.includes(name)))
+  const different = differences(manifest.training, now)
   if (different.length > 0) {
     return yield* new UsageError({
       message: `${dir} is another training: ${different.join("; ")}. Use its settings, or another --out.`
@@ -135,7 +141,7 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     if (rejects.length === 0) rmSync(path("rejected.jsonl"), { force: true })
     else {
       const lines = rejects.map(({ file, line, reason }) => `${JSON.stringify({ file, line, reason })}\n`)
-      yield* attempt(path("rejected.jsonl"), () => StepLines.replace(path("rejected.jsonl"), lines.join("")))
+      yield* StepLines.replace(path("rejected.jsonl"), lines.join(""))
     }
     const manifest: typeof Manifest.Type = { format: 1, charter: version, training }
     yield* Atomic.writeJson(path(manifestName), manifest)
@@ -154,31 +160,33 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     resume: Effect.fnUntraced(function* (step) {
       const found = yield* StepLines.read(metrics, StepLines.isStepped)
       const kept = found.filter(({ value }) => value.step <= step)
-      StepLines.replace(metrics, kept.map(({ text }) => `${text}\n`).join(""))
-      fd = openSync(metrics, "a")
+      yield* StepLines.replace(metrics, kept.map(({ text }) => `${text}\n`).join(""))
+      fd = yield* Attempt.write(metrics, () => openSync(metrics, "a"))
       return kept.map(({ value }): Line => ({ ...value }))
     }),
-    append: (line) => StepLines.append(fd!, [line]),
+    append: (line) => StepLines.append(metrics, fd!, [line]),
     keep: Effect.fnUntraced(function* (step, keep, best, write) {
       const name = (of: number) => `step-${of}`
       const beside = path("checkpoints", `.${name(step)}.tmp`)
-      rmSync(beside, { recursive: true, force: true })
-      mkdirSync(beside, { recursive: true })
+      yield* Attempt.write(beside, () => {
+        rmSync(beside, { recursive: true, force: true })
+        mkdirSync(beside, { recursive: true })
+      })
       yield* write(beside)
-      rmSync(path("checkpoints", name(step)), { recursive: true, force: true })
-      renameSync(beside, path("checkpoints", name(step)))
-      const there = readdirSync(path("checkpoints"))
-        .flatMap((entry) => /^step-(\d+)$/.exec(entry)?.[1] ?? [])
-        .map(Number)
-        .toSorted((a, b) => b - a)
-      for (const old of there.slice(keep)) {
-        if (old !== best) rmSync(path("checkpoints", name(old)), { recursive: true, force: true })
-      }
+      const whole = path("checkpoints", name(step))
+      yield* Attempt.write(whole, () => {
+        rmSync(whole, { recursive: true, force: true })
+        renameSync(beside, whole)
+        const there = readdirSync(path("checkpoints"))
+          .flatMap((entry) => /^step-(\d+)$/.exec(entry)?.[1] ?? [])
+          .map(Number)
+          .toSorted((a, b) => b - a)
+        for (const old of there.slice(keep)) {
+          if (old !== best) rmSync(path("checkpoints", name(old)), { recursive: true, force: true })
+        }
+      })
     }),
     finish: (summary) => Atomic.writeJson(path(summaryName), summary)
   }
   return folder
 })
-
-const attempt = <A>(file: string, f: () => A) =>
-  Effect.try({ try: f, catch: (cause) => failed(`${file} cannot be written: ${Atomic.reasonOf(cause)}.`) })

@@ -16,7 +16,10 @@ import * as Quantized from "../model/Quantized.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
+import * as Attempt from "./Attempt.ts"
 import * as Model from "./Model.ts"
+import * as SameTokens from "./SameTokens.ts"
+import * as TrainFolder from "./TrainFolder.ts"
 import type * as TrainSettings from "./TrainSettings.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -82,6 +85,12 @@ export const judge = Effect.fnUntraced(function* (dir: string, checkpoint: Check
       message: `${dir} reads ${own.config.maxPositions} tokens of a vocabulary of ${own.config.vocabSize}, and the policy writes ${checkpoint.config.maxPositions} of ${checkpoint.config.vocabSize}; train the reward model from ${checkpoint.dir}.`
     })
   }
+  const token = whole ? yield* Effect.mapError(SameTokens.difference(checkpoint.dir, own.dir), fromInput) : undefined
+  if (token !== undefined) {
+    return yield* new UsageError({
+      message: `${dir} has another tokenizer than the policy, which writes ${JSON.stringify(token)}; train the reward model from ${checkpoint.dir}.`
+    })
+  }
   if (whole) yield* Effect.mapError(Finite.check(own), fromInput)
   const lora = whole ? yield* Effect.mapError(Lora.read(dir, own.config), fromInput) : yield* read(dir, checkpoint)
   if (lora.taskType !== "SEQ_CLS") {
@@ -132,6 +141,15 @@ export const begin = Effect.fnUntraced(function* (start: Start) {
 /** What an adapter is, for the record of a training. */
 export const described = ({ config: { alpha, rank, targets } }: Adapters.Adapter) => ({ rank, alpha, targets })
 
+/** The factors of an adapter's maps, which follow from more than its rank and alpha; what else it is, is in its numbers. */
+export const scales = ({ scales }: Adapters.Adapter): string =>
+  TrainFolder.digest(
+    Float32Array.from(
+      [...scales.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)),
+      ([, x]) => x
+    )
+  )
+
 /** Files of a model folder that a model trained as a whole takes along. */
 const companions = [
   "generation_config.json",
@@ -158,7 +176,7 @@ export const save = Effect.fnUntraced(function* (
   const config = Object.fromEntries(Object.entries(json).filter(([name]) => name !== "torch_dtype"))
   for (const name of companions) {
     const from = join(checkpoint.dir, name)
-    if (existsSync(from)) copyFileSync(from, join(dir, name))
+    if (existsSync(from)) yield* Attempt.write(join(dir, name), () => copyFileSync(from, join(dir, name)))
   }
   yield* Checkpoint.writeModel(
     dir,
@@ -167,7 +185,7 @@ export const save = Effect.fnUntraced(function* (
       // The file may call a model tied that is not.
       tie_word_embeddings: checkpoint.config.tieEmbeddings,
       dtype: "float32",
-      ...(reward ? classifier(config) : {})
+      ...(reward ? classifier(config, JSON.parse(text).pad_token_id, checkpoint) : {})
     },
     adapter.layout.entries
       .filter((e) => e.name !== "value_head")
@@ -176,13 +194,21 @@ export const save = Effect.fnUntraced(function* (
   )
 })
 
-/** A model with one score, as transformers has it: LlamaForSequenceClassification. */
-const classifier = (config: Readonly<Record<string, unknown>>) => {
+/**
+ * A model with one score, as transformers has it: LlamaForSequenceClassification. It reads the score on the last token
+ * that is no padding, so a token that ends answers must not be called that.
+ */
+const classifier = (
+  config: Readonly<Record<string, unknown>>,
+  pad: number | undefined,
+  { eosTokenIds, padTokenId }: Checkpoint.Checkpoint
+) => {
   const [architecture = ""] = (config["architectures"] ?? []) as ReadonlyArray<string>
   return {
     architectures: [architecture.replace(/ForCausalLM$/, "ForSequenceClassification")],
     num_labels: 1,
     id2label: { "0": "LABEL_0" },
-    label2id: { LABEL_0: 0 }
+    label2id: { LABEL_0: 0 },
+    ...(eosTokenIds.some((id) => id === pad || id === padTokenId) ? { pad_token_id: null } : {})
   }
 }

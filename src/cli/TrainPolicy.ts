@@ -47,7 +47,9 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const common = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 32)
   const settings = yield* TrainPolicySettings.settings(input, common)
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, common.maxLength), fromInput)
-  const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, settings.maxTokens))
+  // An answer that is cut off gets an end token for its score.
+  const room = settings.maxTokens + (checkpoint.eosTokenIds.length > 0 ? 1 : 0)
+  const prompts = yield* TrainRows.read(input.prompts, TrainRows.prompt(encoder, room))
   const adapter = Option.getOrUndefined(input.adapter)
   const judge = yield* TrainModel.judge(input.rewardModel, checkpoint)
   const trainee = yield* TrainModel.begin({
@@ -73,6 +75,12 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
           ? TrainFolder.digest(judge.adapter.vector)
           : yield* Effect.mapError(Fingerprint.of(judge.checkpoint), fromInput),
       prompts: prompts.hash,
+      encoded: TrainRows.isDated(encoder) ? null : { prompts: prompts.encoded },
+      ends: checkpoint.eosTokenIds,
+      scales: {
+        adapter: adapter === undefined ? null : TrainModel.scales(trainee),
+        rewardModel: TrainModel.scales(judge.adapter)
+      },
       steps,
       ...common,
       lora: common.lora === null ? null : TrainModel.described(trainee),
@@ -163,6 +171,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       epochs: settings.updateEpochs,
       minibatchSize: settings.minibatchSize,
       microTokens: common.microTokens,
+      microRows: common.microBatch ?? undefined,
       skipped
     }
     const { gamma, lambda } = input
@@ -225,7 +234,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   yield* Effect.gen(function* () {
     while (done < steps) {
       const line = yield* update(done)
-      folder.append(line)
+      yield* folder.append(line)
       lines.push(line)
       done++
       // None is kept as the best: the reward of one update is a mean over few answers of the policy before it, and where

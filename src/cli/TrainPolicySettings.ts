@@ -61,6 +61,9 @@ export const settings = Effect.fnUntraced(function* (input: Input, common: Train
   if (input.kind === "grpo" && klTarget !== null) {
     return yield* wrong("--kl-target adapts a coefficient in the reward; grpo has it in the loss, so leave one out.")
   }
+  if (klCoefficient === 0 && klTarget !== null) {
+    return yield* wrong("--kl-target multiplies the coefficient, which stays 0 with --kl-coefficient 0; leave one out.")
+  }
   return {
     samples,
     maxTokens: input.maxTokens,

@@ -1,15 +1,15 @@
 /**
  * TrainRows: a file of examples as tokens to learn from, with a reason for each row that cannot be used.
  *
- * Rows are of any of TRL's shapes (`data/Trl.ts`), or token ids: `{input_ids, labels}` with −100 where nothing is to be
- * learnt, and `{chosen_input_ids, rejected_input_ids}` for pairs; these need no tokenizer. A row is never cut, filled or
- * skipped in silence.
+ * Rows are of any of TRL's shapes (`data/Trl.ts`), or token ids (`TrainTokens.ts`), which need no tokenizer. A row is
+ * never cut, filled or skipped in silence.
  */
 import { Effect, Option, Result, Stream } from "effect"
 import { createHash } from "node:crypto"
-import { existsSync } from "node:fs"
-import { readFile } from "node:fs/promises"
+import { createReadStream, existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { pipeline } from "node:stream/promises"
+import * as Csv from "../data/Csv.ts"
 import type { Reject } from "../data/DataError.ts"
 import * as Files from "../data/Files.ts"
 import type * as Rows from "../data/Rows.ts"
@@ -18,7 +18,9 @@ import type { NamedPair, NamedRow } from "../engine/TrainingData.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type { ModelContext } from "../Policy.ts"
 import * as TextCodec from "../providers/onnx/TextCodec.ts"
+import * as Atomic from "../recipes/Atomic.ts"
 import * as TokenRows from "./TokenRows.ts"
+import * as TrainTokens from "./TrainTokens.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** The rows that can be used, and why the others cannot. */
@@ -27,6 +29,8 @@ export interface Read<Row> {
   readonly rejects: ReadonlyArray<Reject>
   /** Of the file's bytes, in hexadecimal digits. */
   readonly hash: string
+  /** Of the rows as tokens: another tokenizer, chat template or end token makes others of the same bytes. */
+  readonly encoded: string
 }
 
 type Reading<A> = Effect.Effect<A, string>
@@ -46,6 +50,13 @@ export const encoder = Effect.fnUntraced(function* (checkpoint: Checkpoint, maxL
   return { checkpoint, codec, maxLength } satisfies Encoder
 })
 
+/** Whether the chat template of a model writes today's date: tomorrow the same rows are other tokens. */
+export const isDated = ({ checkpoint: { dir }, codec }: Encoder): boolean =>
+  Option.isSome(codec) &&
+  ["chat_template.jinja", "tokenizer_config.json"]
+    .map((name) => join(dir, name))
+    .some((file) => existsSync(file) && readFileSync(file, "utf8").includes("strftime_now"))
+
 const texts = ({ codec }: Encoder): Reading<TextCodec.TextCodec> =>
   Option.match(codec, {
     onNone: () => Effect.fail("the model's folder has no tokenizer.json to read text with; give input_ids and labels"),
@@ -55,12 +66,6 @@ const texts = ({ codec }: Encoder): Reading<TextCodec.TextCodec> =>
 const contextOf = (codec: TextCodec.TextCodec, context: ModelContext): Reading<ReadonlyArray<number>> =>
   Effect.mapError(codec.context("row", context), (error) => error.message)
 
-const isIds = (value: unknown): value is ReadonlyArray<number> =>
-  Array.isArray(value) && value.every((x) => Number.isInteger(x))
-
-const idsOf = (row: Rows.Row, name: string): Result.Result<ReadonlyArray<number>, string> =>
-  isIds(row[name]) ? Result.succeed(row[name]) : Result.fail(`\`${name}\` is not a list of token ids`)
-
 /** Refuses what the network cannot read, with `more` to come, and what is longer than it may be. */
 const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>, more = 0): Reading<void> => {
   const reason =
@@ -68,51 +73,6 @@ const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>, mo
     (ids.length > maxLength ? `${ids.length} tokens are more than the ${maxLength} that a row may have` : undefined)
   return reason === undefined ? Effect.void : Effect.fail(reason)
 }
-
-/** Token ids without the padding that an attention mask marks at their end. */
-const unpadded = (row: Rows.Row, ids: ReadonlyArray<number>): Result.Result<ReadonlyArray<number>, string> => {
-  if (row["attention_mask"] === undefined) return Result.succeed(ids)
-  return Result.flatMap(idsOf(row, "attention_mask"), (mask) => {
-    if (mask.length !== ids.length) return Result.fail("`attention_mask` is not as long as `input_ids`")
-    const length = mask.lastIndexOf(1) + 1
-    return mask.slice(0, length).includes(0)
-      ? Result.fail("`attention_mask` hides tokens before the last one; pad on the right")
-      : Result.succeed(ids.slice(0, length))
-  })
-}
-
-/** Keys that others use, or mistype: read over, all tokens of such a row would be learnt. */
-const mistaken: ReadonlyArray<readonly [key: string, meant: string]> = [
-  ["label", "labels"],
-  ["label_ids", "labels"],
-  ["loss_mask", "completion_mask"],
-  ["completion_masks", "completion_mask"],
-  ["assistant_masks", "completion_mask"],
-  ["attention_masks", "attention_mask"]
-]
-
-const tokenRow = (row: Rows.Row): Result.Result<Omit<NamedRow, "id">, string> =>
-  Result.gen(function* () {
-    const found = mistaken.find(([key, meant]) => row[key] !== undefined && row[meant] === undefined)
-    if (found !== undefined) return yield* Result.fail(`it has \`${found[0]}\`, where \`${found[1]}\` is read`)
-    const given = yield* idsOf(row, "input_ids")
-    const ids = yield* unpadded(row, given)
-    if (row["labels"] === undefined && row["completion_mask"] === undefined) return { ids, weights: ids.map(() => 1) }
-    if (row["labels"] === undefined) {
-      const mask = yield* idsOf(row, "completion_mask")
-      if (mask.length !== given.length) return yield* Result.fail("`completion_mask` is not as long as `input_ids`")
-      return { ids, weights: ids.map((_, t) => (mask[t] === 0 ? 0 : 1)) }
-    }
-    const labels = yield* idsOf(row, "labels")
-    if (labels.length !== given.length) return yield* Result.fail("`labels` is not as long as `input_ids`")
-    const shifted = ids.findIndex((id, t) => labels[t] !== -100 && labels[t] !== id)
-    if (shifted >= 0) {
-      return yield* Result.fail(
-        `\`labels\` has ${labels[shifted]} where \`input_ids\` has ${ids[shifted]} (position ${shifted}); labels are not shifted, and -100 is no label`
-      )
-    }
-    return { ids, weights: ids.map((_, t) => (labels[t] === -100 ? 0 : 1)) }
-  })
 
 const textRow = Effect.fnUntraced(function* (
   encoder: Encoder,
@@ -139,7 +99,7 @@ const unlearnable = ({ ids, weights }: Omit<NamedRow, "id">): string | undefined
 /** A row of supervised fine-tuning: the completion's tokens count, with the token that ends it. */
 export const example = (encoder: Encoder) =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<Omit<NamedRow, "id">, string> {
-    const made = yield* row["input_ids"] === undefined ? textRow(encoder, row) : Effect.fromResult(tokenRow(row))
+    const made = yield* row["input_ids"] === undefined ? textRow(encoder, row) : Effect.fromResult(TrainTokens.row(row))
     yield* fits(encoder, made.ids)
     const nothing = unlearnable(made)
     return nothing === undefined ? made : yield* Effect.fail(nothing)
@@ -147,7 +107,8 @@ export const example = (encoder: Encoder) =>
 
 const number = (row: Rows.Row, name: string, otherwise: number): Result.Result<number, string> => {
   const value = row[name] ?? otherwise
-  return typeof value === "number" && Number.isFinite(value)
+  // Learning computes in 32 bits.
+  return typeof value === "number" && Number.isFinite(Math.fround(value))
     ? Result.succeed(value)
     : Result.fail(`\`${name}\` is not a finite number`)
 }
@@ -155,37 +116,10 @@ const number = (row: Rows.Row, name: string, otherwise: number): Result.Result<n
 const same = (a: ReadonlyArray<number>, b: ReadonlyArray<number>) =>
   a.length === b.length && a.every((x, i) => x === b[i])
 
-const sharedLength = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): number => {
-  let n = 0
-  while (n < a.length && n < b.length && a[n] === b[n]) n++
-  return n
-}
-
-type Sides = Pick<NamedPair, "first" | "second"> & { readonly from: number }
-
-/** Under TRL's old names or its new ones: `chosen_input_ids`, or `chosen_ids`. */
-const named = (row: Rows.Row, side: "prompt" | "chosen" | "rejected"): string =>
-  row[`${side}_ids`] === undefined ? `${side}_input_ids` : `${side}_ids`
-
-const hasTokenPair = (row: Rows.Row): boolean => row[named(row, "chosen")] !== undefined
-
-/** With the prompt's ids the two are completions, without them whole sequences that share their prompt. */
-const tokenPair = (row: Rows.Row): Result.Result<Sides, string> =>
-  Result.gen(function* () {
-    const prompt = row[named(row, "prompt")] === undefined ? [] : yield* idsOf(row, named(row, "prompt"))
-    const chosen = yield* idsOf(row, named(row, "chosen"))
-    const rejected = yield* idsOf(row, named(row, "rejected"))
-    if (chosen.length === 0 || rejected.length === 0) return yield* Result.fail("one of the completions is empty")
-    const [first, second] = [
-      [...prompt, ...chosen],
-      [...prompt, ...rejected]
-    ]
-    // Each of the two keeps a token of its own, also where one continues the other.
-    const shared = Math.min(sharedLength(first, second), first.length - 1, second.length - 1)
-    return { first, second, from: prompt.length > 0 ? prompt.length : shared }
-  })
-
-const textPair = Effect.fnUntraced(function* (encoder: Encoder, row: Rows.Row): Effect.fn.Return<Sides, string> {
+const textPair = Effect.fnUntraced(function* (
+  encoder: Encoder,
+  row: Rows.Row
+): Effect.fn.Return<TrainTokens.Sides, string> {
   // The margin stays a margin here, as in TRL: it is subtracted from the difference of the scores.
   const { margin: _, ...plain } = row
   const { context, first, second } = yield* Effect.fromResult(Result.flatMap(Trl.decode(plain), Trl.preferenceExample))
@@ -205,7 +139,7 @@ export const pair = (encoder: Encoder, kind: "reward" | "dpo") =>
     const probability = yield* Effect.fromResult(number(row, "probability", 1))
     if (probability < 0 || probability > 1) return yield* Effect.fail("`probability` is not between 0 and 1")
     const margin = yield* Effect.fromResult(number(row, "margin", 0))
-    const sides = yield* hasTokenPair(row) ? Effect.fromResult(tokenPair(row)) : textPair(encoder, row)
+    const sides = yield* TrainTokens.hasPair(row) ? Effect.fromResult(TrainTokens.pair(row)) : textPair(encoder, row)
     yield* fits(encoder, sides.first)
     yield* fits(encoder, sides.second)
     if (same(sides.first, sides.second)) {
@@ -220,8 +154,8 @@ export const pair = (encoder: Encoder, kind: "reward" | "dpo") =>
     return { ...sides, probability, margin }
   })
 
-/** The tokens of a prompt, with room for an answer of `maxTokens`. */
-export const prompt = (encoder: Encoder, maxTokens: number) =>
+/** The tokens of a prompt, with room for so many more. */
+export const prompt = (encoder: Encoder, room: number) =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<{ readonly ids: ReadonlyArray<number> }, string> {
     const ids = yield* row["input_ids"] === undefined
       ? Effect.gen(function* () {
@@ -232,17 +166,33 @@ export const prompt = (encoder: Encoder, maxTokens: number) =>
           const of = (turns as { readonly prompt: Trl.Turns }).prompt
           return yield* contextOf(codec, typeof of === "string" ? of : { messages: of })
         })
-      : Effect.fromResult(idsOf(row, "input_ids"))
-    yield* fits(encoder, ids, maxTokens)
+      : Effect.fromResult(TrainTokens.unpadded(row, "input_ids", "attention_mask"))
+    yield* fits(encoder, ids, room)
     return { ids }
   })
 
+/** Of a file of any size. */
+const digest = (file: string): Effect.Effect<string, UsageError> =>
+  Effect.tryPromise({
+    try: async () => {
+      const hash = createHash("sha256")
+      await pipeline(createReadStream(file), hash)
+      return hash.digest("hex").slice(0, 16)
+    },
+    catch: (cause) => new UsageError({ message: `${file} cannot be read: ${Atomic.reasonOf(cause)}.` })
+  })
+
+/** A column of null is one that a row does not have: Parquet has every column in every row. */
+const present = (row: Rows.Row): Rows.Row =>
+  Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null))
+
+/** In a CSV file all is text. */
+const typed = Csv.typed(["probability", "margin", "label"])
+
 /** Reads a file of rows; fails when none can be used. A row is named by its file's place, `line 12`. */
 export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Rows.Row) => Reading<A>) {
-  const found = yield* Files.read(file, Files.format(file) ?? "jsonl").pipe(
-    Stream.runCollect,
-    Effect.mapError(fromInput)
-  )
+  const format = Files.format(file) ?? "jsonl"
+  const found = yield* Files.read(file, format).pipe(Stream.runCollect, Effect.mapError(fromInput))
   const rows: Array<A & { readonly id: string }> = []
   const rejects: Array<Reject> = []
   for (const entry of found) {
@@ -251,7 +201,7 @@ export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Ro
       continue
     }
     const { line, row } = entry.success
-    const made = yield* Effect.result(make(row))
+    const made = yield* Effect.result(make(format === "csv" ? typed(row) : present(row)))
     if (Result.isSuccess(made)) rows.push({ ...made.success, id: `line ${line}` })
     else rejects.push({ _tag: "Reject", file, line, reason: made.failure })
   }
@@ -260,9 +210,9 @@ export const read = Effect.fnUntraced(function* <A>(file: string, make: (row: Ro
     const why = first === undefined ? "it is empty" : `line ${first.line}: ${first.reason}`
     return yield* new UsageError({ message: `${file} has no row that can be used; ${why}.` })
   }
-  const hash = createHash("sha256")
-    .update(yield* Effect.promise(() => readFile(file)))
-    .digest("hex")
-    .slice(0, 16)
-  return { rows, rejects, hash } satisfies Read<A & { readonly id: string }>
+  const encoded = createHash("sha256")
+  for (const row of rows) encoded.update(`${JSON.stringify(row)}\n`)
+  return { rows, rejects, hash: yield* digest(file), encoded: encoded.digest("hex").slice(0, 16) } satisfies Read<
+    A & { readonly id: string }
+  >
 })

@@ -174,6 +174,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
       adapter: adapter === undefined ? null : TrainFolder.digest(trainee.vector),
       data: train.hash,
       eval: evaluation?.hash ?? null,
+      encoded: TrainRows.isDated(encoder) ? null : { data: train.encoded, eval: evaluation?.encoded ?? null },
+      scales: adapter === undefined ? null : TrainModel.scales(trainee),
       steps,
       ...settings,
       lora: settings.lora === null ? null : TrainModel.described(trainee),
@@ -194,10 +196,6 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   const stateDir = folder.path("state")
   const found = yield* restored(folder, trainee.layout.size)
   const lines = [...(yield* folder.resume(found?.progress ?? 0))]
-  const record = (line: TrainFolder.Line) => {
-    folder.append(line)
-    lines.push(line)
-  }
   const measure = Effect.fnUntraced(function* () {
     if (evaluation === undefined) return {}
     const { data } = evaluation
@@ -205,6 +203,14 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   })
   const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), ended)
   const isKept = (step: number) => settings.saveEvery > 0 && step % settings.saveEvery === 0
+  /** Writes a step down, with its evaluation and its checkpoint where it is time for them. */
+  const record = Effect.fnUntraced(function* (line: TrainFolder.Line) {
+    const { step } = line
+    const whole = { ...line, ...(isKept(step) || step === steps ? yield* measure() : {}) }
+    yield* folder.append(whole)
+    lines.push(whole)
+    if (isKept(step)) yield* folder.keep(step, settings.keep, bestOf(lines)?.step, save)
+  })
 
   yield* progress.begin(input.kind, steps)
   yield* Effect.replicateEffect(progress.advance({ reused: true }), found?.progress ?? 0, { discard: true })
@@ -226,15 +232,15 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
         Console.error(
           `Step ${step} was skipped: its loss is ${loss}, its gradient norm ${grad_norm}; of ${ids.join(", ")}.`
         ),
-        Effect.sync(() => record({ step, skipped: true, loss: null, grad_norm: null, samples: ids }))
+        Effect.mapError(
+          record({ step, skipped: true, loss: null, grad_norm: null, samples: ids }),
+          ({ message }) => new Training.TrainingError({ message })
+        )
       )
   }).pipe(
     Stream.runForEach(
       Effect.fnUntraced(function* (metrics) {
-        const { step } = metrics
-        const line = { ...lineOf(metrics), ...(isKept(step) || step === steps ? yield* measure() : {}) }
-        record(line)
-        if (isKept(step)) yield* folder.keep(step, settings.keep, bestOf(lines)?.step, save)
+        yield* record(lineOf(metrics))
         yield* progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` })
       })
     ),
@@ -244,6 +250,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
 
   yield* save(input.out)
   const last = lines.at(-1)
+  const learnt = lines.findLast((line) => typeof line["loss"] === "number")
+  const loss = learnt === undefined ? "no step had a finite loss" : `loss ${Number(learnt["loss"]).toFixed(4)}`
   const best = bestOf(lines)
   const total = (name: string) => lines.reduce((sum, line) => sum + Number(line[name] ?? 0), 0)
   yield* folder.finish({
@@ -261,6 +269,6 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     best: best === undefined ? null : { step: best.step, eval_loss: best["eval_loss"] }
   })
   yield* Console.log(
-    `Trained ${input.kind} for ${steps} steps on ${train.rows.length} rows; loss ${Number(last?.["loss"]).toFixed(4)}. ${input.out} has ${settings.lora === null ? "the model" : "the adapter"}.`
+    `Trained ${input.kind} for ${steps} steps on ${train.rows.length} rows; ${loss}. ${input.out} has ${settings.lora === null ? "the model" : "the adapter"}.`
   )
 }, Effect.scoped)

@@ -112,6 +112,28 @@ export const read = (file: string): Rows.Reader<Readonly<Record<string, string>>
     )
   })
 
+const typedCell = (text: string): string | number | boolean => {
+  if (/^(true|false)$/i.test(text)) return text.toLowerCase() === "true"
+  return Number.isFinite(Number(text)) ? Number(text) : text
+}
+
+/**
+ * A row with numbers and booleans in the columns that are to have them, and without those whose cell is empty. What is
+ * neither stays text.
+ *
+ * @example
+ * Csv.typed(["margin", "label"])({ prompt: "1 + 1?", margin: "", label: "True" }) // { prompt: "1 + 1?", label: true }
+ */
+export const typed =
+  (names: ReadonlyArray<string>) =>
+  (row: Rows.Row): Rows.Row =>
+    Object.fromEntries(
+      Object.entries(row).flatMap(([name, value]) => {
+        if (typeof value !== "string" || !names.includes(name)) return [[name, value]]
+        return value.trim() === "" ? [] : [[name, typedCell(value.trim())]]
+      })
+    )
+
 const quoted = (text: string, alone: boolean): string =>
   /[",\r\n\uFEFF]/.test(text) || (alone && text === "") ? `"${text.replaceAll('"', '""')}"` : text
 

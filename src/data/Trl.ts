@@ -154,6 +154,12 @@ const completionOf = (answer: Turns): Result.Result<string, string> => {
     : Result.fail("the answer is not one message of the assistant")
 }
 
+/** An answer at the end of a transcript, in which nobody else may speak: a person's words would be learnt. */
+const lastAnswer = (answer: string): Result.Result<string, string> =>
+  answer.includes("\n\nHuman:")
+    ? Result.fail("the transcript goes on with \\n\\nHuman: after its last answer")
+    : Result.succeed(answer)
+
 /** A conversation that ends with an answer, cut before it. */
 const split = (whole: Turns): Result.Result<readonly [prompt: Turns, answer: Turns], string> => {
   if (typeof whole !== "string") {
@@ -162,9 +168,9 @@ const split = (whole: Turns): Result.Result<readonly [prompt: Turns, answer: Tur
       : Result.fail("the conversation does not end with a message of the assistant")
   }
   const prompt = HhRlhf.isTranscript(whole) ? HhRlhf.sharedPrefix(whole, whole) : ""
-  return prompt === undefined
-    ? Result.fail("the text has no \\n\\nAssistant:")
-    : Result.succeed([prompt, whole.slice(prompt.length)])
+  if (prompt === undefined) return Result.fail("the text has no \\n\\nAssistant:")
+  const answer = whole.slice(prompt.length)
+  return Result.map(prompt === "" ? Result.succeed(answer) : lastAnswer(answer), (answer) => [prompt, answer])
 }
 
 const exampleOf = (prompt: Turns, answer: Turns): Result.Result<Example, string> =>
@@ -188,16 +194,30 @@ export const example = (row: Row): Result.Result<Example, string> => {
   return exampleOf(row.prompt, row.completion)
 }
 
-const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) => JSON.stringify(a) === JSON.stringify(b)
+const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) =>
+  a.length === b.length && a.every(({ content, role }, i) => role === b[i]!.role && content === b[i]!.content)
+
+/**
+ * What two texts begin with, as TRL takes it: up to where they differ, without the space before; each keeps some of its
+ * own, and no character is cut in two.
+ */
+const commonBeginning = (a: string, b: string): string => {
+  const end = Math.min(a.length, b.length) - 1
+  let n = 0
+  while (n < end && a[n] === b[n]) n++
+  const shared = a.slice(0, n).replace(/[\uD800-\uDBFF]$/, "")
+  return shared.endsWith(" ") ? shared.slice(0, -1) : shared
+}
 
 /** The prompt and two answers of two conversations that share all but their end. */
 const shared = (chosen: Turns, rejected: Turns): Result.Result<readonly [Turns, Turns, Turns], string> => {
   const none = Result.fail("`chosen` and `rejected` do not share their prompt")
   if (typeof chosen === "string" && typeof rejected === "string") {
-    const prompt = HhRlhf.sharedPrefix(chosen, rejected)
-    return prompt === undefined
-      ? none
-      : Result.succeed([prompt, chosen.slice(prompt.length), rejected.slice(prompt.length)])
+    const transcripts = HhRlhf.isTranscript(chosen) || HhRlhf.isTranscript(rejected)
+    const prompt = HhRlhf.sharedPrefix(chosen, rejected) ?? (transcripts ? "" : commonBeginning(chosen, rejected))
+    if (prompt === "") return none
+    const answers = Result.all([chosen, rejected].map((whole) => lastAnswer(whole.slice(prompt.length))))
+    return Result.map(answers, ([first, second]) => [prompt, first!, second!])
   }
   if (typeof chosen === "string" || typeof rejected === "string") return none
   return chosen.length > 1 && sameTurns(chosen.slice(0, -1), rejected.slice(0, -1))

@@ -17,6 +17,8 @@ export interface Options {
   readonly epochs: number
   readonly minibatchSize: number
   readonly microTokens: number
+  /** Answers of a micro-batch at most. */
+  readonly microRows?: number | undefined
   /** Minibatches that were skipped in a row before this update; 0 if left out. */
   readonly skipped?: number
 }
@@ -60,53 +62,79 @@ export const families = <Answer extends Pick<Row, "from" | "ids">>(
     return siblings.map((row) => [row])
   })
 
+/** Families, themselves cut where they are larger, in groups of at most `most` answers. */
+const bounded = <Answer>(
+  families: ReadonlyArray<ReadonlyArray<Answer>>,
+  most: number
+): ReadonlyArray<ReadonlyArray<ReadonlyArray<Answer>>> => {
+  const groups: Array<Array<ReadonlyArray<Answer>>> = [[]]
+  let room = most
+  for (let rest of families) {
+    while (rest.length > 0) {
+      if (room === 0) {
+        groups.push([])
+        room = most
+      }
+      const part = rest.slice(0, room)
+      groups.at(-1)!.push(part)
+      room -= part.length
+      rest = rest.slice(part.length)
+    }
+  }
+  return groups
+}
+
 /** A minibatch as the feeds of an objective. */
 export const collate = (
   rows: ReadonlyArray<Row>,
   weigh: Weigh,
-  microTokens: number
+  microTokens: number,
+  microRows = Infinity
 ): ReadonlyArray<Learner.MicroBatch> => {
   const weights = weigh(rows)
   const tokens = (family: ReadonlyArray<Row>) => Layout.familyTokens(family.map((row) => row.ids))
-  return microBatches(families(rows, microTokens), tokens, microTokens).map((groups) => {
-    const part = groups.flat()
-    let next = 0
-    const layout = Layout.make(
-      part.map((row) => row.ids),
-      groups.map((family) => family.map(() => next++))
-    )
-    const all = part.map((row) => {
-      const more = weights(row)
+  const cut = microBatches(families(rows, microTokens), tokens, microTokens)
+  return cut
+    .flatMap((together) => bounded(together, microRows))
+    .map((groups) => {
+      const part = groups.flat()
+      let next = 0
+      const layout = Layout.make(
+        part.map((row) => row.ids),
+        groups.map((family) => family.map(() => next++))
+      )
+      const all = part.map((row) => {
+        const more = weights(row)
+        return {
+          perToken: { ...row.perToken, ...more.perToken },
+          perSequence: { ...row.perSequence, ...more.perSequence }
+        }
+      })
+      const answers = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
+      const { at, sequence, targets } = Batch.targets(answers, layout)
       return {
-        perToken: { ...row.perToken, ...more.perToken },
-        perSequence: { ...row.perSequence, ...more.perSequence }
+        tokens: layout.feeds,
+        feeds: {
+          at: Session.int64(at, [at.length]),
+          targets: Session.int64(targets, [targets.length]),
+          ...(Object.keys(all[0]!.perSequence).length === 0
+            ? {}
+            : { sequence: Session.int64(sequence, [sequence.length]) }),
+          ...Object.fromEntries(
+            Object.keys(all[0]!.perToken).map((name) => {
+              const numbers = all.flatMap((row) => Array.from(row.perToken[name]!))
+              return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
+            })
+          ),
+          ...Object.fromEntries(
+            Object.keys(all[0]!.perSequence).map((name) => {
+              const numbers = all.map((row) => row.perSequence[name]!)
+              return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
+            })
+          )
+        }
       }
     })
-    const answers = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
-    const { at, sequence, targets } = Batch.targets(answers, layout)
-    return {
-      tokens: layout.feeds,
-      feeds: {
-        at: Session.int64(at, [at.length]),
-        targets: Session.int64(targets, [targets.length]),
-        ...(Object.keys(all[0]!.perSequence).length === 0
-          ? {}
-          : { sequence: Session.int64(sequence, [sequence.length]) }),
-        ...Object.fromEntries(
-          Object.keys(all[0]!.perToken).map((name) => {
-            const numbers = all.flatMap((row) => Array.from(row.perToken[name]!))
-            return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
-          })
-        ),
-        ...Object.fromEntries(
-          Object.keys(all[0]!.perSequence).map((name) => {
-            const numbers = all.map((row) => row.perSequence[name]!)
-            return [name, Session.float32(Float32Array.from(numbers), [numbers.length])]
-          })
-        )
-      }
-    }
-  })
 }
 
 /**
@@ -128,7 +156,11 @@ export const learn = Effect.fnUntraced(function* (
     const order = Random.make(options.seed, "minibatches", options.iteration, epoch).shuffle(rows)
     for (let from = 0; from < order.length && !stopped; from += options.minibatchSize) {
       const minibatch = order.slice(from, from + options.minibatchSize)
-      const metrics = yield* learner.step(state, collate(minibatch, weigh, options.microTokens), rates)
+      const metrics = yield* learner.step(
+        state,
+        collate(minibatch, weigh, options.microTokens, options.microRows),
+        rates
+      )
       adapter.vector = state.parameters
       if (!Learner.applied(metrics)) {
         skipped.push(minibatch.map((row) => row.id))

@@ -53,8 +53,8 @@ export interface Skip {
 /** How a training goes; `steps` stands for `epochs` where it is given. */
 export interface Options extends Omit<LearnOptions, "maxLength"> {
   readonly steps?: number
-  /** Told of each skipped step, which has no element in the stream. */
-  readonly onSkip?: (skip: Skip) => Effect.Effect<void>
+  /** Told of each skipped step, which has no element in the stream; its failure ends the training. */
+  readonly onSkip?: (skip: Skip) => Effect.Effect<void, TrainingError>
 }
 
 /** Rows in groups of at most `microTokens` tokens, alike in length; a single longer row is a group. */
@@ -178,7 +178,11 @@ export const runWith = <Row>(
           } satisfies StepMetrics
         ]
       })
-      if (progress >= steps) return Stream.empty
+      if (progress >= steps) {
+        // One that gave up on its last steps is no finished one, however often it is started.
+        if (skipped >= patience) return yield* giveUp(batchOf(data.rows, options, progress - 1).map(data.id))
+        return Stream.empty
+      }
       return Stream.range(progress, steps - 1).pipe(
         Stream.rechunk(1),
         Stream.mapEffect(step),

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
-import { jsonl, lines, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
+import { spawnSync } from "node:child_process"
+import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
 /** A training of two steps. */
 const short = () => {
@@ -9,7 +10,7 @@ const short = () => {
   const data = jsonl(join(dir, "rows.jsonl"), tokenRows(4))
   const out = join(dir, "out")
   const args = ["sft", "--model", tiny, "--data", data, "--batch-size", "2", "--lora-rank", "2", "--out"]
-  return { dir, out, run: (folder = out) => train(...args, folder) }
+  return { dir, out, args, run: (folder = out, ...more: ReadonlyArray<string>) => train(...args, folder, ...more) }
 }
 
 /** The same, as a process leaves it that was killed when all but the summary was written. */
@@ -65,6 +66,97 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     assert.strictEqual(status, 2)
     assert.strictEqual(stderr, `Line 2 of ${file} is damaged; delete that line to go on without it.`)
     writeFileSync(file, `${first}\n${second}\n`)
+    assert.strictEqual((await run()).status, 0)
+  })
+})
+
+describe("what the operating system refuses ends a training with one sentence that names the file", () => {
+  it("metrics that cannot be read", async () => {
+    const { out, run } = await unfinished()
+    const file = join(out, "metrics.jsonl")
+    rmSync(file)
+    mkdirSync(file)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^\S+metrics\.jsonl cannot be read: EISDIR/)
+  })
+
+  it("a place for checkpoints that is a file", async () => {
+    const { out, run } = short()
+    const more = ["--save-every", "1", "--steps", "1"]
+    assert.strictEqual((await run(out, ...more)).status, 0)
+    for (const name of ["summary.json", "state", "checkpoints"]) rmSync(join(out, name), { recursive: true })
+    writeFileSync(join(out, "checkpoints"), "mine")
+    const { status, stderr } = await run(out, ...more)
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^\S+checkpoints\S+ cannot be written: ENOTDIR/)
+  })
+
+  it("metrics that grow beyond what a file may have", () => {
+    const { args, out } = short()
+    const more = [...args.with(8, "1"), out, "--steps", "60", "--lora-targets", "q_proj"]
+    const command = [process.execPath, main, "train", ...more].map((word) => `'${word}'`).join(" ")
+    const { status, stderr } = spawnSync("bash", ["-c", `ulimit -f 8; ${command}`], { encoding: "utf8" })
+    assert.strictEqual(status, 1)
+    assert.match(stderr, /^\S+metrics\.jsonl cannot be written: EFBIG/m)
+    assert.notInclude(stderr, "bug")
+  })
+})
+
+/** Changes a file of JSON. */
+const edit = (file: string, change: (json: any) => object) =>
+  writeFileSync(file, JSON.stringify(change(JSON.parse(readFileSync(file, "utf8")))))
+
+describe("a training is known by what its rows come to, whatever their bytes are", () => {
+  /** A finished training of a conversation, from an adapter, over a model with a tokenizer and a chat template. */
+  const chat = async () => {
+    const dir = workplace()
+    const [model, adapter, out] = ["model", "adapter", "out"].map((name) => join(dir, name)) as [string, string, string]
+    mkdirSync(model)
+    for (const name of ["config.json", "model.safetensors"]) copyFileSync(join(tiny, name), join(model, name))
+    copyFileSync(join(dirname(tiny), "tokenizers/unigram/tokenizer.json"), join(model, "tokenizer.json"))
+    cpSync(join(tiny, "adapter"), adapter, { recursive: true })
+    const template = (text: string) => writeFileSync(join(model, "chat_template.jinja"), text)
+    template("{% for m in messages %}{{ m.content }}{% endfor %}")
+    const messages = ["Why?", "So."].map((content, i) => ({ role: i === 0 ? "user" : "assistant", content }))
+    const data = jsonl(join(dir, "rows.jsonl"), [{ messages }])
+    const run = () => train("sft", "--model", model, "--adapter", adapter, "--data", data, "--out", out)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 0, stderr)
+    return { adapter, out, run, template }
+  }
+
+  it("another chat template makes it another training", async () => {
+    const { run, template } = await chat()
+    template("{% for m in messages %}{{ m.content }}!{% endfor %}")
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 2)
+    assert.match(stderr, /is another training: encoded\.data is \w+ there and \w+ now\. Use/)
+  })
+
+  it("a template that writes the date does not: tomorrow it can be gone on with", async () => {
+    const { out, run, template } = await chat()
+    rmSync(out, { recursive: true })
+    template("{{ strftime_now('%s') }}{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert.strictEqual((await run()).status, 0)
+    assert.strictEqual(JSON.parse(readFileSync(join(out, "train.json"), "utf8")).training.encoded, null)
+  })
+
+  it("the same numbers of an adapter with other factors make it another training", async () => {
+    const { adapter, run } = await chat()
+    edit(join(adapter, "adapter_config.json"), (config) => ({ ...config, use_rslora: true }))
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 2)
+    assert.match(stderr, /is another training: scales is \w+ there and \w+ now\. Use/)
+  })
+
+  it("a folder that was begun before this was recorded can be gone on with", async () => {
+    const { out, run } = await chat()
+    edit(join(out, "train.json"), ({ training, ...rest }) => {
+      const { encoded: _, scales: __, ...first } = training
+      return { ...rest, training: first }
+    })
+    rmSync(join(out, "summary.json"))
     assert.strictEqual((await run()).status, 0)
   })
 })

@@ -61,4 +61,26 @@ describe("A model trained as a whole", () => {
       expect(yield* Safetensors.load(written.tensors.get("lm_head.weight")!)).toEqual(head.data)
     })
   )
+
+  it.effect("calls no end token its padding, on which transformers would read no score", () =>
+    Effect.gen(function* () {
+      const given = JSON.parse(yield* text(tiny, "config.json"))
+      const padOf = Effect.fnUntraced(function* (config: object, generation: object, head: "none" | "score") {
+        const base = yield* temporaryFolder
+        const weights = "model.safetensors"
+        yield* Effect.promise(() => fs.copyFile(path.join(tiny, weights), path.join(base, weights)))
+        for (const [name, json] of [
+          ["config.json", { ...given, ...config }],
+          ["generation_config.json", generation]
+        ] as const) {
+          yield* Effect.promise(() => fs.writeFile(path.join(base, name), JSON.stringify(json)))
+        }
+        return JSON.parse((yield* saved(base, head)).config).pad_token_id
+      })
+      expect(yield* padOf({ pad_token_id: 2 }, {}, "score")).toBe(null)
+      expect(yield* padOf({ pad_token_id: 7 }, { eos_token_id: [2, 7] }, "score")).toBe(null)
+      expect(yield* padOf({ pad_token_id: 0 }, {}, "score")).toBe(0)
+      expect(yield* padOf({ pad_token_id: 2 }, {}, "none")).toBe(2)
+    })
+  )
 })

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Random from "../../src/Random.ts"
@@ -114,6 +114,48 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.deepStrictEqual(rejected, [[2, "5 tokens are more than the 4 that a row may have"]])
   })
 
+  it("rejects prompts that leave no room for an answer and the end token on which it is scored", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const ids = (count: number) => ({ input_ids: Array.from({ length: count }, (_, i) => 3 + i) })
+    jsonl(place.prompts, [ids(251), ids(252)])
+    const args = changed(command("grpo", place, out), { "--steps": "1", "--batch-size": "4" })
+    const { status, stderr } = await train(...args)
+    assert.strictEqual(status, 0, stderr)
+    const rejected = lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason])
+    assert.deepStrictEqual(rejected, [[2, "257 tokens are more than the 256 positions of the model"]])
+  })
+
+  it("sums the gradients of as few answers together as --micro-batch says: the same step, but for its rounding", async () => {
+    const place = await prepared()
+    const [all, one] = await Promise.all(
+      [[], ["--micro-batch", "1"]].map(async (more, i) => {
+        const out = join(place.dir, `out ${i}`)
+        const args = changed(command("grpo", place, out, ...more), { "--steps": "1", "--update-epochs": "1" })
+        const { status, stderr } = await train(...args)
+        assert.strictEqual(status, 0, stderr)
+        return { line: lines(join(out, "metrics.jsonl"))[0]!, bytes: contents(out)["adapter_model.safetensors"] }
+      })
+    )
+    assert.closeTo(one!.line["grad_norm"] as number, all!.line["grad_norm"] as number, 1e-4)
+    assert.notStrictEqual(one!.bytes, all!.bytes)
+  })
+
+  it("goes on only with the same end tokens and factors of the reward model", async () => {
+    const place = await prepared()
+    const [out, model] = [join(place.dir, "out"), join(place.dir, "model")]
+    cpSync(tiny, model, { recursive: true })
+    const run = () =>
+      train(...changed(command("grpo", place, out), { "--model": model, "--steps": "1", "--batch-size": "4" }))
+    assert.strictEqual((await run()).status, 0)
+    writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: [2, 7] }))
+    assert.include((await run()).stderr, "ends is 2 there and 2,7 now")
+    writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: 2 }))
+    const config = join(place.reward, "adapter_config.json")
+    writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), lora_alpha: 8 }))
+    assert.match((await run()).stderr, /scales\.rewardModel is \w+ there and \w+ now/)
+  })
+
   it("refuses a reward model that is none, and groups that do not divide", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")
@@ -142,6 +184,7 @@ describe("charter train ppo refuses in a sentence, with exit code 2 and nothing 
     ["--value-coefficient has to be 0 or more, and is -1", ["--value-coefficient=-1"]],
     ["--kl-coefficient has to be 0 or more, and is -1", ["--kl-coefficient=-1"]],
     ["--kl-target has to be above 0, and is 0", ["--kl-target", "0"]],
+    ["which stays 0 with --kl-coefficient 0", ["--kl-target", "6", "--kl-coefficient", "0"]],
     ["--reward-clip has to be above 0, and is 0", ["--reward-clip", "0"]],
     ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
     [

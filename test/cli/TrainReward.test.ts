@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
-import { existsSync, readFileSync } from "node:fs"
-import { join } from "node:path"
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
 const charter = (...args: ReadonlyArray<string>) =>
@@ -61,6 +61,57 @@ describe("a reward model that was trained as a whole", () => {
       0
     )
     lines(scores).forEach(({ reward }, i) => assert.closeTo(reward as number, rollouts[i]!["score"] as number, 1e-4))
+  })
+
+  it("rewards an answer on the end token that it has learnt, whichever of several was drawn", async () => {
+    const { dir, out } = await trained()
+    const model = join(dir, "model")
+    mkdirSync(model)
+    for (const name of ["config.json", "model.safetensors"]) copyFileSync(join(tiny, name), join(model, name))
+    const ends = [2, ...Array.from({ length: 150 }, (_, i) => 20 + 2 * i)]
+    writeFileSync(join(model, "generation_config.json"), JSON.stringify({ eos_token_id: ends }))
+    const prompts = jsonl(join(dir, "prompts.jsonl"), [{ input_ids: [10, 11, 12] }])
+    const policy = join(dir, "policy")
+    const { status, stderr } = await train(
+      ...["grpo", "--model", model, "--reward-model", out, "--prompts", prompts, "--out", policy],
+      ...["--max-tokens", "3", "--batch-size", "8", "--samples", "4", "--steps", "1"]
+    )
+    assert.strictEqual(status, 0, stderr)
+    const rollouts = lines(join(policy, "rollouts.jsonl")) as ReadonlyArray<Record<string, any>>
+    assert.isTrue(rollouts.some(({ finish, tokenIds }) => finish === "stop" && tokenIds.at(-1) !== 2))
+    const whole = rollouts.map(({ finish, promptIds, tokenIds }) => ({
+      input_ids: [...promptIds, ...(finish === "stop" ? tokenIds.slice(0, -1) : tokenIds), 2]
+    }))
+    const scores = join(dir, "scores.jsonl")
+    charter("score", "--model", out, "--in", jsonl(join(dir, "rows.jsonl"), whole), "--out", scores)
+    lines(scores).forEach(({ reward }, i) => assert.closeTo(reward as number, rollouts[i]!["score"] as number, 1e-4))
+  })
+
+  it("rewards no policy that calls other tokens by the same numbers", async () => {
+    const { dir, out } = await trained()
+    const model = join(dir, "model")
+    mkdirSync(model)
+    for (const name of ["config.json", "model.safetensors"]) copyFileSync(join(tiny, name), join(model, name))
+    const tokenizer = readFileSync(join(dirname(tiny), "tokenizers/unigram/tokenizer.json"), "utf8")
+    writeFileSync(join(model, "tokenizer.json"), tokenizer)
+    const other = JSON.parse(tokenizer)
+    const { vocab } = other.model
+    ;[vocab[40], vocab[41]] = [vocab[41], vocab[40]]
+    writeFileSync(join(out, "tokenizer.json"), JSON.stringify(other))
+    const prompts = jsonl(join(dir, "prompts.jsonl"), [{ input_ids: [10, 11, 12] }])
+    const policy = ["--model", model, "--prompts", prompts, "--max-tokens", "3", "--batch-size", "8", "--steps", "1"]
+    const run = (kind: string) => train(kind, ...policy, "--reward-model", out, "--out", join(dir, kind))
+    const refused = await run("grpo")
+    assert.strictEqual(refused.status, 2)
+    assert.include(
+      refused.stderr,
+      `has another tokenizer than the policy, which writes ${JSON.stringify(vocab[41][0])};`
+    )
+    // More tokens than the policy writes are no matter.
+    const { added_tokens, ...same } = JSON.parse(tokenizer)
+    const more = [...added_tokens, { id: 319, content: "<more>" }]
+    writeFileSync(join(out, "tokenizer.json"), JSON.stringify({ ...same, added_tokens: more }))
+    assert.strictEqual((await run("rloo")).status, 0)
   })
 
   it("is refused where a model has to write, and where an adapter is wanted", async () => {

@@ -152,6 +152,24 @@ describe("charter train sft", () => {
     })
   })
 
+  it("keeps a checkpoint and evaluates where it is time, though the step was skipped", async () => {
+    const dir = workplace()
+    const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))
+    const out = join(dir, "out")
+    const args = ["--learning-rate", "1e38", "--warmup", "0", "--steps", "2", "--save-every", "1", "--eval", data]
+    const { status, stdout, stderr } = await train("sft", "--model", tiny, "--data", data, "--out", out, ...args)
+    assert.strictEqual(status, 0, stderr)
+    const steps = lines(join(out, "metrics.jsonl"))
+    assert.deepStrictEqual(
+      steps.map(({ skipped }) => skipped),
+      [undefined, true]
+    )
+    assert.isTrue(steps.every((line) => "eval_loss" in line))
+    assert.deepStrictEqual(readdirSync(join(out, "checkpoints")).toSorted(), ["step-1", "step-2"])
+    // The loss that is told is that of the last step that had one.
+    assert.include(stdout, `Trained sft for 2 steps on 12 rows; loss ${(steps[0]!["loss"] as number).toFixed(4)}.`)
+  })
+
   it("learns nearly the same with frozen weights in 8 bits, and with layers computed again", async () => {
     const dir = workplace()
     const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))

@@ -158,4 +158,60 @@ layer(NodeServices.layer)("published formats", (it) => {
       assert.deepStrictEqual(Trl.unpairedPreference("standard")(preference(0.5)), [])
     })
   )
+
+  it.effect("Trl: conversations share their prompt whatever else their messages have, in whichever order", () =>
+    Effect.sync(() => {
+      const answer = (content: string) => ({ role: "assistant", content })
+      const row = get(
+        Trl.decode({
+          chosen: [{ role: "user", content: "Why?" }, answer("So.")],
+          rejected: [{ content: "Why?", role: "user", name: "Ann" }, answer("No.")]
+        })
+      )
+      const { context, first, second } = get(Trl.preferenceExample(row))
+      assert.deepStrictEqual(
+        [context, first, second],
+        [{ messages: [{ role: "user", content: "Why?" }] }, "So.", "No."]
+      )
+    })
+  )
+
+  it.effect("Trl: a transcript ends with an answer; what a person says after it is not learnt", () =>
+    Effect.sync(() => {
+      const whole = "Human: one\n\nAssistant: two"
+      const more = `${whole}\n\nHuman: three`
+      const said = Result.fail("the transcript goes on with \\n\\nHuman: after its last answer")
+      assert.deepStrictEqual(Trl.example({ text: more }), said)
+      assert.deepStrictEqual(Trl.preferenceExample({ chosen: more, rejected: `${whole} and a half` }), said)
+      assert.deepStrictEqual(Trl.preferenceExample({ chosen: whole.replace("two", "2"), rejected: more }), said)
+      assert.deepStrictEqual(get(Trl.example({ text: `${more}\n\nAssistant: four` })).completion, " four")
+    })
+  )
+
+  it.effect("Trl: two texts share the prompt that TRL finds in them, up to where they differ", () =>
+    Effect.sync(() => {
+      const found = (chosen: string, rejected: string) =>
+        Result.map(Trl.preferenceExample({ chosen, rejected }), (pair): ReadonlyArray<unknown> => [
+          pair.context,
+          pair.first,
+          pair.second
+        ])
+      const cases: ReadonlyArray<readonly [string, string, ReadonlyArray<string>]> = [
+        ["The sky is blue.", "The sky is green.", ["The sky is", " blue.", " green."]],
+        ["The sky is blue.", "The sky isn't.", ["The sky is", " blue.", "n't."]],
+        ["So it is", "So it", ["So i", "t is", "t"]],
+        ["Yes 😀", "Yes 😁", ["Yes", " 😀", " 😁"]],
+        ["Yes:😀", "Yes:😁", ["Yes:", "😀", "😁"]]
+      ]
+      for (const [chosen, rejected, parts] of cases) {
+        assert.deepStrictEqual(found(chosen, rejected), Result.succeed(parts))
+      }
+      const none = Result.fail("`chosen` and `rejected` do not share their prompt")
+      assert.deepStrictEqual(found("Blue.", "Green."), none)
+      assert.deepStrictEqual(
+        found("Human: Is it blue?\n\nAssistant: Yes.", "Human: Is it green?\n\nAssistant: No."),
+        none
+      )
+    })
+  )
 })

@@ -244,6 +244,11 @@ describe("learning from rows that share their beginning", () => {
     // With no room for two answers together, each stands alone.
     const alone = Minibatches.collate(mixed, PolicyGradient.aggregate("token"), 1)
     expect(alone).toHaveLength(8)
-    return agree(Objective.grpo({ clip: 0.2, beta: 0.1 }), together, alone)
+    // A bound on rows cuts families, too.
+    const three = Minibatches.collate(mixed, PolicyGradient.aggregate("token"), 640, 3)
+    const starts = (ids: Float32Array) => ids.filter((x) => x === -5).length
+    expect(three.map(({ feeds }) => starts(Session.floats(feeds["old_logprobs"]!)))).toEqual([3, 3, 2])
+    const objective = Objective.grpo({ clip: 0.2, beta: 0.1 })
+    return Effect.andThen(agree(objective, together, alone), agree(objective, three, alone))
   })
 })

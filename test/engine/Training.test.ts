@@ -170,4 +170,14 @@ describe("a training", () => {
       expect(again.steps).toEqual([6, 7, 8])
     })
   )
+
+  it.effect("that gave up on its last steps gives up again, however often it is started", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      for (let i = 0; i < 3; i++) {
+        const { exit, order } = yield* trainBad(dir, [5, 6, 7])
+        expect(Result.isFailure(exit) && exit.failure.message).toContain(`the last one (step 8) of ${order[7]}`)
+      }
+    })
+  )
 })
