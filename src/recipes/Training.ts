@@ -39,31 +39,34 @@ export interface Training<M, E, R> {
   ) => Stream.Stream<StepMetrics, E, R>
 }
 
-/** The state is ahead of the metrics. */
-export class Gap extends Data.TaggedError("Gap") {}
+/** The state that a training was to go on from is ahead of the metrics. */
+class Gap extends Data.TaggedError("Gap") {}
 
 /**
  * Runs a training, keeps its metrics in a file of the run folder, and gives the trained model.
  *
  * The state is saved by the model, the metrics here: a process that is killed between the two leaves a state whose last
- * steps have no metrics. Then the training is run again from its beginning, where each step has the same numbers.
+ * steps have no metrics. Then the training is run again from its beginning, where each step has the same numbers. Steps
+ * that were skipped have no metrics either, so only what goes on from a state is looked at.
  */
 export const run = Effect.fnUntraced(function* <M, E, R>({ file, stateDir, model, learn }: Training<M, E, R>) {
   const progress = yield* Progress
   const log = yield* Records.metrics(file, "step")
   const onReject = (id: string, reason: string) => orDie(log.reject(file.split("/")[0] ?? file, id, reason))
   const from = Effect.fnUntraced(function* (before: M) {
+    let unsure = existsSync(stateDir)
     yield* learn(before, onReject).pipe(
       Stream.runForEach(
         Effect.fnUntraced(function* (metrics) {
-          if (metrics.step > 1 && log.get(String(metrics.step - 1)) === undefined) return yield* new Gap()
+          if (unsure && metrics.step > 1 && log.get(String(metrics.step - 1)) === undefined) return yield* new Gap()
+          unsure = false
           yield* log.append(metrics)
           yield* progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` })
         })
       )
     )
     const last = log.values().at(-1)
-    if (existsSync(stateDir) && last?.["step"] !== last?.["steps"]) return yield* new Gap()
+    if (unsure && last?.["step"] !== last?.["steps"]) return yield* new Gap()
     return before
   })
   return yield* from(yield* model).pipe(

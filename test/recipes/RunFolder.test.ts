@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Stream } from "effect"
 import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
@@ -289,6 +289,39 @@ describe("a training", () => {
       const { calls } = yield* run(dir)
       assert.deepStrictEqual(World.files(dir), whole)
       assert.isFalse(calls.some((call) => /^(sample|choose|score)/.test(call)))
+    })
+  )
+
+  it.live("goes on past a step that was skipped, which has no metrics", () =>
+    Effect.gen(function* () {
+      const skips = (...skipped: ReadonlyArray<number>) => {
+        const service = World.models()
+        let trainings = 0
+        const policy: typeof service.policy = (name, from) =>
+          Effect.map(service.policy(name, from), (policy) => ({
+            ...policy,
+            learn: (...given: Parameters<typeof policy.learn>) => {
+              trainings++
+              return Stream.filter(policy.learn(...given), ({ step }) => !skipped.includes(step))
+            }
+          }))
+        return { service: { ...service, policy }, trainings: () => trainings }
+      }
+      const dir = workplace()
+      const steps = () => World.rows(dir, "supervised/metrics.jsonl").map(({ step }) => step as number)
+      const whole = skips(2, 8)
+      yield* run(dir, { service: whole.service })
+      assert.strictEqual(whole.trainings(), 1)
+      assert.deepStrictEqual(steps(), [1, 3, 4, 5, 6, 7])
+
+      // Killed after its last step, it cannot tell a skipped step from one that was not written down.
+      const before = World.files(dir)
+      writeFileSync(join(dir, "phases.json"), JSON.stringify({ revise: JSON.parse(read(dir, "phases.json")).revise }))
+      rmSync(join(dir, "supervised/adapter"), { recursive: true })
+      const again = skips(2, 8)
+      yield* run(dir, { service: again.service })
+      assert.strictEqual(again.trainings(), 2)
+      assert.deepStrictEqual(World.files(dir), before)
     })
   )
 })
