@@ -32,7 +32,7 @@ interface Slot {
   readonly pair: number
 }
 
-const slotKey = ({ prompt, pair }: Slot) => `${prompt.id}/${2 * pair}/${2 * pair + 1}`
+const slotKey = ({ prompt, pair }: Slot) => `${Records.answerKey(prompt, 2 * pair)}/${2 * pair + 1}`
 
 /** Pairs sampled from the policy and judged by the base, in both orders. */
 export const collect = Effect.fn("Preferences.collect")(function* (

@@ -6,6 +6,7 @@ import { join } from "node:path"
 import * as Earlier from "../../src/recipes/Earlier.ts"
 import type { Manifest } from "../../src/recipes/Manifest.ts"
 import type { Settings } from "../../src/recipes/Settings.ts"
+import * as Sample from "../../src/Sample.ts"
 import { workplace } from "../workplace.ts"
 import { models, prompts, runIn, settings } from "./Fixture.ts"
 import * as World from "./World.ts"
@@ -187,6 +188,32 @@ describe("other settings", () => {
       const base = calls.filter((call) => call.startsWith("sample base"))
       assert.isAbove(base.length, 0)
       assert.isTrue(base.every((call) => prompts.slice(0, 2).some(({ id }) => call.includes(id))))
+    })
+  )
+
+  it.live("with a prompt that was edited under its own id ask for that one", () =>
+    Effect.gen(function* () {
+      const own = (edited: ReadonlyArray<number>) =>
+        prompts.map(({ kind, text }, i) => {
+          const content = edited.includes(i) ? `${text}, in other words` : text
+          return new Sample.Prompt({ id: `p${i}`, text: content, messages: [{ role: "user", content }], kind })
+        })
+      const dir = workplace()
+      const fails = (call: string) => call.endsWith("p1/0/critique/1")
+      yield* run(dir, { prompts: own([]), service: World.models({ fails }) })
+      assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 1)
+      assert.strictEqual((yield* run(dir, { prompts: own([]) })).notice, undefined)
+
+      const { calls, notice } = yield* run(dir, { prompts: own([0, 1]) })
+      assert.include(notice, "the prompts are others than those of test there: supervised")
+      assert.include(notice, "revise and evaluation are done again in part")
+      const base = calls.filter((call) => call.startsWith("sample base")).map((call) => call.split(" ")[3]!)
+      assert.deepStrictEqual([...new Set(base.map((id) => id.split("/")[0]!))].toSorted(), ["p0", "p1"])
+      // What failed for the old words is asked again for the new ones.
+      assert.include(base, "p1/0/critique/1")
+      const fresh = workplace()
+      yield* run(fresh, { prompts: own([0, 1]) })
+      assert.deepStrictEqual(World.files(dir), World.files(fresh))
     })
   )
 
