@@ -173,8 +173,16 @@ type Fields<A> = Omit<A, "id">
 export const prompt = (input: string | ReadonlyArray<Message>, kind: Kind = "harmful"): Prompt => {
   const messages = typeof input === "string" ? [{ role: "user" as const, content: input }] : input
   const text = messages.findLast((message) => message.role === "user")?.content ?? ""
-  const parts = messages.flatMap((message) => [message.role, message.content])
-  return new Prompt({ id: id("prompt", kind, ...parts), text, messages, kind })
+  return new Prompt({ id: contentId({ messages, kind }), text, messages, kind })
+}
+
+const contentId = ({ messages, kind }: Pick<Prompt, "messages" | "kind">): string =>
+  id("prompt", kind, ...messages.flatMap((message) => [message.role, message.content]))
+
+/** What tells a prompt from every other one: its id, and its content where the id is one of its own. */
+export const identity = (prompt: Prompt): string => {
+  const content = contentId(prompt)
+  return prompt.id === content ? content : `${prompt.id}#${content}`
 }
 
 /** An answer with its id. */

@@ -4,7 +4,6 @@
  * The network and the output projection are graphs of their own, so that logits, which are the largest thing by far,
  * exist for a few tokens at a time.
  */
-import { availableParallelism } from "node:os"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Transformer from "../model/Transformer.ts"
@@ -32,11 +31,13 @@ export const formOf = (row: ReadonlyArray<number>): Form => (row.length > longes
 
 /**
  * Whether a row's results would depend on how many rows are computed with it. Few rows are shared among threads by
- * columns: where a thread gets no more than 64 of them, the runtime sums products that it has not packed in longer
- * pieces. Such a network is small, so its weights are packed, and its adapters are summed in one order.
+ * columns, in whole blocks of 16: where a thread gets no more than 4 of them, the runtime sums products that it has not
+ * packed in longer pieces. Such a network is small, so its weights are packed, and its adapters are summed in one order.
  */
-export const isNarrow = ({ headDim, hiddenSize, kvHeads }: ModelConfig): boolean =>
-  Math.min(hiddenSize, kvHeads * headDim) <= 64 * availableParallelism()
+export const isNarrow = (
+  { headDim, hiddenSize, intermediateSize, kvHeads }: ModelConfig,
+  threads: number = Session.mostThreads
+): boolean => Math.floor(Math.ceil(Math.min(hiddenSize, intermediateSize, kvHeads * headDim) / 16) / threads) <= 4
 
 const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined, form: Form) => {
   const adaptation = isNarrow(checkpoint.config) ? "steady" : "merged"

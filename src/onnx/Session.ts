@@ -6,6 +6,7 @@
  */
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
+import { availableParallelism, cpus } from "node:os"
 import { InferenceSession, Tensor } from "onnxruntime-node"
 import type { Graph } from "./Graph.ts"
 import * as Proto from "./Proto.ts"
@@ -35,9 +36,18 @@ export interface SessionOptions {
    * and each run widens what it uses.
    */
   readonly weights?: "resident" | "unpacked" | "mapped"
-  /** Threads of one run; the runtime's default is one for each core. */
+  /** Threads of one run; if not given, one for each core that the process may use. */
   readonly threads?: number
 }
+
+/** The most threads that a run has where nothing else is asked for. */
+export const mostThreads = availableParallelism()
+
+/**
+ * The runtime's own choice is one thread for each physical core of the machine, whatever the process may use of it: right
+ * where that is everything, and too many under an affinity or a quota.
+ */
+const ownThreads = mostThreads < cpus().length ? mostThreads : undefined
 
 /** Tensors by input name. */
 export type Feeds = Readonly<Record<string, Tensor>>
@@ -76,7 +86,7 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
 
 /** The runtime's options; `exact` where products of bytes would saturate. */
 const sessionOptions = (
-  { folder, threads, weights = "resident" }: SessionOptions,
+  { folder, threads = ownThreads, weights = "resident" }: SessionOptions,
   exact: boolean
 ): InferenceSession.SessionOptions => ({
   executionProviders: ["cpu"],

@@ -137,7 +137,8 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
 
   return yield* Effect.gen(function* () {
     const scores = yield* Scores.make("evaluation/scores.jsonl", rewardModel)
-    const score = ({ prompt, text }: Answer) => scores.score({ id: Sample.id("score", prompt.id, text), prompt, text })
+    const score = ({ prompt, text }: Answer) =>
+      scores.score({ id: Sample.id("score", Sample.identity(prompt), text), prompt, text })
     const revised = yield* Supervised.revise(settings, {
       prompts,
       revise: ({ id }) => revise.has(id),

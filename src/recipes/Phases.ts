@@ -71,7 +71,7 @@ export const hashOfTranscript = (transcript: Transcript): string => {
   ])
 }
 
-const ids = (prompts: PromptSets["supervised"]) => prompts.map(({ id }) => id)
+const identities = (prompts: PromptSets["supervised"]) => prompts.map(Sample.identity)
 
 /** The phases of a run. `Phases.test.ts` makes sure that no phase reads a setting that is not in its fingerprint. */
 export const of = (inputs: Inputs): Readonly<Record<Name, Phase>> => {
@@ -88,7 +88,7 @@ export const of = (inputs: Inputs): Readonly<Record<Name, Phase>> => {
   const answers = [base, feedback.assistant, answering]
   const revisions = [answers, feedback.critic, critiqueTokens, constitution.revision, fewShot?.revision]
 
-  const revise = phase([ids(sets.supervised), rounds], {
+  const revise = phase([identities(sets.supervised), rounds], {
     "supervised/responses.jsonl": answers,
     "supervised/critiques.jsonl": revisions,
     "supervised/revisions.jsonl": revisions
@@ -98,21 +98,21 @@ export const of = (inputs: Inputs): Readonly<Record<Name, Phase>> => {
   const pairs = [learnt.fingerprint, temperature, maxTokens]
   const { comparison, helpfulness } = constitution
   const labels = [pairs, base, feedback.judge, comparison, helpfulness, fewShot?.comparison, judging]
-  const preferences = phase([ids(sets.preferences), samples], {
+  const preferences = phase([identities(sets.preferences), samples], {
     "preferences/pairs.jsonl": pairs,
     "preferences/preferences.jsonl": labels
   })
   const reward = trained("reward", [learnt.fingerprint, preferences.fingerprint, settings.reward])
   const policy = trained(
     "policy",
-    [reward.fingerprint, ids(sets.preferences), settings.reinforcement],
+    [reward.fingerprint, identities(sets.preferences), settings.reinforcement],
     ["policy/calibration.jsonl", "policy/rollouts.jsonl"]
   )
 
   const { maxTokens: evaluated } = settings.evaluation
   const { heldOut } = sets
   const evaluation = phase(
-    [ids(sets.evaluation), rounds, settings.evaluation, inputs.evaluator, preferences.fingerprint],
+    [identities(sets.evaluation), rounds, settings.evaluation, inputs.evaluator, preferences.fingerprint],
     {
       "evaluation/responses.jsonl": [answers, evaluated, heldOut],
       "evaluation/critiques.jsonl": [revisions, evaluated, heldOut],

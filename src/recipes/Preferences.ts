@@ -13,6 +13,7 @@ import * as Response from "../stages/Response.ts"
 import * as Transcript from "../Transcript.ts"
 import * as Feedback from "./Feedback.ts"
 import * as Progress from "./Progress.ts"
+import * as PromptSets from "./PromptSets.ts"
 import { recorded } from "./Recorded.ts"
 import * as Records from "./Records.ts"
 import { Run } from "./Run.ts"
@@ -32,7 +33,7 @@ interface Slot {
   readonly pair: number
 }
 
-const slotKey = ({ prompt, pair }: Slot) => `${prompt.id}/${2 * pair}/${2 * pair + 1}`
+const slotKey = ({ prompt, pair }: Slot) => `${Records.answerKey(prompt, 2 * pair)}/${2 * pair + 1}`
 
 /** Pairs sampled from the policy and judged by the base, in both orders. */
 export const collect = Effect.fn("Preferences.collect")(function* (
@@ -80,14 +81,25 @@ export const collect = Effect.fn("Preferences.collect")(function* (
   return split(settings, judged)
 })
 
-/** Keeps a share of the labels out of the training: at least one, unless there is only one. */
+/**
+ * Keeps a share of the labels out of the training: at least one, unless all are about one prompt. The labels of a prompt
+ * stay together, so that nothing is tested on what was trained on; hence the share is as near as whole prompts allow.
+ */
 export const split = (settings: Settings, all: ReadonlyArray<Sample.Preference>): Preferences => {
   const share = settings.reward.holdout
-  const count =
-    share === 0 || all.length < 2 ? 0 : Math.min(all.length - 1, Math.max(1, Math.round(all.length * share)))
-  const order = Random.make(settings.seed, "held-out pairs").shuffle(all.map((_, i) => i))
-  const kept = new Set(order.slice(0, count))
-  return { training: all.filter((_, i) => !kept.has(i)), heldOut: all.filter((_, i) => kept.has(i)) }
+  const prompts = [...Map.groupBy(all, ({ comparison }) => PromptSets.content(comparison.prompt)).values()]
+  if (share === 0 || prompts.length < 2) return { training: all, heldOut: [] }
+  const count = Math.min(all.length - 1, Math.max(1, Math.round(all.length * share)))
+  const order = Random.make(settings.seed, "held-out pairs").shuffle(prompts)
+  const kept = new Set<Sample.Preference>()
+  for (const labels of order) {
+    const more = kept.size + labels.length
+    if (more === all.length || Math.abs(more - count) > Math.abs(kept.size - count)) continue
+    for (const label of labels) kept.add(label)
+  }
+  const fewest = order.reduce((a, b) => (b.length < a.length ? b : a))
+  const heldOut = kept.size === 0 ? new Set(fewest) : kept
+  return { training: all.filter((label) => !heldOut.has(label)), heldOut: all.filter((label) => heldOut.has(label)) }
 }
 
 /** What the reward model learns from a soft label. */

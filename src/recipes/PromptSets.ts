@@ -17,13 +17,15 @@ export interface PromptSets {
   readonly heldOut: boolean
 }
 
+/** What is asked, whatever the prompt is called. */
+export const content = ({ messages }: Sample.Prompt): string => JSON.stringify(messages)
+
 /** Keeps some prompts for evaluation and uses the others in every phase: a handful would not go around otherwise. */
 export const fromPrompts = (prompts: ReadonlyArray<Sample.Prompt>, settings: Settings): PromptSets => {
   const heldOut = settings.evaluation.prompts > 0 && settings.evaluation.prompts < prompts.length
   const order = Random.make(settings.seed, "held-out prompts").shuffle(prompts.map(({ id }) => id))
   const kept = new Set(heldOut ? order.slice(0, settings.evaluation.prompts) : [])
   // A prompt that stands in a file twice must not be trained on and tested on.
-  const content = ({ messages }: Sample.Prompt) => JSON.stringify(messages)
   const tested = new Set(prompts.filter(({ id }) => kept.has(id)).map(content))
   const rest = prompts.filter((prompt) => !tested.has(content(prompt)))
   const take = (harmful: number, benign: number) => [

@@ -1,14 +1,15 @@
 /**
  * Records: the logs of a run folder, and the keys by which their records are found again.
  *
- * A key names a record's place (prompt, sample, round) and not its content, so that it is known before the record is.
+ * A key names a record's place (prompt, sample, round) and not its content, so that it is known before the record is. A
+ * prompt that was edited under the same id is another place.
  */
 import { Effect, Schema } from "effect"
 import * as Sample from "../Sample.ts"
 import { Run } from "./Run.ts"
 
 /** The key of an answer. */
-export const answerKey = (prompt: Sample.Prompt, index: number): string => `${prompt.id}/${index}`
+export const answerKey = (prompt: Sample.Prompt, index: number): string => `${Sample.identity(prompt)}/${index}`
 
 /** The key of a critique or a revision. */
 export const roundKey = (response: Sample.Response, round: number): string =>
@@ -16,11 +17,11 @@ export const roundKey = (response: Sample.Response, round: number): string =>
 
 /** The key of a comparison and of its preference. */
 export const pairKey = ({ prompt, first, second }: Sample.Comparison): string =>
-  `${prompt.id}/${first.index}/${second.index}`
+  `${answerKey(prompt, first.index)}/${second.index}`
 
 /** The key of a rollout and of its reward. */
 export const rolloutKey = (iteration: number, prompt: Sample.Prompt, index: number): string =>
-  `${iteration}/${prompt.id}/${index}`
+  `${iteration}/${answerKey(prompt, index)}`
 
 /** Answers in a file; those of a file `like` it are taken over. */
 export const answers = Effect.fnUntraced(function* (file: string, like?: string) {

@@ -45,6 +45,7 @@ export const reward = Effect.fn("Reinforcement.reward")(function* (
     const model = yield* Training.run({
       file: "reward/metrics.jsonl",
       stateDir: options.stateDir,
+      rows: rows.length,
       model: models.rewardModel("reward", { _tag: "folder", dir: run.path("supervised", "adapter"), seed }),
       learn: (model, onReject) => model.learn(rows, options, onReject)
     })

@@ -13,6 +13,7 @@ const Whole = described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)), "a w
 const Positive = described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(1)), "a whole number, 1 or more")
 const Share = described(Schema.Number.check(Schema.isBetween({ minimum: 0, maximum: 1 })), "a number from 0 to 1")
 const NonNegative = described(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0)), "a number, 0 or more")
+const AboveZero = described(Schema.Finite.check(Schema.isGreaterThan(0)), "a number above 0")
 const Number = described(Schema.Finite, "a number")
 const Boolean = described(Schema.Boolean, "true or false")
 const Schedule = described(Schema.Literals(["constant", "linear", "cosine"]), "constant, linear or cosine")
@@ -27,7 +28,7 @@ const training = {
   warmupSteps: Whole,
   floor: Share,
   weightDecay: NonNegative,
-  maxGradNorm: NonNegative,
+  maxGradNorm: AboveZero,
   maxLength: Positive
 }
 
@@ -41,7 +42,7 @@ export const Settings = Schema.Struct({
     /** At most this many prompts; 0 takes all of them. */
     limit: Whole
   }),
-  lora: Schema.Struct({ rank: Positive, alpha: NonNegative }),
+  lora: Schema.Struct({ rank: Positive, alpha: AboveZero }),
   supervised: Schema.Struct({
     /** Red-team prompts that are answered, criticised and revised. */
     prompts: Whole,
@@ -86,12 +87,12 @@ export const Settings = Schema.Struct({
     warmupIterations: Whole,
     floor: Share,
     klCoefficient: NonNegative,
-    clip: NonNegative,
-    valueClip: NonNegative,
+    clip: AboveZero,
+    valueClip: AboveZero,
     valueCoefficient: NonNegative,
     gamma: Share,
     lambda: Share,
-    maxGradNorm: NonNegative,
+    maxGradNorm: AboveZero,
     /** Prompts (harmful and benign together) on whose answers the scores are standardised. */
     calibrationPrompts: described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(2)), "a whole number, 2 or more"),
     /** Standardised rewards are clamped to plus and minus this. */

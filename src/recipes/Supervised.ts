@@ -153,6 +153,7 @@ export const train = Effect.fn("Supervised.train")(function* (settings: Settings
     const policy = yield* Training.run({
       file: "supervised/metrics.jsonl",
       stateDir: options.stateDir,
+      rows: rows.length,
       model: models.policy("supervised", { _tag: "fresh", ...settings.lora, seed }),
       learn: (policy, onReject) => policy.learn(rows, options, onReject)
     })

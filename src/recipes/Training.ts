@@ -7,7 +7,8 @@ import * as Random from "../Random.ts"
 import type { LearnOptions, StepMetrics } from "../Policy.ts"
 import { Progress } from "./Progress.ts"
 import * as Records from "./Records.ts"
-import { orDie } from "./RunError.ts"
+import { Run } from "./Run.ts"
+import { failed, orDie } from "./RunError.ts"
 import type { Settings } from "./Settings.ts"
 
 /** The options of a training out of the settings. */
@@ -31,6 +32,8 @@ export interface Training<M, E, R> {
   /** Where the metrics are kept. */
   readonly file: string
   readonly stateDir: string
+  /** How many rows there are to learn from. */
+  readonly rows: number
   /** The model as it is before the training. */
   readonly model: Effect.Effect<M, E, R>
   readonly learn: (
@@ -39,31 +42,42 @@ export interface Training<M, E, R> {
   ) => Stream.Stream<StepMetrics, E, R>
 }
 
-/** The state is ahead of the metrics. */
-export class Gap extends Data.TaggedError("Gap") {}
+/** The state that a training was to go on from is ahead of the metrics. */
+class Gap extends Data.TaggedError("Gap") {}
 
 /**
  * Runs a training, keeps its metrics in a file of the run folder, and gives the trained model.
  *
  * The state is saved by the model, the metrics here: a process that is killed between the two leaves a state whose last
- * steps have no metrics. Then the training is run again from its beginning, where each step has the same numbers.
+ * steps have no metrics. Then the training is run again from its beginning, where each step has the same numbers. Steps
+ * that were skipped have no metrics either, so only what goes on from a state is looked at.
  */
-export const run = Effect.fnUntraced(function* <M, E, R>({ file, stateDir, model, learn }: Training<M, E, R>) {
+export const run = Effect.fnUntraced(function* <M, E, R>({ file, stateDir, rows, model, learn }: Training<M, E, R>) {
+  const { path } = yield* Run
   const progress = yield* Progress
   const log = yield* Records.metrics(file, "step")
-  const onReject = (id: string, reason: string) => orDie(log.reject(file.split("/")[0] ?? file, id, reason))
   const from = Effect.fnUntraced(function* (before: M) {
+    let rejected = 0
+    const onReject = (id: string, reason: string) => {
+      rejected++
+      return orDie(log.reject(file.split("/")[0] ?? file, id, reason))
+    }
+    let unsure = existsSync(stateDir)
     yield* learn(before, onReject).pipe(
       Stream.runForEach(
         Effect.fnUntraced(function* (metrics) {
-          if (metrics.step > 1 && log.get(String(metrics.step - 1)) === undefined) return yield* new Gap()
+          if (unsure && metrics.step > 1 && log.get(String(metrics.step - 1)) === undefined) return yield* new Gap()
+          unsure = false
           yield* log.append(metrics)
           yield* progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` })
         })
       )
     )
+    if (rejected === rows) {
+      return yield* failed(`There is nothing to learn: no row could be used; ${path("rejected.jsonl")} says why.`)
+    }
     const last = log.values().at(-1)
-    if (existsSync(stateDir) && last?.["step"] !== last?.["steps"]) return yield* new Gap()
+    if (unsure && last?.["step"] !== last?.["steps"]) return yield* new Gap()
     return before
   })
   return yield* from(yield* model).pipe(

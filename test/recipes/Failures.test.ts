@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Layer } from "effect"
+import { Effect, Exit, Layer, Stream } from "effect"
 import { AiError, LanguageModel } from "effect/ai"
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as CliExit from "../../src/cli/Exit.ts"
 import * as Budget from "../../src/providers/http/Budget.ts"
@@ -209,6 +209,38 @@ describe("a budget", () => {
       assert.strictEqual(made.length, asked)
       // What the mocks save is nothing, so all files are compared.
       assert.deepStrictEqual(World.files(dir), World.files(unbroken))
+    })
+  )
+})
+
+describe("a training of which every row is rejected", () => {
+  it.live("ends the run in a sentence, and so it does when it is started again", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const { service } = mocks()
+      const rewardModel: typeof service.rewardModel = (name, from) =>
+        Effect.map(service.rewardModel(name, from), (model) => ({
+          ...model,
+          learn: (rows, _, onReject) =>
+            Stream.fromIterable(rows).pipe(
+              Stream.mapEffect(({ id }) => onReject(id, "it is too long")),
+              Stream.drain
+            )
+        }))
+      const said = runIn(dir, mocks(), { service: { ...service, rewardModel } }).pipe(
+        Effect.exit,
+        Effect.map((exit) => CliExit.words(exit, "charter run"))
+      )
+      for (let start = 0; start < 2; start++) {
+        assert.include(
+          yield* said,
+          `There is nothing to learn: no row could be used; ${join(dir, "rejected.jsonl")} says why.`
+        )
+      }
+      const rows = World.rows(dir, "rejected.jsonl")
+      assert.isAbove(rows.length, 0)
+      assert.isTrue(rows.every(({ reason }) => reason === "it is too long"))
+      assert.isFalse(existsSync(join(dir, "reward/adapter")))
     })
   )
 })

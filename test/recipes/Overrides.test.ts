@@ -29,6 +29,17 @@ describe("Overrides", () => {
     assert.include(message("limit=1"), "did you mean data.limit?")
   })
 
+  it.each([
+    "lora.alpha",
+    "supervised.maxGradNorm",
+    "reward.maxGradNorm",
+    "reinforcement.maxGradNorm",
+    "reinforcement.clip",
+    "reinforcement.valueClip"
+  ])("refuses a %s of 0 before anything begins, as nothing could be learnt with it", (path) => {
+    assert.strictEqual(message(`${path}=0`), `${path} has to be a number above 0, and "0" is not.`)
+  })
+
   it("names the type that a value has to have", () => {
     assert.include(message("preferences.reasoning=1"), "true or false")
     assert.strictEqual(

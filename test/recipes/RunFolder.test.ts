@@ -1,11 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Stream } from "effect"
 import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
 import * as Earlier from "../../src/recipes/Earlier.ts"
 import type { Manifest } from "../../src/recipes/Manifest.ts"
 import type { Settings } from "../../src/recipes/Settings.ts"
+import * as Sample from "../../src/Sample.ts"
 import { workplace } from "../workplace.ts"
 import { models, prompts, runIn, settings } from "./Fixture.ts"
 import * as World from "./World.ts"
@@ -190,6 +191,32 @@ describe("other settings", () => {
     })
   )
 
+  it.live("with a prompt that was edited under its own id ask for that one", () =>
+    Effect.gen(function* () {
+      const own = (edited: ReadonlyArray<number>) =>
+        prompts.map(({ kind, text }, i) => {
+          const content = edited.includes(i) ? `${text}, in other words` : text
+          return new Sample.Prompt({ id: `p${i}`, text: content, messages: [{ role: "user", content }], kind })
+        })
+      const dir = workplace()
+      const fails = (call: string) => call.endsWith("p1/0/critique/1")
+      yield* run(dir, { prompts: own([]), service: World.models({ fails }) })
+      assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 1)
+      assert.strictEqual((yield* run(dir, { prompts: own([]) })).notice, undefined)
+
+      const { calls, notice } = yield* run(dir, { prompts: own([0, 1]) })
+      assert.include(notice, "the prompts are others than those of test there: supervised")
+      assert.include(notice, "revise and evaluation are done again in part")
+      const base = calls.filter((call) => call.startsWith("sample base")).map((call) => call.split(" ")[3]!)
+      assert.deepStrictEqual([...new Set(base.map((id) => id.split("/")[0]!))].toSorted(), ["p0", "p1"])
+      // What failed for the old words is asked again for the new ones.
+      assert.include(base, "p1/0/critique/1")
+      const fresh = workplace()
+      yield* run(fresh, { prompts: own([0, 1]) })
+      assert.deepStrictEqual(World.files(dir), World.files(fresh))
+    })
+  )
+
   it.live("that change no result change nothing", () =>
     Effect.gen(function* () {
       const dir = workplace()
@@ -289,6 +316,39 @@ describe("a training", () => {
       const { calls } = yield* run(dir)
       assert.deepStrictEqual(World.files(dir), whole)
       assert.isFalse(calls.some((call) => /^(sample|choose|score)/.test(call)))
+    })
+  )
+
+  it.live("goes on past a step that was skipped, which has no metrics", () =>
+    Effect.gen(function* () {
+      const skips = (...skipped: ReadonlyArray<number>) => {
+        const service = World.models()
+        let trainings = 0
+        const policy: typeof service.policy = (name, from) =>
+          Effect.map(service.policy(name, from), (policy) => ({
+            ...policy,
+            learn: (...given: Parameters<typeof policy.learn>) => {
+              trainings++
+              return Stream.filter(policy.learn(...given), ({ step }) => !skipped.includes(step))
+            }
+          }))
+        return { service: { ...service, policy }, trainings: () => trainings }
+      }
+      const dir = workplace()
+      const steps = () => World.rows(dir, "supervised/metrics.jsonl").map(({ step }) => step as number)
+      const whole = skips(2, 8)
+      yield* run(dir, { service: whole.service })
+      assert.strictEqual(whole.trainings(), 1)
+      assert.deepStrictEqual(steps(), [1, 3, 4, 5, 6, 7])
+
+      // Killed after its last step, it cannot tell a skipped step from one that was not written down.
+      const before = World.files(dir)
+      writeFileSync(join(dir, "phases.json"), JSON.stringify({ revise: JSON.parse(read(dir, "phases.json")).revise }))
+      rmSync(join(dir, "supervised/adapter"), { recursive: true })
+      const again = skips(2, 8)
+      yield* run(dir, { service: again.service })
+      assert.strictEqual(again.trainings(), 2)
+      assert.deepStrictEqual(World.files(dir), before)
     })
   )
 })

@@ -73,6 +73,7 @@ const neverLearns = (what: string) =>
 const policy = (
   client: EngineWorker.Client,
   codec: TextCodec.TextCodec,
+  maxPositions: number,
   model: string,
   name: string | null
 ): Policy["Service"] => {
@@ -107,12 +108,13 @@ const policy = (
         Effect.gen(function* () {
           if (adapter === null) return yield* neverLearns("does not learn")
           yield* refuse(wrongLearning(options))
+          const most = Math.min(options.maxLength, maxPositions)
           const rows: Array<{ id: string; ids: Int32Array; from: number }> = []
           for (const { completion, context, id } of examples) {
             const prompt = yield* codec.context(id, context)
             const ids = [...prompt, ...codec.completion(completion)]
             if (completion.trim() === "") yield* onReject(id, "the completion is empty: there is nothing to learn")
-            else if (ids.length > options.maxLength) yield* onReject(id, tooLong(ids.length, options.maxLength))
+            else if (ids.length > most) yield* onReject(id, tooLong(ids.length, most))
             else rows.push({ id, ids: Int32Array.from(ids), from: prompt.length })
           }
           return client.LearnSupervised({ adapter, rows, options })
@@ -147,6 +149,7 @@ const tooLong = (length: number, most: number) => `${length} tokens are more tha
 const rewardModel = (
   client: EngineWorker.Client,
   codec: TextCodec.TextCodec,
+  maxPositions: number,
   model: string,
   adapter: string
 ): RewardModel["Service"] =>
@@ -162,13 +165,14 @@ const rewardModel = (
       Stream.unwrap(
         Effect.gen(function* () {
           yield* refuse(wrongLearning(options))
+          const most = Math.min(options.maxLength, maxPositions)
           const pairs: Array<{ id: string; first: Int32Array; second: Int32Array; probability: number }> = []
           for (const { context, first, id, probability, second } of examples) {
             const prompt = yield* codec.context(id, context)
             const [a, b] = [first, second].map((text) => [...prompt, ...codec.completion(text)]) as [number[], number[]]
             const longest = Math.max(a.length, b.length)
             if (first === second) yield* onReject(id, "both answers are the same: there is nothing to prefer")
-            else if (longest > options.maxLength) yield* onReject(id, tooLong(longest, options.maxLength))
+            else if (longest > most) yield* onReject(id, tooLong(longest, most))
             else if (!(probability >= 0 && probability <= 1)) yield* onReject(id, notProbable(probability))
             else pairs.push({ id, first: Int32Array.from(a), second: Int32Array.from(b), probability })
           }
@@ -195,11 +199,12 @@ export const layer = (options: EngineOptions) =>
       const client = yield* EngineWorker.client({ ...options, dir })
       // Meanwhile the worker compiles.
       yield* Finite.check(checkpoint)
+      const { maxPositions } = checkpoint.config
       const name = hub?.name ?? path.basename(dir)
       let count = 0
       for (const shape of parameters(checkpoint.config).values()) count += shape.reduce((a, b) => a * b, 1)
       return Models.of({
-        base: policy(client, codec, name, null),
+        base: policy(client, codec, maxPositions, name, null),
         chat: codec.chat,
         description: {
           name,
@@ -218,14 +223,14 @@ export const layer = (options: EngineOptions) =>
               reference: engineName.reference(adapter)
             })
             .pipe(Effect.mapError(policyError()))
-          return policy(client, codec, `${name}+${adapter}`, adapter)
+          return policy(client, codec, maxPositions, `${name}+${adapter}`, adapter)
         }),
         rewardModel: Effect.fnUntraced(function* (adapter, source) {
           yield* Effect.mapError(refuse(wrongSource(source)), rewardModelError())
           yield* client
             .MakeAdapter({ name: engineName.rewardModel(adapter), source, head: "score", reference: null })
             .pipe(Effect.mapError(rewardModelError()))
-          return rewardModel(client, codec, `${name}+${adapter}`, engineName.rewardModel(adapter))
+          return rewardModel(client, codec, maxPositions, `${name}+${adapter}`, engineName.rewardModel(adapter))
         })
       })
     })

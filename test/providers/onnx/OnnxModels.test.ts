@@ -140,6 +140,40 @@ describe("the models of a folder", () => {
     )
   )
 
+  it.live("reject the rows that are longer than the model's positions, and learn from the others", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const models = yield* Models
+        const options = { ...learning(path.join(dir, "state")), epochs: 1, maxLength: 1024 }
+        const rejected: Array<string> = []
+        const onReject = (id: string, reason: string) => Effect.sync(() => void rejected.push(`${id}: ${reason}`))
+        const context = asked("how do i bake a cake ?")
+        const long = " cake".repeat(200)
+        const answers = [
+          { id: "short", context, completion: " i have no comment ." },
+          { id: "long", context, completion: long }
+        ]
+        const policy = yield* models.policy("pupil", fresh)
+        const learnt = yield* Stream.runCollect(policy.learn(answers, options, onReject))
+        const pair = { context, first: " yes", probability: 0.9 }
+        const pairs = [
+          { ...pair, id: "short pair", second: " no" },
+          { ...pair, id: "long pair", second: long }
+        ]
+        const judge = yield* models.rewardModel("judge", fresh)
+        const judged = yield* Stream.runCollect(
+          judge.learn(pairs, { ...options, stateDir: path.join(dir, "judge") }, onReject)
+        )
+        expect([learnt.length, judged.length]).toEqual([1, 1])
+        expect(rejected.map((row) => row.replace(/\d+ tokens/, "so many tokens"))).toEqual([
+          "long: so many tokens are more than the 192 that a row may have",
+          "long pair: so many tokens are more than the 192 that a row may have"
+        ])
+      })
+    )
+  )
+
   it.live("name the option that is wrong, in the failure of the request", () =>
     onSandbox(
       Effect.gen(function* () {
