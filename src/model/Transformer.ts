@@ -120,6 +120,20 @@ const reduced = (x: Value, a: Value): Value => {
   return missing === 0 ? low : Op.split(low, -1, [rank, missing])[0]!
 }
 
+/** Terms that the runtime sums in one piece, however a product is cut. */
+const piece = 128
+
+/** The result of a first factor [B, T, r] by a second one [out, r]: [B, T, out]; `steady` in pieces of the rank. */
+const raised = (parameters: Parameters, low: Value, b: Value, scale: number): Value => {
+  const by = (low: Value, b: Value) => Op.matmul(low, b, { transB: true, alpha: scale })
+  const rank = Number(b.shape[1])
+  if (parameters.adaptation !== "steady" || rank <= piece) return by(low, b)
+  const sizes = Array.from({ length: Math.ceil(rank / piece) }, (_, i) => Math.min(piece, rank - i * piece))
+  const factors = Op.split(b, 1, sizes)
+  const products = Op.split(low, -1, sizes).map((part, i) => by(part, factors[i]!))
+  return products.reduce((sum, product) => Op.add(sum, product))
+}
+
 /** Linear maps of the same x [B, T, in], with their biases and LoRAs if they have any: [B, T, out] of each. */
 const linears = (
   parameters: Parameters,
@@ -133,9 +147,7 @@ const linears = (
   })
   const factors = adapted.map(({ a }) => a)
   const low = reductions(parameters, factors, x)
-  const updates = new Map(
-    adapted.map(({ b, path, scale }, i) => [path, Op.matmul(low[i]!, b, { transB: true, alpha: scale })])
-  )
+  const updates = new Map(adapted.map(({ b, path, scale }, i) => [path, raised(parameters, low[i]!, b, scale)]))
   return products(parameters, paths, x).map((frozen, i) => {
     const update = updates.get(paths[i]!)
     const y = update === undefined ? frozen : Op.add(frozen, update)

@@ -97,7 +97,7 @@ describe("the decoder", () => {
   it.live("gives the same bits with adapters of a high rank, whose products are cut among threads", () =>
     Effect.gen(function* () {
       const checkpoint = yield* Checkpoint.open(sandbox)
-      for (const rank of [64, 20, 33, 100]) {
+      for (const rank of [64, 20, 33, 100, 200]) {
         const adapter = yield* adapterOf(checkpoint, 1, rank)
         const requests = prompts.map((p) => ({ ...p, adapter, maxTokens: 6 }))
         const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 32 })

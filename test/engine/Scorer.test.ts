@@ -66,11 +66,14 @@ describe("the scorer", () => {
       const checkpoint = yield* Checkpoint.open(fileURLToPath(new URL("../../assets/sandbox", import.meta.url)))
       const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
       const targets = Lora.allTargets(checkpoint.config)
-      const fresh = yield* Effect.fromResult(Lora.init(checkpoint.config, { rank: 16, alpha: 32, targets }, 1))
-      const adapter = Adapters.fromLora(fresh, checkpoint.config)
-      // What was learnt is not zero.
-      adapter.vector = adapter.vector.map((x, i) => (x === 0 ? 0.02 * Math.sin(i) : x))
-      for (const used of [undefined, adapter]) {
+      const adapterOf = Effect.fnUntraced(function* (rank: number) {
+        const fresh = yield* Effect.fromResult(Lora.init(checkpoint.config, { rank, alpha: 2 * rank, targets }, 1))
+        const adapter = Adapters.fromLora(fresh, checkpoint.config)
+        // What was learnt is not zero.
+        adapter.vector = adapter.vector.map((x, i) => (x === 0 ? 0.02 * Math.sin(i) : x))
+        return adapter
+      })
+      for (const used of [undefined, yield* adapterOf(16), yield* adapterOf(200)]) {
         const rows = Array.from({ length: 16 }, (_, b) => Array.from({ length: 20 + (b % 5) }, (_, t) => 20 + b * t))
         const score = (ids: ReadonlyArray<number>) =>
           scorer.score({ ids, adapter: used, kind: "logprobs", at: [ids.length - 2], targets: [ids.at(-1)!] })

@@ -143,6 +143,7 @@ const policy = (
 }
 
 const notProbable = (probability: number) => `the probability ${probability} is not between 0 and 1`
+const noScore = (score: number) => `The score is ${score}; train the reward model with a lower learning rate.`
 const tooLong = (length: number, most: number) => `${length} tokens are more than the ${most} that a row may have`
 
 /** A reward model over an adapter with a score head. */
@@ -157,9 +158,11 @@ const rewardModel = (
     model,
     score: Effect.fnUntraced(function* ({ completion, context, id }) {
       const prompt = yield* Effect.mapError(codec.context(id, context), rewardModelError(id))
-      return yield* client
+      const score = yield* client
         .Score({ ids: [...prompt, ...codec.completion(completion)], adapter })
         .pipe(Effect.mapError(rewardModelError(id)))
+      if (!Number.isFinite(score)) return yield* new RewardModelError({ message: noScore(score), id, retryable: false })
+      return score
     }),
     learn: (examples, options, onReject) =>
       Stream.unwrap(

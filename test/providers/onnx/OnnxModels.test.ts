@@ -354,6 +354,23 @@ describe("the models of a folder", () => {
     )
   )
 
+  it.live("fail where a reward model has no finite score, which no file of records could hold", () =>
+    onSandbox(
+      Effect.gen(function* () {
+        const dir = yield* temporary
+        const models = yield* Models
+        const reward = yield* models.rewardModel("reward", fresh)
+        const context = asked("how do i bake a cake ?")
+        const pair = { id: "pair", context, first: " i have no comment .", second: " bake it .", probability: 0.9 }
+        const options = { ...learning(path.join(dir, "state")), epochs: 1, learningRate: 3e37 }
+        yield* Stream.runDrain(reward.learn([pair], options, () => Effect.void))
+        const error = yield* Effect.flip(reward.score({ id: "answer", context, completion: " bake it ." }))
+        expect(error.message).toMatch(/^The score is -?(NaN|Infinity); train the reward model with a lower learning/)
+        expect([error.id, error.retryable]).toEqual(["answer", false])
+      })
+    )
+  )
+
   it.live("fail with one sentence for a folder that is no model", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(Models.pipe(Effect.provide(OnnxModels.layer({ dir: os.tmpdir() }))))
