@@ -49,7 +49,10 @@ export const from = (
 ) => {
   const perUpdate = options.batchSize / options.samples
   const stopIds = new Set(checkpoint.eosTokenIds)
-  const end = checkpoint.eosTokenIds.slice(0, 1)
+  const end = Option.match(codec, {
+    onNone: () => checkpoint.eosTokenIds.slice(0, 1),
+    onSome: ({ completion }) => completion("")
+  })
   return Effect.fnUntraced(function* (index: number) {
     // Epoch after epoch of single prompts: no update is smaller than the others, and no prompt is left out.
     const wanted = Array.from({ length: perUpdate }, (_, p) => {
