@@ -42,7 +42,7 @@ export interface Options {
  * Tokens of one run of a prefill, padding included: enough for products at full speed, and few enough that what lies
  * between two operators stays in the cache. It also bounds the length of a run, which nothing can interrupt.
  */
-const prefillTokens = 1024
+const prefillTokens = 512
 
 /** Rows that the cache has room for at least. */
 const leastSlots = 2
