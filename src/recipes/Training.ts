@@ -43,7 +43,7 @@ export interface Training<M, E, R> {
 }
 
 /** The state that a training was to go on from is ahead of the metrics. */
-class Gap extends Data.TaggedError("Gap") {}
+export class Gap extends Data.TaggedError("Gap") {}
 
 /**
  * Runs a training, keeps its metrics in a file of the run folder, and gives the trained model.
