@@ -87,14 +87,15 @@ export const matmul = (x: Value, weights: Value, scales: Value): Value => {
   ])
 }
 
-/** Columns of a block of {@link mixture}, about; and within what bounds. */
-const [blockColumns, fewestColumns, mostColumns] = [1024, 256, 4096]
-
-/** The columns of a block for rows of `width` numbers; undefined where no block divides them. */
-const blockWidth = (width: number): number | undefined => {
-  const far = (columns: number) => Math.abs(Math.log(columns / blockColumns))
-  return Array.from({ length: mostColumns }, (_, i) => i + 1)
-    .filter((columns) => width % columns === 0 && (columns >= fewestColumns || columns === width))
+/**
+ * The columns of a block of {@link mixture}, about a thousand; as many as a result has, where those are more, so that the
+ * blocks' products are no larger than what is multiplied. Undefined where no fit number of columns divides the width.
+ */
+const blockWidth = (width: number, columns: number): number | undefined => {
+  const wanted = Math.max(1024, columns)
+  const far = (n: number) => Math.abs(Math.log(n / wanted))
+  return Array.from({ length: 4 * wanted }, (_, i) => i + 1)
+    .filter((n) => width % n === 0 && (4 * n >= wanted || n === width))
     .reduce<number | undefined>((a, b) => (a === undefined || far(b) < far(a) ? b : a), undefined)
 }
 
@@ -113,11 +114,11 @@ const dither = (length: number): Float32Array =>
 export const mixture = (p: Value, weights: Value, scales: Value): Value | undefined => {
   const { graph } = p
   const [N, V] = p.shape as [Graph.Dim, number]
-  const H = weights.shape[0]!
+  const H = Number(weights.shape[0])
   if (weights.dtype !== "int8" || weights.shape[1] !== V || scales.shape[0] !== V) {
     return Graph.fail(graph, "MatMulInteger", [p, weights, scales], "it takes [N, V], int8 [H, V] and [V]")
   }
-  const width = blockWidth(V)
+  const width = blockWidth(V, H)
   if (width === undefined) return undefined
   const count = V / width
   const blocks = Op.reshape(Op.mul(p, scales), [N, count, width])
