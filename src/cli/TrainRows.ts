@@ -6,7 +6,7 @@
  */
 import { Effect, Option, Result, Stream } from "effect"
 import { createHash } from "node:crypto"
-import { createReadStream, existsSync, readFileSync } from "node:fs"
+import { createReadStream, existsSync } from "node:fs"
 import { join } from "node:path"
 import { pipeline } from "node:stream/promises"
 import * as Csv from "../data/Csv.ts"
@@ -50,12 +50,8 @@ export const encoder = Effect.fnUntraced(function* (checkpoint: Checkpoint, maxL
   return { checkpoint, codec, maxLength } satisfies Encoder
 })
 
-/** Whether the chat template of a model writes today's date: tomorrow the same rows are other tokens. */
-export const isDated = ({ checkpoint: { dir }, codec }: Encoder): boolean =>
-  Option.isSome(codec) &&
-  ["chat_template.jinja", "tokenizer_config.json"]
-    .map((name) => join(dir, name))
-    .some((file) => existsSync(file) && readFileSync(file, "utf8").includes("strftime_now"))
+/** Whether tomorrow the same rows may be other tokens. */
+export const isDated = ({ codec }: Encoder): boolean => Option.exists(codec, ({ dated }) => dated)
 
 const texts = ({ codec }: Encoder): Reading<TextCodec.TextCodec> =>
   Option.match(codec, {

@@ -4,13 +4,14 @@
  */
 import { Result } from "effect"
 import type * as Rows from "../data/Rows.ts"
+import * as Layout from "../engine/Layout.ts"
 import type { NamedPair, NamedRow } from "../engine/TrainingData.ts"
 
 const isIds = (value: unknown): value is ReadonlyArray<number> =>
   Array.isArray(value) && value.every((x) => Number.isInteger(x))
 
 /** The token ids of a column. */
-export const idsOf = (row: Rows.Row, name: string): Result.Result<ReadonlyArray<number>, string> =>
+const idsOf = (row: Rows.Row, name: string): Result.Result<ReadonlyArray<number>, string> =>
   isIds(row[name]) ? Result.succeed(row[name]) : Result.fail(`\`${name}\` is not a list of token ids`)
 
 /** A mask of 0 and 1, or false and true; all ones where a row has none. */
@@ -88,12 +89,6 @@ export const row = (row: Rows.Row): Result.Result<Omit<NamedRow, "id">, string> 
     return { ids, weights: weights.map((weight, t) => (labels[t] === -100 ? 0 : weight)) }
   })
 
-const sharedLength = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): number => {
-  let n = 0
-  while (n < a.length && n < b.length && a[n] === b[n]) n++
-  return n
-}
-
 /** Two sequences, and where they may differ. */
 export type Sides = Pick<NamedPair, "first" | "second"> & { readonly from: number }
 
@@ -125,6 +120,6 @@ export const pair = (row: Rows.Row): Result.Result<Sides, string> =>
       [...prompt, ...rejected]
     ]
     // Each of the two keeps a token of its own, also where one continues the other.
-    const shared = Math.min(sharedLength(first, second), first.length - 1, second.length - 1)
+    const shared = Math.min(Layout.common([first, second]), first.length - 1, second.length - 1)
     return { first, second, from: prompt.length > 0 ? prompt.length : shared }
   })

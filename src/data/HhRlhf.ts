@@ -17,7 +17,7 @@ const assistant = "\n\nAssistant:"
 const marker = /\n\n(Human|Assistant):/g
 
 /** The number of characters that both texts begin with. */
-const sharedLength = (a: string, b: string): number => {
+export const sharedLength = (a: string, b: string): number => {
   const end = Math.min(a.length, b.length)
   let i = 0
   while (i < end && a[i] === b[i]) i++

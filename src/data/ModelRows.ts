@@ -7,8 +7,8 @@
  * - `{text}`: a text
  * - `{prompt}`: a text or messages to continue
  *
- * Of several shapes, the first of these that the command takes. Other columns are left out. `cli/TokenRows.ts` makes tokens of them and `cli/RowFile.ts` answers a file of them in
- * order; `charter score`, `charter generate` and `charter train` share all three.
+ * Of several shapes, the first of these that the command takes. Other columns are left out. `cli/TokenRows.ts` makes
+ * tokens of them and `cli/RowFile.ts` answers a file of them in order; `charter score`, `charter generate` and `charter train` share all three.
  */
 import { Result } from "effect"
 import type { Message } from "../Policy.ts"

@@ -202,9 +202,7 @@ const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) =>
  * own, and no character is cut in two.
  */
 const commonBeginning = (a: string, b: string): string => {
-  const end = Math.min(a.length, b.length) - 1
-  let n = 0
-  while (n < end && a[n] === b[n]) n++
+  const n = Math.min(HhRlhf.sharedLength(a, b), a.length - 1, b.length - 1)
   const shared = a.slice(0, n).replace(/[\uD800-\uDBFF]$/, "")
   return shared.endsWith(" ") ? shared.slice(0, -1) : shared
 }

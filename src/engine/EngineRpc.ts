@@ -66,7 +66,8 @@ const Metrics = Schema.Record(Schema.String, Schema.Number)
 
 /**
  * `n` sampled continuations of one prompt, which is read once. The first is the one that is drawn alone; each of the
- * others has its number as a key of its random numbers. A continuation ends with one of `stopIds`, or once its text has one of `stopTexts` in it.
+ * others has its number as a key of its random numbers. A continuation ends with one of `stopIds`, or once its text has
+ * one of `stopTexts` in it.
  */
 const Generate = Rpc.make("Generate", {
   payload: {

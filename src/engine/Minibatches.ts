@@ -8,7 +8,7 @@ import * as Batch from "./Batch.ts"
 import * as Layout from "./Layout.ts"
 import * as Learner from "./Learner.ts"
 import type { Models } from "./PolicyGradient.ts"
-import { microBatches, patience } from "./Training.ts"
+import { bounded, microBatches, patience } from "./Training.ts"
 
 /** How minibatches are made of a batch. */
 export interface Options {
@@ -61,28 +61,6 @@ export const families = <Answer extends Pick<Row, "from" | "ids">>(
     }
     return siblings.map((row) => [row])
   })
-
-/** Families, themselves cut where they are larger, in groups of at most `most` answers. */
-const bounded = <Answer>(
-  families: ReadonlyArray<ReadonlyArray<Answer>>,
-  most: number
-): ReadonlyArray<ReadonlyArray<ReadonlyArray<Answer>>> => {
-  const groups: Array<Array<ReadonlyArray<Answer>>> = [[]]
-  let room = most
-  for (let rest of families) {
-    while (rest.length > 0) {
-      if (room === 0) {
-        groups.push([])
-        room = most
-      }
-      const part = rest.slice(0, room)
-      groups.at(-1)!.push(part)
-      room -= part.length
-      rest = rest.slice(part.length)
-    }
-  }
-  return groups
-}
 
 /** A minibatch as the feeds of an objective. */
 export const collate = (

@@ -78,6 +78,28 @@ export const microBatches = <Row>(
   return groups
 }
 
+/** Families, themselves cut where they are larger, in groups of at most `most` rows. */
+export const bounded = <Row>(
+  families: ReadonlyArray<ReadonlyArray<Row>>,
+  most: number
+): ReadonlyArray<ReadonlyArray<ReadonlyArray<Row>>> => {
+  const groups: Array<Array<ReadonlyArray<Row>>> = [[]]
+  let room = most
+  for (let rest of families) {
+    while (rest.length > 0) {
+      if (room === 0) {
+        groups.push([])
+        room = most
+      }
+      const part = rest.slice(0, room)
+      groups.at(-1)!.push(part)
+      room -= part.length
+      rest = rest.slice(part.length)
+    }
+  }
+  return groups
+}
+
 /** The steps of a training over so many rows. */
 export const stepsOf = (rows: number, { batchSize, epochs, steps }: Pick<Options, "batchSize" | "epochs" | "steps">) =>
   steps ?? epochs * Math.ceil(rows / batchSize)

@@ -30,11 +30,10 @@ export const cut = <Row>(
   { microRows = Infinity, microTokens }: Cut
 ): ReadonlyArray<ReadonlyArray<Row>> =>
   Training.microBatches(rows, lengthOf, microTokens).flatMap((group) =>
-    group.length <= microRows
-      ? [group]
-      : Array.from({ length: Math.ceil(group.length / microRows) }, (_, i) =>
-          group.slice(i * microRows, (i + 1) * microRows)
-        )
+    Training.bounded(
+      group.map((row) => [row]),
+      microRows
+    ).map((part) => part.flatMap((rows) => rows))
   )
 
 const pairTokens = ({ first, second }: Batch.Pair): number => first.length + second.length

@@ -40,6 +40,8 @@ export interface ChatTemplate {
     messages: ReadonlyArray<Message>,
     options?: { readonly addGenerationPrompt?: boolean }
   ) => Effect.Effect<string, ChatTemplateError>
+  /** Whether it may write today's date: tomorrow the same conversation is another text. */
+  readonly dated: boolean
 }
 
 /** A conversation takes a template some milliseconds; one that loops without end is stopped after this many. */
@@ -66,6 +68,7 @@ export const make = (
         })
     }),
     (template): ChatTemplate => ({
+      dated: source.includes("strftime_now"),
       render: (messages, options) =>
         Effect.try({
           try: () =>

@@ -163,11 +163,13 @@ export const load = Effect.fn("Tokenizer.load")(function* (
   return {
     encode: (text) => idsOf(library, text),
     encodeAfter: (text) => {
-      const ids = idsOf(library, text)
-      if (after === undefined) return ids
-      // What follows an added token in the text is a beginning again.
+      if (after === undefined) return idsOf(library, text)
       const continued = idsOf(after, text)
-      return [...continued.slice(0, untilAdded(continued)), ...ids.slice(untilAdded(ids))]
+      const end = untilAdded(continued)
+      if (end === continued.length) return continued
+      // What follows an added token in the text is a beginning again.
+      const ids = idsOf(library, text)
+      return [...continued.slice(0, end), ...ids.slice(untilAdded(ids))]
     },
     decode: (ids, options) => {
       const skip = options?.skipSpecialTokens === true

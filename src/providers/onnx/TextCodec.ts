@@ -14,6 +14,8 @@ import * as EndToken from "./EndToken.ts"
 export interface TextCodec {
   /** Whether conversations can be put through a template of the model's own. */
   readonly chat: boolean
+  /** Whether that template may write today's date. */
+  readonly dated: boolean
   /** The tokens of a context; those of a text begin with the model's first tokens where it asks for them. */
   readonly context: (id: string, context: ModelContext) => Effect.Effect<ReadonlyArray<number>, PolicyError>
   /** The tokens of a text in the middle of another. */
@@ -44,6 +46,7 @@ export const load = Effect.fnUntraced(function* (
   const encode = (text: string) => (/^\s/.test(text) ? tokenizer.encodeAfter(text) : tokenizer.encode(text))
   return {
     chat: Option.isSome(template),
+    dated: Option.exists(template, ({ dated }) => dated),
     context: Effect.fnUntraced(function* (id, context) {
       // A recipe asks for hundreds at once: timers, signals and answers are to come in between.
       yield* Turn.pause
