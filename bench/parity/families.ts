@@ -72,7 +72,7 @@ const compare = Effect.fnUntraced(function* (folder: string) {
       "factored"
     )
     const { hidden } = Transformer.build(network.config, network.parameters, Program.tokenInputs(graph), length)
-    Graph.output(graph, "logits", Transformer.logits(network.config, network.parameters, hidden))
+    Graph.output(graph, "logits", Transformer.logits(network.config, network.parameters, hidden()))
     const session = yield* Session.make(graph, { folder: Program.weightsFolder })
     const ours = Session.floats((yield* session.run(Program.tokenFeeds(rows)))["logits"]!)
     const expected = yield* floats(adapted ? "lora_logits" : "logits")

@@ -88,24 +88,17 @@ export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, 
   })
 }
 
-/** The feeds that sampling needs for the next token of each job. */
-export const sampling = (jobs: ReadonlyArray<Job>): Session.Feeds => {
-  const count = jobs.length
-  const inverse = new Float32Array(count)
-  const uniform = new Float32Array(count)
+/** The feeds that sampling needs for the next token of each job, the first of so many rows. */
+export const sampling = (jobs: ReadonlyArray<Job>, rows: number): Session.Feeds => {
+  // The greedy token is taken from the logits themselves.
+  const inverse = new Float32Array(rows).fill(1)
+  const uniform = new Float32Array(rows)
   jobs.forEach((job, i) => {
-    // The greedy token is taken from the logits themselves.
-    inverse[i] = Sampling.isGreedy(job.request) ? 1 : 1 / job.request.temperature
+    if (!Sampling.isGreedy(job.request)) inverse[i] = 1 / job.request.temperature
     uniform[i] = uniformFor(job)
   })
   return {
-    inverse_temperature: Session.float32(inverse, [count, 1]),
-    uniform: Session.float32(uniform, [count, 1])
+    inverse_temperature: Session.float32(inverse, [rows, 1]),
+    uniform: Session.float32(uniform, [rows, 1])
   }
-}
-
-/** The same for a run that samples nothing. */
-export const idle: Session.Feeds = {
-  inverse_temperature: Session.float32(new Float32Array([1]), [1, 1]),
-  uniform: Session.float32(new Float32Array(1), [1, 1])
 }

@@ -30,8 +30,7 @@ export const build = (checkpoint: Program.Base, adapter: Adapters.Adapter | unde
     }
   }
   const { hidden, keys, values } = Transformer.build(config, parameters, input, config.maxPositions)
-  const last = Program.pick(hidden, Graph.input(graph, "last", "int64", ["N"]))
-  const logits = Transformer.logits(config, parameters, last)
+  const logits = Transformer.logits(config, parameters, hidden(Graph.input(graph, "last", "int64", ["N"])))
   const { probability, token } = sample(
     logits,
     Graph.input(graph, "inverse_temperature", "float32", ["N", 1]),

@@ -9,7 +9,7 @@ import { Deferred, Effect, Latch, Schema, Scope } from "effect"
 import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
-import { idle, need, note, sampling } from "./DecodeJob.ts"
+import { need, note, sampling } from "./DecodeJob.ts"
 import type { Continuation, Job, Request } from "./DecodeJob.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
 import * as KvCache from "./KvCache.ts"
@@ -101,6 +101,8 @@ export const make = Effect.fnUntraced(function* (
       const session = yield* sessionFor(adapter)
       const weights = adapter === undefined ? {} : Adapters.feeds(adapter)
       const vector = adapter?.vector
+      // One row alone would be multiplied with an adapter by other kernels, which round differently.
+      const leastRows = adapter === undefined ? 1 : leastSlots
       let cache = KvCache.make(config, { memory: options.memory, maxSlots })
 
       /** How many waiting prompts there is room for beside the active rows. */
@@ -170,8 +172,7 @@ export const make = Effect.fnUntraced(function* (
       /** One new token for every active row. */
       const advance = Effect.fnUntraced(function* () {
         const at = active.map((_, row) => row)
-        // One row alone would be multiplied with an adapter by other kernels, which round differently.
-        const rows = adapter === undefined ? active.length : Math.max(leastSlots, active.length)
+        const rows = Math.max(leastRows, active.length)
         const feeds: Session.Feeds = {
           ids: Session.int64(
             Array.from({ length: rows }, (_, row) => active[row]?.tokenIds.at(-1) ?? 0),
@@ -194,13 +195,14 @@ export const make = Effect.fnUntraced(function* (
       /** Runs the graph, sampling for each job at its flat position of `at`. */
       const run = (feeds: Session.Feeds, at: ReadonlyArray<number>, jobs: ReadonlyArray<Job>, width: number) => {
         const wanted = jobs.flatMap(({ plain }, i) => (plain ? [] : [i]))
+        // A run that samples nothing reads a position all the same: tensors cannot be empty everywhere.
+        const read = Math.max(leastRows, at.length)
         return session.run(
           {
             ...feeds,
             ...weights,
-            // A run that samples nothing reads one position all the same: tensors cannot be empty everywhere.
-            ...(jobs.length === 0 ? idle : sampling(jobs)),
-            last: Session.int64(jobs.length === 0 ? [0] : at, [Math.max(1, jobs.length)]),
+            ...sampling(jobs, read),
+            last: Session.int64([...at, ...Array<number>(read - at.length).fill(0)], [read]),
             wanted: Session.int64(wanted, [wanted.length]),
             sizes: Session.int64([feeds["past_mask"]!.dims[3]!, width], [2])
           },

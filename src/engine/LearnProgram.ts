@@ -58,7 +58,7 @@ const objectiveOf = (
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
   const input = Program.raggedInputs(graph)
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
-  const at = once(() => Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])))
+  const at = once(() => hidden(Graph.input(graph, "at", "int64", ["N"])))
   const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
   const result = objective.build(
     {
@@ -71,9 +71,7 @@ const objectiveOf = (
         })
       ),
       values: once(() => Program.head(Op.detach(at()), trainable.get(heads.value)!)),
-      scores: once(() =>
-        Program.head(Program.pick(hidden, Graph.input(graph, "last", "int64", ["S"])), trainable.get(heads.score)!)
-      )
+      scores: once(() => Program.head(hidden(Graph.input(graph, "last", "int64", ["S"])), trainable.get(heads.score)!))
     },
     Object.fromEntries(
       Object.entries(objective.inputs).map(([name, { dtype, shape }]) => [name, Graph.input(graph, name, dtype, shape)])

@@ -12,7 +12,7 @@ import * as Ragged from "../model/Ragged.ts"
 import type { TensorInfo } from "../model/Safetensors.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
-import type { Dim, Value } from "../onnx/Graph.ts"
+import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Session from "../onnx/Session.ts"
 
@@ -165,12 +165,6 @@ export const tokenFeeds = (
     positions: new Session.Tensor("int64", positions, [rows.length, padTo]),
     causal: Session.float32(causalMask(padTo), [padTo, padTo])
   }
-}
-
-/** Rows of hidden states [B, T, H] at flat indices b·T + t, int64 [N]: [N, H]. */
-export const pick = (hidden: Value, at: Value): Value => {
-  const [B, T, H] = hidden.shape as [Dim, Dim, Dim]
-  return Op.gather(Op.reshape(hidden, [`${B}*${T}`, H]), at)
 }
 
 /**

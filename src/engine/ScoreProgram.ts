@@ -56,7 +56,8 @@ const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.A
           }
         }
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
-  return { config, parameters, picked: Program.pick(hidden, Graph.input(graph, "at", "int64", ["N"])) }
+  // Picked at the end, as the last layer must not see one row alone: see `Program.head`.
+  return { config, parameters, picked: Transformer.pick(hidden(), Graph.input(graph, "at", "int64", ["N"])) }
 }
 
 /** Token rows padded on the right to one length, and the flat positions asked for, as the feeds of the network. */

@@ -25,8 +25,11 @@ export const masked = Attention.masked
 
 /** The network's results. */
 export interface Output {
-  /** After the last norm, [B, T, hidden]. */
-  readonly hidden: Value
+  /**
+   * The hidden states after the last norm: [B, T, hidden], or [N, hidden] of the tokens at flat places b·T + t, int64
+   * [N]. No token depends on the last feed-forward layer of another, so that layer sees the tokens asked for alone.
+   */
+  readonly hidden: (at?: Value) => Value
   /** The keys and values of these tokens for each layer, [B, kvHeads, T, headDim]; none with `whole`. */
   readonly keys: ReadonlyArray<Value>
   readonly values: ReadonlyArray<Value>
@@ -87,17 +90,40 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
   }
 
   const embedded = rowsOf(parameters, "model.embed_tokens.weight", input.ids)
-  let x = scaledEmbedding ? Op.scale(embedded, Math.sqrt(config.hiddenSize)) : embedded
-  for (let layer = 0; layer < config.layers; layer++) {
+  const attending = (x: Value, layer: number): Value => {
     const path = `model.layers.${layer}`
-    x = Graph.labelled(graph, `layer${layer}`, () => {
-      const attended = attention(norm(x, path, norms.beforeAttention), path, layer)
-      const middle = Op.add(x, norm(attended, path, norms.afterAttention))
-      const fed = feedForward(norm(middle, path, norms.beforeMlp), path)
-      return Op.add(middle, norm(fed, path, norms.afterMlp))
-    })
+    const attended = attention(norm(x, path, norms.beforeAttention), path, layer)
+    return Op.add(x, norm(attended, path, norms.afterAttention))
   }
-  return { hidden: norm(x, "model", "norm"), keys, values }
+  const feeding = (x: Value, layer: number): Value => {
+    const path = `model.layers.${layer}`
+    const fed = feedForward(norm(x, path, norms.beforeMlp), path)
+    return Op.add(x, norm(fed, path, norms.afterMlp))
+  }
+  const within = (layer: number, build: () => Value): Value => Graph.labelled(graph, `layer${layer}`, build)
+
+  let x = scaledEmbedding ? Op.scale(embedded, Math.sqrt(config.hiddenSize)) : embedded
+  const last = config.layers - 1
+  for (let layer = 0; layer < last; layer++) x = within(layer, () => feeding(attending(x, layer), layer))
+  const attended = within(last, () => attending(x, last))
+  return {
+    hidden: (at) => {
+      const fed = within(last, () => {
+        if (at === undefined) return feeding(attended, last)
+        const [N, H] = [at.shape[0]!, config.hiddenSize]
+        return Op.reshape(feeding(Op.reshape(pick(attended, at), [N, 1, H]), last), [N, H])
+      })
+      return norm(fed, "model", "norm")
+    },
+    keys,
+    values
+  }
+}
+
+/** Rows of x [B, T, H] at flat places b·T + t, int64 [N]: [N, H]. */
+export const pick = (x: Value, at: Value): Value => {
+  const [B, T, H] = x.shape as [Dim, Dim, Dim]
+  return Op.gather(Op.reshape(x, [`${B}*${T}`, H]), at)
 }
 
 /** The output projection W [vocabulary, hidden]. */

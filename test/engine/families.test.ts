@@ -59,7 +59,7 @@ for (const model of Golden.models) {
           const network = Program.network(graph, checkpoint, { values, scales: adapter.scales }, adaptation)
           const { config, parameters } = network
           const { hidden } = Transformer.build(config, parameters, Program.tokenInputs(graph), length)
-          Graph.output(graph, "logits", Transformer.logits(config, parameters, hidden))
+          Graph.output(graph, "logits", Transformer.logits(config, parameters, hidden()))
           const session = yield* Session.make(graph, { folder: Program.weightsFolder })
           const ours = Session.floats((yield* session.run(Program.tokenFeeds(ids)))["logits"]!)
           const expected = yield* floats(how === "alone" ? "logits" : "lora_logits")

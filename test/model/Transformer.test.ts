@@ -20,7 +20,7 @@ const network = Effect.fnUntraced(function* (model: Model, rank: 2 | 4) {
     mask: Graph.input(graph, "mask", "float32", rank === 2 ? ["T", "T"] : ["B", 1, "T", "T"])
   }
   const parameters = { weight: Program.frozen(graph, checkpoint) }
-  Graph.output(graph, "hidden", Transformer.build(config, parameters, input, config.maxPositions).hidden)
+  Graph.output(graph, "hidden", Transformer.build(config, parameters, input, config.maxPositions).hidden())
   const session = yield* Session.make(graph, { folder: Program.weightsFolder })
   return Effect.fnUntraced(function* (
     ids: ReadonlyArray<number>,
