@@ -27,6 +27,7 @@ export class Models extends Context.Service<
       readonly name: string
       readonly family: string
       readonly parameters: number
+      /** Another one where the weights are others, or how text becomes tokens. */
       readonly fingerprint: string
       /** The commit, of a model of the hub. */
       readonly revision?: string

@@ -1,5 +1,5 @@
 /**
- * Fingerprint: which weights a result comes from, without reading all of them.
+ * Fingerprint: which model a result comes from, without reading all of its weights.
  *
  * A hash over the configuration, every tensor's name, type, shape and place, and blocks spread over each file: other
  * weights of the same shape differ in those too.
@@ -7,8 +7,9 @@
 import { Effect } from "effect"
 import { createHash } from "node:crypto"
 import * as fs from "node:fs/promises"
+import * as path from "node:path"
 import type { Checkpoint } from "./Checkpoint.ts"
-import { CheckpointError } from "./Checkpoint.ts"
+import { CheckpointError, readText } from "./ModelFile.ts"
 
 const [blocks, blockBytes] = [64, 4096]
 
@@ -43,3 +44,17 @@ export const of = (checkpoint: Checkpoint): Effect.Effect<string, CheckpointErro
         reason: `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
       })
   })
+
+/** The files that say how text becomes tokens. */
+const textFiles = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+
+/**
+ * 16 hexadecimal digits for a checkpoint that is given text: its own, how text becomes its tokens, and which of them it
+ * begins and ends with.
+ */
+export const ofText = Effect.fnUntraced(function* (checkpoint: Checkpoint): Effect.fn.Return<string, CheckpointError> {
+  const { bosTokenId, dir, eosTokenIds, padTokenId } = checkpoint
+  const texts = yield* Effect.forEach(textFiles, (name) => readText(path.join(dir, name)))
+  const all = [yield* of(checkpoint), eosTokenIds, bosTokenId, padTokenId, texts]
+  return createHash("sha256").update(JSON.stringify(all)).digest("hex").slice(0, 16)
+})

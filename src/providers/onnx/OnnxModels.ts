@@ -198,7 +198,7 @@ export const layer = (options: EngineOptions) =>
       const { dir, hub } = yield* HubModel.locate(options.dir)
       const checkpoint = yield* Checkpoint.open(dir)
       const codec = yield* TextCodec.load(checkpoint)
-      const fingerprint = yield* Fingerprint.of(checkpoint)
+      const fingerprint = yield* Fingerprint.ofText(checkpoint)
       const client = yield* EngineWorker.client({ ...options, dir })
       // Meanwhile the worker compiles.
       yield* Finite.check(checkpoint)
