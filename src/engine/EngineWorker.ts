@@ -66,7 +66,11 @@ const inItsWords = (protocol: RpcClient.Protocol["Service"]): RpcClient.Protocol
  * runtime's binding would end the whole process with an abort, so whoever wants to terminate it waits for its end.
  */
 const start = (options: Engine.Options): worker.Worker => {
-  const thread = new worker.Worker(fileURLToPath(import.meta.url), { workerData: { charterEngine: options } })
+  const thread = new worker.Worker(fileURLToPath(import.meta.url), {
+    workerData: { charterEngine: options },
+    // What a session sets in the environment is meant for the process.
+    env: worker.SHARE_ENV
+  })
   const ended = new Promise<number>((resolve) => thread.once("exit", resolve))
   thread.terminate = () => ended
   const on = thread.on.bind(thread)

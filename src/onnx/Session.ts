@@ -65,6 +65,7 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
     Effect.acquireRelease(
       Effect.tryPromise({
         try: async () => {
+          optOut()
           const bytes = graph.initializers.some(({ value }) => value.dtype === "int8")
           const exact = bytes && (await Saturation.saturates())
           return InferenceSession.create(Proto.encode(graph), sessionOptions(options, exact))
@@ -83,6 +84,14 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
         })
     })
   )
+
+/**
+ * The runtime's binaries tell their maker what is run, unless this stands in the environment of the process when its
+ * first session is made. Who wants it otherwise sets the variable.
+ */
+const optOut = (): void => {
+  process.env["ORT_DISABLE_TELEMETRY"] ||= "1"
+}
 
 /** The runtime's options; `exact` where products of bytes would saturate. */
 const sessionOptions = (

@@ -1,8 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Scope } from "effect"
+import { spawnSync } from "node:child_process"
+import { readdirSync } from "node:fs"
+import { fileURLToPath } from "node:url"
 import * as Graph from "../../src/onnx/Graph.ts"
 import * as Op from "../../src/onnx/Op.ts"
 import * as Session from "../../src/onnx/Session.ts"
+import { workplace } from "../workplace.ts"
 import * as Plain from "./Plain.ts"
 
 const doubling = (): Graph.Graph => {
@@ -73,6 +77,19 @@ describe("Session", () => {
       expect(Plain.plain(y!).data).toEqual([2, 4, 6])
     })
   )
+
+  // The runtime's reports to its maker begin with an identifier in the home folder, unless it believes to be tested.
+  for (const thread of ["in this thread", "in the engine's thread"]) {
+    it(`leaves nothing behind in a home folder, ${thread}`, () => {
+      const home = workplace()
+      const script = fileURLToPath(new URL("session.ts", import.meta.url))
+      const environment = { HOME: home, USERPROFILE: home, PATH: process.env["PATH"] }
+      const { status, stderr } = spawnSync(process.execPath, [script, thread], { env: environment, encoding: "utf8" })
+      expect(stderr).toBe("")
+      expect(status).toBe(0)
+      expect(readdirSync(home, { recursive: true })).toEqual([])
+    })
+  }
 
   it("makes tensors of numbers", () => {
     const numbers = Float32Array.of(1, 2)
