@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
 import * as Earlier from "../../src/recipes/Earlier.ts"
@@ -66,6 +75,19 @@ describe("a run folder", () => {
       const summary = yield* runIn(dir, models())
       assert.strictEqual(summary.counts["responses"], prompts.length)
       assert.isFalse(existsSync(lock))
+    })
+  )
+
+  it.live("does not wait for ever for a lock that cannot be read", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const lock = join(dir, "run.lock")
+      symlinkSync(join(dir, "nowhere"), lock)
+      yield* runIn(dir, models())
+      assert.isFalse(existsSync(lock))
+      mkdirSync(lock)
+      assert.include(yield* message(dir), "cannot be written: EISDIR")
+      assert.isTrue(existsSync(lock))
     })
   )
 
