@@ -57,6 +57,18 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     )
   })
 
+  it.each(["progress", "numbers"])("a state with a bit that flipped in its %s", async (where) => {
+    const { out, run } = await unfinished()
+    const file = join(out, "state", "state.safetensors")
+    const bytes = readFileSync(file)
+    const at = where === "progress" ? bytes.indexOf('"progress":"') + '"progress":"'.length : bytes.length / 2
+    bytes[Math.floor(at)]! ^= 1
+    writeFileSync(file, bytes)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 2)
+    assert.strictEqual(stderr, `${file} has other numbers than were saved; delete ${join(out, "state")} to start over.`)
+  })
+
   it.each(["not JSON", "[]", '{"loss":1}', ""])("metrics with a line of `%s`, which is named", async (line) => {
     const { out, run } = await unfinished()
     const file = join(out, "metrics.jsonl")
