@@ -82,6 +82,25 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
   })
 })
 
+it("a training that has lost lines of its metrics says so, and how to have them again", async () => {
+  const { out, run } = await unfinished()
+  const [metrics, state] = [join(out, "metrics.jsonl"), join(out, "state")]
+  const whole = lines(metrics).map((line) => line["loss"])
+  rmSync(metrics)
+  const { status, stderr } = await run()
+  assert.strictEqual(status, 0)
+  assert.strictEqual(
+    stderr,
+    `${metrics} has no line of 2 of the 2 finished steps and is gone on with; to have them again, stop and delete ${state}.\n`
+  )
+  for (const gone of [state, join(out, "summary.json")]) rmSync(gone, { recursive: true })
+  assert.strictEqual((await run()).stderr, "")
+  assert.deepStrictEqual(
+    lines(metrics).map((line) => line["loss"]),
+    whole
+  )
+})
+
 describe("what the operating system refuses ends a training with one sentence that names the file", () => {
   it("metrics that cannot be read", async () => {
     const { out, run } = await unfinished()
