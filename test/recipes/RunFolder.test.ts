@@ -103,6 +103,20 @@ describe("a run folder", () => {
     })
   )
 
+  it.live.each(["phases.json", "timings.json"])("says of a damaged %s that it can be deleted", (file) =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      yield* run(dir)
+      writeFileSync(join(dir, file), "")
+      assert.strictEqual(
+        yield* message(dir),
+        `${join(dir, file)} cannot be read: Unexpected end of JSON input. Delete it to go on.`
+      )
+      rmSync(join(dir, file))
+      assert.deepStrictEqual((yield* run(dir)).calls, [])
+    })
+  )
+
   it.live("refuses a folder of something else", () =>
     Effect.gen(function* () {
       const dir = workplace()
