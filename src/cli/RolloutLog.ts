@@ -46,6 +46,7 @@ export const open = Effect.fnUntraced(function* (
   const lines = yield* StepLines.read(file, isWhole)
   const next = lines.flatMap(({ value }) => (value.step === finished + 1 ? [value as Rollout] : []))
   const kept = lines.filter(({ value }) => value.step <= finished)
+  yield* StepLines.tellMissing(file, kept, finished)
   yield* StepLines.replace(file, kept.map(({ text }) => `${text}\n`).join(""))
   const fd = yield* Effect.acquireRelease(
     Attempt.write(file, () => openSync(file, "a")),

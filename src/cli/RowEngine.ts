@@ -6,6 +6,7 @@ import { Flag } from "effect/cli"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as Finite from "../model/Finite.ts"
 import { fromFailure } from "./CommandError.ts"
+import * as Native from "./Native.ts"
 import { fromInput } from "./UsageError.ts"
 
 /** What the commands over rows take alike. */
@@ -30,8 +31,7 @@ export const open = Effect.fnUntraced(function* (
   options: { readonly head: "none" | "score"; readonly cacheMemory?: number }
 ) {
   const { head, ...engine } = options
-  // The engine is loaded only here, so that a wrong argument is answered at once.
-  const EngineWorker = yield* Effect.promise(() => import("../engine/EngineWorker.ts"))
+  const EngineWorker = yield* Native.load(() => import("../engine/EngineWorker.ts"))
   const client = yield* EngineWorker.client({ dir: checkpoint.dir, precision: input.precision, ...engine })
   // Meanwhile the engine compiles.
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)

@@ -1,8 +1,9 @@
 /**
  * StepLines: a JSONL file of a training, each line of which belongs to a step.
  */
-import { Effect, Schema } from "effect"
+import { Console, Effect, Schema } from "effect"
 import { renameSync, writeFileSync, writeSync } from "node:fs"
+import { dirname, join } from "node:path"
 import * as Atomic from "../recipes/Atomic.ts"
 import * as Attempt from "./Attempt.ts"
 import { UsageError } from "./UsageError.ts"
@@ -46,6 +47,18 @@ export const read = Effect.fnUntraced(function* <A extends Stepped>(
   }
   return found as ReadonlyArray<StepLine<A>>
 })
+
+/**
+ * Tells of finished steps without a line: they were deleted, or lost when the machine itself went down. What is learnt
+ * does not depend on them.
+ */
+export const tellMissing = (file: string, lines: ReadonlyArray<StepLine<Stepped>>, finished: number) => {
+  const missing = finished - new Set(lines.map(({ value }) => value.step)).size
+  if (missing === 0) return Effect.void
+  return Console.error(
+    `${file} has no line of ${missing} of the ${finished} finished steps and is gone on with; to have them again, stop and delete ${join(dirname(file), "state")}.`
+  )
+}
 
 /** Writes a file anew: it has the old lines or the new ones, whenever the program ends. */
 export const replace = (file: string, text: string) =>

@@ -160,6 +160,7 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     resume: Effect.fnUntraced(function* (step) {
       const found = yield* StepLines.read(metrics, StepLines.isStepped)
       const kept = found.filter(({ value }) => value.step <= step)
+      yield* StepLines.tellMissing(metrics, kept, step)
       yield* StepLines.replace(metrics, kept.map(({ text }) => `${text}\n`).join(""))
       fd = yield* Attempt.write(metrics, () => openSync(metrics, "a"))
       return kept.map(({ value }): Line => ({ ...value }))

@@ -47,15 +47,8 @@ export const ended = (error: { readonly message: string }): RunError =>
   error instanceof RunError ? error : failed(error.message)
 
 /** The state of a folder, if there is one. */
-export const restored = (folder: TrainFolder.TrainFolder, size: number) => {
-  const dir = folder.path("state")
-  return Effect.mapError(
-    TrainingState.load(dir, size),
-    // What is otherwise to be done about such a file, as to download it again, is of no use here.
-    ({ file, reason }) =>
-      new UsageError({ message: `${file} ${reason.replace(/;.*$/s, "")}; delete ${dir} to start over.` })
-  )
-}
+export const restored = (folder: TrainFolder.TrainFolder, size: number) =>
+  Effect.mapError(TrainingState.load(folder.path("state"), size), ({ message }) => new UsageError({ message }))
 
 /** Metrics of an evaluation under the names of the field. */
 const evaluated = (measured: Learner.Measured): Record<string, number> =>

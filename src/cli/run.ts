@@ -21,18 +21,19 @@ import * as Conclusion from "./Conclusion.ts"
 import * as Forecast from "./Forecast.ts"
 import * as Hosted from "./Hosted.ts"
 import * as Model from "./Model.ts"
+import * as Native from "./Native.ts"
 import * as Plan from "./Plan.ts"
 import * as Progress from "./Progress.ts"
 import { fromInput } from "./UsageError.ts"
 import { version } from "./Version.ts"
 
-/** The models of a folder. The engine is loaded only here, so that a wrong argument is answered at once. */
+/** The models of a folder. */
 const modelsIn = (dir: string) =>
   Layer.unwrap(
     Effect.gen(function* () {
       const found = yield* Model.locate(dir)
       yield* Model.open(found.dir)
-      const OnnxModels = yield* Effect.promise(() => import("../providers/onnx/OnnxModels.ts"))
+      const OnnxModels = yield* Native.load(() => import("../providers/onnx/OnnxModels.ts"))
       return OnnxModels.layer({ dir: found.dir })
     })
   )

@@ -4,6 +4,7 @@
  */
 import { Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
+import * as Native from "./Native.ts"
 import * as Progress from "./Progress.ts"
 
 const common = {
@@ -102,7 +103,7 @@ const notDpo = { beta: 0.1, loss: "sigmoid", labelSmoothing: 0 } as const
 
 /** The engine is loaded only here, so that a wrong argument is answered at once. */
 const examples = Effect.fnUntraced(function* (input: import("./TrainRun.ts").Input) {
-  const TrainRun = yield* Effect.promise(() => import("./TrainRun.ts"))
+  const TrainRun = yield* Native.load(() => import("./TrainRun.ts"))
   yield* TrainRun.execute(input).pipe(Effect.provide(Progress.layer))
 })
 
@@ -183,7 +184,7 @@ const notPpo = { valueClip: 0.2, valueCoefficient: 0.1, gamma: 1, lambda: 0.95, 
 const notGrpo = { aggregation: "token" } as const
 
 const rollouts = Effect.fnUntraced(function* (input: import("./TrainPolicySettings.ts").Input) {
-  const TrainPolicy = yield* Effect.promise(() => import("./TrainPolicy.ts"))
+  const TrainPolicy = yield* Native.load(() => import("./TrainPolicy.ts"))
   yield* TrainPolicy.execute(input).pipe(Effect.provide(Progress.layer))
 })
 

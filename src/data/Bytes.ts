@@ -13,6 +13,7 @@ import { basename, dirname, join, resolve } from "node:path"
 import type { Duplex } from "node:stream"
 import { getSystemErrorMessage } from "node:util"
 import * as Zlib from "node:zlib"
+import type { PlatformError } from "effect/PlatformError"
 import { DataError } from "./DataError.ts"
 
 /** How a file is packed. */
@@ -34,8 +35,16 @@ export const packingOf = (file: string): Packing =>
 const unpackers = { gzip: () => Zlib.createGunzip(), zstd: () => Zlib.createZstdDecompress() }
 const packers = { gzip: () => Zlib.createGzip(), zstd: () => Zlib.createZstdCompress() }
 
-const unreadable = (file: string) => (error: { readonly reason: { readonly _tag: string } }) => {
-  if (error.reason._tag !== "NotFound") return new DataError({ file, message: `${file} cannot be read.` })
+/** Why something cannot be done with a file, in the system's words. */
+export const reasonOf = (error: { readonly message: string; readonly cause?: unknown }): string => {
+  const { errno } = (error.cause ?? {}) as NodeJS.ErrnoException
+  return typeof errno === "number" ? getSystemErrorMessage(errno) : error.message
+}
+
+const unreadable = (file: string) => (error: PlatformError) => {
+  if (error.reason._tag !== "NotFound") {
+    return new DataError({ file, message: `${file} cannot be read: ${reasonOf(error)}.` })
+  }
   const message = file === "-" ? "Standard input is not taken; give a file." : `There is no file ${file}.`
   return new DataError({ file, message })
 }
@@ -51,9 +60,7 @@ export const head = Effect.fnUntraced(function* (file: string, length = 4096) {
   if (info.type !== "File") {
     return yield* new DataError({ file, message: `${file} is a pipe or a device, which is not taken; give a file.` })
   }
-  return yield* Stream.mkUint8Array(fs.stream(file, { bytesToRead: length })).pipe(
-    Effect.mapError(() => new DataError({ file, message: `${file} cannot be read; check its permissions.` }))
-  )
+  return yield* Stream.mkUint8Array(fs.stream(file, { bytesToRead: length })).pipe(Effect.mapError(unreadable(file)))
 })
 
 /** The bytes of a file, unpacked. */
@@ -62,9 +69,7 @@ export const read = (file: string): Stream.Stream<Uint8Array, DataError, FileSys
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const packed = packing(yield* head(file, 4))
-      const bytes = fs
-        .stream(file)
-        .pipe(Stream.mapError((error) => new DataError({ file, message: `${file} cannot be read: ${error.message}.` })))
+      const bytes = fs.stream(file).pipe(Stream.mapError(unreadable(file)))
       if (packed === "none") return bytes
       return bytes.pipe(
         NodeStream.pipeThroughDuplex({
@@ -75,12 +80,6 @@ export const read = (file: string): Stream.Stream<Uint8Array, DataError, FileSys
       )
     })
   )
-
-/** Why something cannot be done with a file, in the system's words. */
-export const reasonOf = (error: { readonly message: string; readonly cause?: unknown }): string => {
-  const { errno } = (error.cause ?? {}) as NodeJS.ErrnoException
-  return typeof errno === "number" ? getSystemErrorMessage(errno) : error.message
-}
 
 const unwritable = (file: string) => (error: { readonly message: string; readonly cause?: unknown }) =>
   new DataError({ file, message: `${file} cannot be written: ${reasonOf(error)}.` })

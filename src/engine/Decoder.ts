@@ -16,6 +16,7 @@ import * as KvCache from "./KvCache.ts"
 import * as Prefill from "./Prefill.ts"
 import * as Program from "./Program.ts"
 import * as Sampling from "./Sampling.ts"
+import * as Waiting from "./Waiting.ts"
 
 export type { Continuation, Request } from "./DecodeJob.ts"
 
@@ -80,6 +81,7 @@ export const make = Effect.fnUntraced(function* (
   let serving = 0
   const arrival = yield* Latch.make(false)
   const sessions = new Map<string, Session.Session>()
+  const waitFor = yield* Waiting.make
 
   const sessionFor = Effect.fnUntraced(function* (adapter: Adapters.Adapter | undefined) {
     const key = Adapters.key(adapter)
@@ -277,7 +279,7 @@ export const make = Effect.fnUntraced(function* (
         else queue.push(job)
         yield* arrival.open
         // Who no longer waits for an answer gives up the place in the queue, or the row.
-        return yield* Deferred.await(done).pipe(Effect.onInterrupt(() => Effect.sync(() => (job.finish = "abandoned"))))
+        return yield* waitFor(done).pipe(Effect.onInterrupt(() => Effect.sync(() => (job.finish = "abandoned"))))
       })
   }
 })

@@ -13,6 +13,7 @@ import * as Layout from "./Layout.ts"
 import * as Program from "./Program.ts"
 import * as ScoreProgram from "./ScoreProgram.ts"
 import * as Trainables from "./Trainables.ts"
+import * as Waiting from "./Waiting.ts"
 
 /** Numbers asked of a sequence: at each position of `at`, log p of the target that follows, or a head's scalar. */
 export interface Request {
@@ -67,6 +68,7 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const arrival = yield* Latch.make(false)
   const waiting: Array<Job> = []
+  const waitFor = yield* Waiting.make
   // Most runs are large, so fp32 weights are not worth a second copy; those in 8 bits are small, and faster with one.
   const large = checkpoint.quantized === undefined && !ScoreProgram.isNarrow(checkpoint.config)
   const weights = large ? "mapped" : "resident"
@@ -215,7 +217,7 @@ export const make = Effect.fnUntraced(function* (
           const at = waiting.indexOf(job)
           if (at >= 0) waiting.splice(at, 1)
         })
-        return yield* Deferred.await(done).pipe(Effect.onInterrupt(() => leave))
+        return yield* waitFor(done).pipe(Effect.onInterrupt(() => leave))
       }),
     family: (requests) => {
       const rows = requests.map((r) => r.ids)

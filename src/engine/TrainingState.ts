@@ -2,6 +2,7 @@
 import { Effect } from "effect"
 import { existsSync, mkdirSync } from "node:fs"
 import * as path from "node:path"
+import { crc32 } from "node:zlib"
 import { reason } from "../model/Quoted.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import type { State } from "./Learner.ts"
@@ -19,6 +20,15 @@ export interface Saved {
   readonly more: Readonly<Record<string, number>>
 }
 
+/** A checksum of everything in a state: a training must not go on from numbers that a disk has changed. */
+const checksum = (state: State, counts: Readonly<Record<string, string | undefined>>): string =>
+  arrays
+    .reduce(
+      (sum, name) => crc32(new Uint8Array(state[name].buffer, state[name].byteOffset, state[name].byteLength), sum),
+      crc32(JSON.stringify([counts["step"], counts["progress"], counts["more"]]))
+    )
+    .toString(16)
+
 /**
  * Writes parameters, moments, the optimizer's step and the progress. Random choices come from seeds and counts, so no
  * state of a generator is needed.
@@ -28,26 +38,42 @@ export const save = (
   state: State,
   progress: number,
   more: Readonly<Record<string, number>> = {}
-): Effect.Effect<void, Safetensors.SafetensorsError> =>
-  Effect.andThen(
+): Effect.Effect<void, Safetensors.SafetensorsError> => {
+  const counts = { step: String(state.step), progress: String(progress), more: JSON.stringify(more) }
+  return Effect.andThen(
     Effect.try({
       try: () => mkdirSync(dir, { recursive: true }),
       catch: (cause) => new Safetensors.SafetensorsError({ file: dir, reason: `cannot be made: ${reason(cause)}` })
     }),
-    Safetensors.write(
-      fileOf(dir),
-      arrays.map((name) => ({ name, shape: [state[name].length], data: state[name] })),
-      { step: String(state.step), progress: String(progress), more: JSON.stringify(more) }
+    Effect.suspend(() =>
+      Safetensors.write(
+        fileOf(dir),
+        arrays.map((name) => ({ name, shape: [state[name].length], data: state[name] })),
+        { ...counts, crc32: checksum(state, counts) }
+      )
     )
   )
+}
 
 /** The saved state with its progress, if there is one of `size` parameters. */
-export const load = Effect.fnUntraced(function* (
-  dir: string,
-  size: number
-): Effect.fn.Return<Saved | undefined, Safetensors.SafetensorsError> {
+export const load = (dir: string, size: number): Effect.Effect<Saved | undefined, Safetensors.SafetensorsError> => {
   const file = fileOf(dir)
-  if (!existsSync(file)) return undefined
+  if (!existsSync(file)) return Effect.succeed(undefined)
+  return Effect.mapError(
+    read(file, size),
+    // What is otherwise to be done about such a file, as to download it again, is of no use here.
+    ({ reason }) =>
+      new Safetensors.SafetensorsError({
+        file,
+        reason: `${reason.replace(/;.*$/s, "")}; delete ${dir} to start over`
+      })
+  )
+}
+
+const read = Effect.fnUntraced(function* (
+  file: string,
+  size: number
+): Effect.fn.Return<Saved, Safetensors.SafetensorsError> {
   const { metadata, tensors } = yield* Safetensors.read(file)
   const state: State = {
     parameters: new Float32Array(0),
@@ -58,10 +84,15 @@ export const load = Effect.fnUntraced(function* (
   for (const name of arrays) {
     const info = tensors.get(name)
     if (info === undefined || info.shape.length !== 1 || info.shape[0] !== size) {
-      const reason = `holds the state of another training (${name} of ${info?.shape[0] ?? 0} numbers, not ${size}); move the folder away to start anew`
+      const reason = `holds the state of another training (${name} of ${info?.shape[0] ?? 0} numbers, not ${size})`
       return yield* new Safetensors.SafetensorsError({ file, reason })
     }
     state[name] = yield* Safetensors.load(info)
+  }
+  // States of earlier versions have no checksum.
+  const sum = metadata["crc32"]
+  if (sum !== undefined && sum !== checksum(state, metadata)) {
+    return yield* new Safetensors.SafetensorsError({ file, reason: "has other numbers than were saved" })
   }
   const more = JSON.parse(metadata["more"] ?? "{}") as Record<string, number>
   return { state, progress: Number(metadata["progress"]), more }

@@ -6,7 +6,7 @@ import type { Scope } from "effect"
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
-import { reasonOf } from "./Atomic.ts"
+import { readUnsafe, reasonOf } from "./Atomic.ts"
 import { failed, refuse, type RunError } from "./RunError.ts"
 
 /** Who holds the lock. */
@@ -57,9 +57,8 @@ const acquire = (dir: string): RunError | undefined => {
   mkdirSync(dir, { recursive: true })
   for (;;) {
     if (create(file, JSON.stringify(me))) return undefined
-    const text = readIfThere(file)
-    if (text === undefined) continue
-    const owner = parse(text)
+    const text = readUnsafe(file)
+    const owner = text === undefined ? undefined : parse(text)
     // An unreadable lock was torn by a crash; only a live owner, or one on another machine, keeps others out.
     if (owner !== undefined && owner.host !== me.host) {
       return refuse(`${dir} is in use by process ${owner.pid} on ${owner.host}; if that one is gone, delete ${file}.`)
@@ -67,15 +66,16 @@ const acquire = (dir: string): RunError | undefined => {
     if (owner !== undefined && isAlive(owner)) {
       return refuse(`${dir} is in use by process ${owner.pid}; wait for it to end, or use another --out.`)
     }
-    // Of several that see the same dead owner, the rename succeeds for one.
+    // Of several that see the same dead owner, the rename succeeds for one; where the lock has just gone, for none.
     const aside = `${file}.${process.pid}.stale`
     try {
       renameSync(file, aside)
-    } catch {
-      continue
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") continue
+      throw error
     }
     // Another one may have taken over between the look and the rename: then this is its lock, and it goes back.
-    const other = readIfThere(aside)
+    const other = readUnsafe(aside)
     if (other !== undefined && other !== text) create(file, other)
     rmSync(aside, { force: true })
   }
@@ -105,14 +105,6 @@ const createExclusive = (file: string, content: string): boolean => {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false
     throw error
-  }
-}
-
-const readIfThere = (file: string): string | undefined => {
-  try {
-    return readFileSync(file, "utf8")
-  } catch {
-    return undefined
   }
 }
 

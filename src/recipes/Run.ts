@@ -202,15 +202,16 @@ export const open = Effect.fnUntraced(function* (options: {
     return opened
   })
 
-  const phases: Record<string, string> = {
-    ...Option.getOrUndefined(decodePhases(yield* Atomic.readJson(path("phases.json"))))
-  }
+  // Neither is needed: without a list of phases their records are gone through again, and times begin at nothing.
+  const list = (file: string) =>
+    Effect.mapError(Atomic.readJson(path(file)), ({ message }) => failed(`${message} Delete it to go on.`))
+  const phases: Record<string, string> = { ...Option.getOrUndefined(decodePhases(yield* list("phases.json"))) }
   // A phase that the manifest does not know depends on everything.
   const fingerprint = (name: string) => manifest.phases[name]?.fingerprint ?? hash(manifest)
   const isDone = (name: string) => phases[name] === fingerprint(name)
 
   const count = () => options.counter?.read() ?? {}
-  const stored = Option.getOrUndefined(decodeTimings(yield* Atomic.readJson(path("timings.json"))))
+  const stored = Option.getOrUndefined(decodeTimings(yield* list("timings.json")))
   let timings: Timings = stored ?? { created: DateTime.formatIso(yield* DateTime.now), phases: {} }
 
   /** Notes what a phase costs, every few seconds and at its end. */

@@ -57,6 +57,18 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     )
   })
 
+  it.each(["progress", "numbers"])("a state with a bit that flipped in its %s", async (where) => {
+    const { out, run } = await unfinished()
+    const file = join(out, "state", "state.safetensors")
+    const bytes = readFileSync(file)
+    const at = where === "progress" ? bytes.indexOf('"progress":"') + '"progress":"'.length : bytes.length / 2
+    bytes[Math.floor(at)]! ^= 1
+    writeFileSync(file, bytes)
+    const { status, stderr } = await run()
+    assert.strictEqual(status, 2)
+    assert.strictEqual(stderr, `${file} has other numbers than were saved; delete ${join(out, "state")} to start over.`)
+  })
+
   it.each(["not JSON", "[]", '{"loss":1}', ""])("metrics with a line of `%s`, which is named", async (line) => {
     const { out, run } = await unfinished()
     const file = join(out, "metrics.jsonl")
@@ -68,6 +80,25 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     writeFileSync(file, `${first}\n${second}\n`)
     assert.strictEqual((await run()).status, 0)
   })
+})
+
+it("a training that has lost lines of its metrics says so, and how to have them again", async () => {
+  const { out, run } = await unfinished()
+  const [metrics, state] = [join(out, "metrics.jsonl"), join(out, "state")]
+  const whole = lines(metrics).map((line) => line["loss"])
+  rmSync(metrics)
+  const { status, stderr } = await run()
+  assert.strictEqual(status, 0)
+  assert.strictEqual(
+    stderr,
+    `${metrics} has no line of 2 of the 2 finished steps and is gone on with; to have them again, stop and delete ${state}.\n`
+  )
+  for (const gone of [state, join(out, "summary.json")]) rmSync(gone, { recursive: true })
+  assert.strictEqual((await run()).stderr, "")
+  assert.deepStrictEqual(
+    lines(metrics).map((line) => line["loss"]),
+    whole
+  )
 })
 
 describe("what the operating system refuses ends a training with one sentence that names the file", () => {

@@ -63,6 +63,16 @@ layer(NodeServices.layer)("writing under a name", (it) => {
     })
   )
 
+  it.effect.skipIf(process.platform === "win32")("that cannot be read says why in the system's words", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const loop = join(yield* folder, "loop")
+      yield* fs.symlink("loop", loop)
+      const { message } = yield* Effect.flip(Bytes.head(loop))
+      assert.strictEqual(message, `${loop} cannot be read: too many symbolic links encountered.`)
+    })
+  )
+
   it.effect.skipIf(process.platform === "win32")("is not what is read: pipes and devices are refused", () =>
     Effect.gen(function* () {
       const said = (file: string) => Effect.map(Effect.flip(Bytes.head(file)), ({ message }) => message)

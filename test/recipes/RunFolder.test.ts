@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
 import * as Earlier from "../../src/recipes/Earlier.ts"
@@ -69,6 +78,19 @@ describe("a run folder", () => {
     })
   )
 
+  it.live("does not wait for ever for a lock that cannot be read", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const lock = join(dir, "run.lock")
+      symlinkSync(join(dir, "nowhere"), lock)
+      yield* runIn(dir, models())
+      assert.isFalse(existsSync(lock))
+      mkdirSync(lock)
+      assert.include(yield* message(dir), "cannot be written: EISDIR")
+      assert.isTrue(existsSync(lock))
+    })
+  )
+
   it.live("refuses a writer while another one is at work", () =>
     Effect.gen(function* () {
       const dir = workplace()
@@ -78,6 +100,20 @@ describe("a run folder", () => {
       })
       yield* runIn(dir, models(), { service })
       assert.include(said[0], `is in use by process ${process.pid}`)
+    })
+  )
+
+  it.live.each(["phases.json", "timings.json"])("says of a damaged %s that it can be deleted", (file) =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      yield* run(dir)
+      writeFileSync(join(dir, file), "")
+      assert.strictEqual(
+        yield* message(dir),
+        `${join(dir, file)} cannot be read: Unexpected end of JSON input. Delete it to go on.`
+      )
+      rmSync(join(dir, file))
+      assert.deepStrictEqual((yield* run(dir)).calls, [])
     })
   )
 
