@@ -15,7 +15,7 @@ interface Row {
 
 describe("Tokenizer against Python's", () => {
   const mainstream = ["llama3", "qwen2", "mistral", "mistral-v3", "gemma", "unigram"]
-  for (const kind of [...mainstream, "splits"]) {
+  for (const kind of [...mainstream, "unigram-bytes", "words", "word-pieces", "splits"]) {
     it.effect(kind, () =>
       Effect.gen(function* () {
         const tokenizer = yield* Tokenizer.load(path.join(folder, kind))
