@@ -27,6 +27,23 @@ const explicitSpace = (regex: string): string =>
     character === "s" ? "\\p{White_Space}" : character === "S" ? "\\P{White_Space}" : escape
   )
 
+/** A character, an escape or a class, and a quantifier that gives nothing back, if it has one. */
+const atom = /(\\[pPx]\{[^}]*\}|\\[\s\S]|\[\^?\]?(?:\\[\s\S]|\[:\^?\w+:\]|[^\]\\])*\]|[^\\()[\]|?*+{}])(?:([*+?])\+)?/gu
+
+/**
+ * Possessive quantifiers, which JavaScript has not (the library takes them for greedy ones): a lookahead is not tried
+ * again, so what it has found and what is then matched by reference is given back as a whole or not at all.
+ */
+const atomic = (regex: string): string => {
+  if (regex.includes("(?>")) throw new Error("a pattern has an atomic group, which Charter does not know")
+  let count = 0
+  return regex.replace(atom, (whole, repeated: string, quantifier: string | undefined) => {
+    if (quantifier === undefined) return whole
+    const name = `atomic${count++}`
+    return `(?=(?<${name}>${repeated}${quantifier}))\\k<${name}>`
+  })
+}
+
 const literally = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&")
 
 /** Cuts where a pattern matches; what it matches and what lies between change places with `invert`. */
@@ -49,6 +66,16 @@ const cut = (regex: string, behavior: unknown, invert: boolean) => {
   }
 }
 
+/** A pre-tokenizer behind another one. The library cannot tell which of the pieces is the text's first. */
+const inner = (json: unknown): unknown => {
+  if (Predicate.hasProperty(json, "prepend_scheme") && json.prepend_scheme === "first") {
+    throw new Error(
+      "behind another pre-tokenizer it has one with the prepend_scheme first, which Charter does not know"
+    )
+  }
+  return json
+}
+
 /** A `pre_tokenizer` of a `tokenizer.json`, changed to mean in JavaScript what it means in Rust. */
 export const asInRust = (json: unknown): unknown => {
   if (!Predicate.isObject(json) || !Predicate.hasProperty(json, "type")) return json
@@ -57,7 +84,7 @@ export const asInRust = (json: unknown): unknown => {
   switch (config.type) {
     case "Sequence":
       return Array.isArray(config.pretokenizers)
-        ? { ...config, pretokenizers: config.pretokenizers.map(asInRust) }
+        ? { ...config, pretokenizers: config.pretokenizers.map((part, i) => asInRust(i === 0 ? part : inner(part))) }
         : json
     case "Digits":
       return split(config.individual_digits === true ? "\\p{N}" : "\\p{N}+")
@@ -71,7 +98,8 @@ export const asInRust = (json: unknown): unknown => {
       return matches(`[^${space}${punctuation}]+|[${punctuation}]`)
     case "Split": {
       const pattern: Readonly<Record<string, unknown>> = Predicate.isObject(config.pattern) ? { ...config.pattern } : {}
-      if (typeof pattern.Regex === "string") return cut(explicitSpace(pattern.Regex), behavior, config.invert === true)
+      if (typeof pattern.Regex === "string")
+        return cut(explicitSpace(atomic(pattern.Regex)), behavior, config.invert === true)
       return typeof pattern.String === "string"
         ? cut(literally(pattern.String), behavior, config.invert === true)
         : json
@@ -84,9 +112,8 @@ export const asInRust = (json: unknown): unknown => {
         : { type: "Sequence", pretokenizers: [{ ...config, split: false }, cut(mark, "MergedWithNext", false)] }
     }
     case "FixedLength":
-      // The library would cut a text into pieces of no length for ever.
       if (!(Number(config.length) >= 1)) throw new Error(`FixedLength has the length ${String(config.length)}`)
-      return json
+      return matches(`[\\s\\S]{1,${String(config.length)}}`)
     case "ByteLevel":
       // The prefix space goes in front of the whole text, before it is split, so such a one stays as it is.
       return config.use_regex === false || config.add_prefix_space === true
