@@ -5,6 +5,7 @@ import * as Library from "@huggingface/tokenizers"
 import { Effect, Predicate, Result, Schema } from "effect"
 import * as path from "node:path"
 import * as Bounded from "./Bounded.ts"
+import * as Charsmap from "./Charsmap.ts"
 import * as Continuation from "./Continuation.ts"
 import * as ModelFile from "./ModelFile.ts"
 import * as PostProcessor from "./PostProcessor.ts"
@@ -63,6 +64,7 @@ interface LibraryTokenizer {
   id_to_token(id: number): string | undefined
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>
   readonly decoder: Decoder | null
+  readonly normalizer: Charsmap.Normalizer | null
   readonly model: UnknownPieces.Model
 }
 
@@ -188,6 +190,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (
 const libraryTokenizer = (json: object, config: object): LibraryTokenizer => {
   const made: LibraryTokenizer = new Library.Tokenizer(json, config)
   keepMarks(made.decoder)
+  Charsmap.install(made.normalizer)
   UnknownPieces.fuseWithinWords(made.model)
   return made
 }
