@@ -104,6 +104,52 @@ def unigram():
     return tokenizer
 
 
+def unigram_bytes():
+    """A unigram model that writes what it does not know in tokens for its bytes; it cuts at each mark for a space."""
+    data = json.loads(unigram().to_str())
+    data["normalizer"] = {"type": "NFKC"}
+    data["model"]["byte_fallback"] = True
+    data["model"]["vocab"] += [[f"<0x{b:02X}>", -20.0] for b in range(256)]
+    data["decoder"] = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, data["decoder"]]}
+    return Tokenizer.from_str(json.dumps(data))
+
+
+def words(level):
+    """Words as wholes, or pieces of them, with one token for what is not known."""
+    if level:
+        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+        trainer = trainers.WordLevelTrainer(vocab_size=60, special_tokens=SPECIAL, show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=SPECIAL, limit_alphabet=40, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer
+
+
+def splits():
+    """Byte-level BPE after a split of each behavior."""
+    split, regex = pre_tokenizers.Split, Regex
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            split(regex(r"\r?\n|\t"), behavior="removed"),
+            split(regex(r"\d|,"), behavior="contiguous"),
+            split(regex(r"[^\w\s]"), behavior="merged_with_previous"),
+            split(" ", behavior="merged_with_next"),
+            split(regex(r"[aeiou]+"), behavior="merged_with_previous", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer
+
+
 KINDS = {
     "llama3": lambda: byte_level(LLAMA3, True),
     "qwen2": lambda: byte_level(QWEN2, False),
@@ -111,6 +157,10 @@ KINDS = {
     "mistral-v3": lambda: byte_fallback("mistral-v3"),
     "gemma": lambda: byte_fallback("gemma"),
     "unigram": unigram,
+    "unigram-bytes": unigram_bytes,
+    "words": lambda: words(True),
+    "word-pieces": lambda: words(False),
+    "splits": splits,
 }
 
 out = Path(sys.argv[1])

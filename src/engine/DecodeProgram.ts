@@ -12,6 +12,7 @@ import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Adapters from "./Adapters.ts"
+import * as Prefill from "./Prefill.ts"
 import * as Program from "./Program.ts"
 
 /** The graph, for a base with an adapter's shape or without one. */
@@ -29,7 +30,9 @@ export const build = (checkpoint: Program.Base, adapter: Adapters.Adapter | unde
       sizes: Graph.input(graph, "sizes", "int64", [2])
     }
   }
-  const { hidden, keys, values } = Transformer.build(config, parameters, input, config.maxPositions)
+  // The runtime wants tables that are no shorter than a run is wide, padding included.
+  const positions = Math.max(config.maxPositions, Prefill.block)
+  const { hidden, keys, values } = Transformer.build(config, parameters, input, positions)
   const logits = Transformer.logits(config, parameters, hidden(Graph.input(graph, "last", "int64", ["N"])))
   const { probability, token } = sample(
     logits,

@@ -13,6 +13,7 @@ import type { ModelConfig, ModelConfigError } from "./ModelConfig.ts"
 import * as Config from "./ModelConfig.ts"
 import { CheckpointError, readJson } from "./ModelFile.ts"
 import { quoted, reason as reasonOf } from "./Quoted.ts"
+import * as RewardHead from "./RewardHead.ts"
 import * as Safetensors from "./Safetensors.ts"
 import * as ShardIndex from "./ShardIndex.ts"
 
@@ -22,7 +23,10 @@ export { CheckpointError, readJson } from "./ModelFile.ts"
 export interface Checkpoint {
   /** The folder's absolute path, symbolic links resolved. */
   readonly dir: string
-  /** As config.json has it, but not tied where the weights have an output projection that is not the embedding. */
+  /**
+   * As config.json has it, but not tied where the weights have an output projection that is not the embedding, and tied
+   * where a reward model has none.
+   */
   readonly config: ModelConfig
   /** Every tensor of the folder by its name in the checkpoint. */
   readonly tensors: ReadonlyMap<string, Safetensors.TensorInfo>
@@ -71,7 +75,10 @@ export const open = Effect.fn("Checkpoint.open")(function* (
   }
   const said = yield* Effect.fromResult(Config.fromJson(json, configFile))
   const tensors = yield* ShardIndex.tensors(dir)
-  const config = (yield* hasOwnHead(said, tensors)) ? { ...said, tieEmbeddings: false } : said
+  // A model that classifies writes nothing, and transformers saves it without an output projection.
+  const headless = RewardHead.classifies(json) && !tensors.has("lm_head.weight")
+  const tieEmbeddings = headless || (said.tieEmbeddings && !(yield* hasOwnHead(said, tensors)))
+  const config = { ...said, tieEmbeddings }
   yield* checkTensors(dir, config, tensors)
 
   const generationFile = path.join(dir, "generation_config.json")

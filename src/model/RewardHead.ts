@@ -11,11 +11,13 @@ import * as ShardIndex from "./ShardIndex.ts"
 
 const isNamed = Schema.is(Schema.Struct({ architectures: Schema.Array(Schema.String) }))
 
-/** Whether a folder is a whole model that classifies, and so writes nothing. */
-export const isIn = Effect.fnUntraced(function* (dir: string): Effect.fn.Return<boolean, ModelFile.CheckpointError> {
-  const json = yield* ModelFile.readJson(path.join(dir, "config.json"))
-  return isNamed(json) && json.architectures.some((name) => name.endsWith("ForSequenceClassification"))
-})
+/** Whether a parsed `config.json` is that of a model that classifies, and so writes nothing. */
+export const classifies = (json: unknown): boolean =>
+  isNamed(json) && json.architectures.some((name) => name.endsWith("ForSequenceClassification"))
+
+/** Whether a folder is a whole model that classifies. */
+export const isIn = (dir: string): Effect.Effect<boolean, ModelFile.CheckpointError> =>
+  Effect.map(ModelFile.readJson(path.join(dir, "config.json")), classifies)
 
 /** The head of such a folder. */
 export const read = Effect.fnUntraced(function* (

@@ -5,6 +5,7 @@ import * as Library from "@huggingface/tokenizers"
 import { Effect, Predicate, Result, Schema } from "effect"
 import * as path from "node:path"
 import * as Bounded from "./Bounded.ts"
+import * as Charsmap from "./Charsmap.ts"
 import * as Continuation from "./Continuation.ts"
 import * as ModelFile from "./ModelFile.ts"
 import * as PostProcessor from "./PostProcessor.ts"
@@ -12,6 +13,7 @@ import * as PreTokenizer from "./PreTokenizer.ts"
 import { quotedJson, reason } from "./Quoted.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 import * as TokenizerVocabulary from "./TokenizerVocabulary.ts"
+import * as UnknownPieces from "./UnknownPieces.ts"
 
 /** A `tokenizer.json` or `tokenizer_config.json` that is missing or not understood. */
 export class TokenizerError extends Schema.TaggedError<TokenizerError>()("TokenizerError", {
@@ -56,12 +58,14 @@ export interface Tokenizer {
 
 /** What is used of the library's class, whose own declarations TypeScript does not resolve under NodeNext. */
 interface LibraryTokenizer {
-  encode(text: string, options: { add_special_tokens: boolean }): { readonly ids: ReadonlyArray<number | undefined> }
+  encode(text: string, options: { add_special_tokens: boolean }): UnknownPieces.Encoding
   decode(ids: ReadonlyArray<number>, options: { clean_up_tokenization_spaces: boolean }): string
   token_to_id(token: string): number | undefined
   id_to_token(id: number): string | undefined
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>
   readonly decoder: Decoder | null
+  readonly normalizer: Charsmap.Normalizer | null
+  readonly model: UnknownPieces.Model
 }
 
 /** What is used of the library's decoders. */
@@ -111,15 +115,13 @@ export const load = Effect.fn("Tokenizer.load")(function* (
     try: () => {
       const written = portable(json)
       const continuation = Continuation.of(written)
-      const made: LibraryTokenizer = new Library.Tokenizer(written, config.json)
-      keepMarks(made.decoder)
+      const made = libraryTokenizer(written, config.json)
       // Much of what is wrong with a tokenizer shows only when it is used.
       Bounded.within(patience, () => {
         const ids = made.encode(trial, { add_special_tokens: false }).ids.filter((id) => id !== undefined)
         if (ids.length > 0) made.decode(ids, plain)
       })
-      const after: LibraryTokenizer | undefined =
-        continuation === undefined ? undefined : new Library.Tokenizer(continuation, config.json)
+      const after = continuation === undefined ? undefined : libraryTokenizer(continuation, config.json)
       return { after, library: made }
     },
     catch: (cause) =>
@@ -153,9 +155,8 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       reason: `starts a text with the tokens ${quotedJson(start)}, which the model does not have; put the files of one model together`
     })
   }
-  // A piece without an id (a vocabulary without bytes and without an unknown token) is dropped, as in tokenizers.
-  const idsOf = (made: LibraryTokenizer, text: string) =>
-    made.encode(text, { add_special_tokens: false }).ids.filter((id) => id !== undefined)
+  const resolve = UnknownPieces.resolve(Predicate.hasProperty(json, "model") ? json.model : undefined, idOf)
+  const idsOf = (made: LibraryTokenizer, text: string) => resolve(made.encode(text, { add_special_tokens: false }))
   const untilAdded = (ids: ReadonlyArray<number>) => {
     const at = ids.findIndex((id) => added.has(id))
     return at < 0 ? ids.length : at
@@ -185,6 +186,14 @@ export const load = Effect.fn("Tokenizer.load")(function* (
     eos: idOf(config.tokens.eos_token)
   }
 })
+
+const libraryTokenizer = (json: object, config: object): LibraryTokenizer => {
+  const made: LibraryTokenizer = new Library.Tokenizer(json, config)
+  keepMarks(made.decoder)
+  Charsmap.install(made.normalizer)
+  UnknownPieces.fuseWithinWords(made.model)
+  return made
+}
 
 const plain = { clean_up_tokenization_spaces: false }
 

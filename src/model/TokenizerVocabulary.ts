@@ -31,7 +31,12 @@ export const fromJson = (json: unknown): Result.Result<TokenizerVocabulary, stri
   const { added_tokens: added = [], model } = (Predicate.isObject(json) ? json : {}) as Readonly<
     Record<string, unknown>
   >
-  const { merges = [], vocab } = (Predicate.isObject(model) ? model : {}) as Readonly<Record<string, unknown>>
+  const {
+    continuing_subword_prefix,
+    merges = [],
+    type,
+    vocab
+  } = (Predicate.isObject(model) ? model : {}) as Readonly<Record<string, unknown>>
   let largest = -1
   if (Array.isArray(vocab)) {
     const wrong = vocab.find((entry) => !isPiece(entry))
@@ -46,6 +51,12 @@ export const fromJson = (json: unknown): Result.Result<TokenizerVocabulary, stri
     return Result.fail("has no vocabulary")
   }
   if (!Array.isArray(merges) || !merges.every(isMerge)) return Result.fail("has merges that are no pairs of tokens")
+  // The library would merge as if there were none.
+  if (type === "BPE" && typeof continuing_subword_prefix === "string" && continuing_subword_prefix !== "") {
+    return Result.fail(
+      `merges tokens with the continuing_subword_prefix ${quotedJson(continuing_subword_prefix)}, which Charter does not know`
+    )
+  }
   if (!Array.isArray(added)) return Result.fail("has added_tokens that are no list")
   let largestAdded = largest
   for (const token of added) {

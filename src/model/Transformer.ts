@@ -35,13 +35,13 @@ export interface Output {
   readonly values: ReadonlyArray<Value>
 }
 
-/** Adds the network to the graph of `input.ids`. `maxPositions` bounds the rotary tables. */
+/** Adds the network to the graph of `input.ids`. The rotary tables have `maxPositions` rows. */
 export const build = (config: ModelConfig, parameters: Parameters, input: Input, maxPositions: number): Output => {
   const graph = input.ids.graph
   const { fused, normOffset, norms, queryKeyNorms, scaledEmbedding } = Family.families[config.family]
   const { biases, headDim, intermediateSize } = config
   const [queryWidth, keyWidth] = [config.heads * headDim, config.kvHeads * headDim]
-  const rotate = rotary(graph, config, input.positions, Math.min(maxPositions, config.maxPositions))
+  const rotate = rotary(graph, config, input.positions, maxPositions)
   const attend = Attention.make(config, input)
   const keys: Array<Value> = []
   const values: Array<Value> = []

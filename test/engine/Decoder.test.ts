@@ -58,6 +58,18 @@ describe("the decoder", () => {
     })
   )
 
+  it.live("reads prompts up to the last position of a model with few of them", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const short = { ...checkpoint, config: { ...checkpoint.config, maxPositions: 50 } }
+      const ids = Array.from({ length: 49 }, (_, t) => 3 + (t % 90))
+      const one = request("long", ids, { temperature: 0, maxTokens: 1 })
+      const options = { memory: 1e8, maxRows: 4 }
+      const { tokenIds } = yield* (yield* Decoder.make(short, options)).generate(one)
+      expect(tokenIds).toEqual((yield* (yield* Decoder.make(checkpoint, options)).generate(one)).tokenIds)
+    })
+  )
+
   it.live("gives the same bits alone, in other batches and in other orders: 64 prompts of 48 tokens", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import * as Lora from "../../src/model/Lora.ts"
 import * as ModelConfig from "../../src/model/ModelConfig.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
 import * as RealModel from "./realModel.ts"
@@ -151,6 +152,25 @@ describe("Checkpoint", () => {
       expect(ModelConfig.parameters(other).get("lm_head.weight")).toEqual(shape)
       const { message } = yield* Effect.flip(opened(data.subarray(shape[1]), shape[0]! - 1))
       expect(message).toContain("holds lm_head.weight of shape [319, 64] where config.json asks for [320, 64]")
+    })
+  )
+
+  it.effect("that classifies needs no output projection, which transformers saves none of", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = { ...(yield* configJson), tie_word_embeddings: false }
+      const tensors = (yield* loadAll(yield* Checkpoint.open(tiny))).filter(({ name }) => name !== "lm_head.weight")
+      const score = { name: "score.weight", shape: [1, json.hidden_size], data: new Float32Array(json.hidden_size) }
+      yield* Checkpoint.writeModel(dir, json, [...tensors, score], "F32")
+      expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain("has no tensor lm_head.weight")
+      yield* writeText(
+        dir,
+        "config.json",
+        JSON.stringify({ ...json, architectures: ["LlamaForSequenceClassification"] })
+      )
+      expect((yield* Checkpoint.open(dir)).config.tieEmbeddings).toBe(true)
+      const { taskType, tensors: head } = yield* Lora.read(dir)
+      expect([taskType, ...head.keys()]).toEqual(["SEQ_CLS", "score"])
     })
   )
 

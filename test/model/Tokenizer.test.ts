@@ -50,6 +50,22 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("gives nothing back of what a possessive quantifier has matched, and counts characters, as in Rust", () =>
+    Effect.gen(function* () {
+      const model = { type: "BPE", vocab: { Ċ: 0, ĊĊ: 1, a: 2, ð: 4, Ł: 5, Ļ: 6, Ĥ: 7 }, merges: [["Ċ", "Ċ"]] }
+      const encoder = Effect.fnUntraced(function* (split: object) {
+        const bytes = { ...small.pre_tokenizer, use_regex: false }
+        const pre_tokenizer = { type: "Sequence", pretokenizers: [split, bytes] }
+        return (yield* Tokenizer.load(yield* write({}, { model, pre_tokenizer }))).encode
+      })
+      // Of cl100k: white space at the end, or else up to a line's end. A greedy one would match one line break here.
+      const regex = "\\p{L}++|\\s++$|\\s*[\\r\\n]"
+      const possessive = { type: "Split", pattern: { Regex: regex }, behavior: "Isolated", invert: false }
+      expect((yield* encoder(possessive))("\n\na\n\n")).toEqual([1, 2, 1])
+      expect((yield* encoder({ type: "FixedLength", length: 1 }))("\n\n🙂")).toEqual([0, 0, 4, 5, 6, 7])
+    })
+  )
+
   it.effect("knows a text's first token where the configuration asks for it", () =>
     Effect.gen(function* () {
       const tokenizer = yield* Tokenizer.load(yield* write({ bos_token: "<s>", add_bos_token: true }))
@@ -135,6 +151,12 @@ describe("Tokenizer and a model", () => {
       expect(yield* refusal({ added_tokens: [{ id: 3, content: "<s>", single_word: true }] })).toContain(
         `it has the added token "<s>" with single_word, which Charter does not know`
       )
+      expect(yield* refusal({}, { continuing_subword_prefix: "##" })).toContain(`the continuing_subword_prefix "##"`)
+      const first = { type: "Metaspace", replacement: "▁", prepend_scheme: "first", split: true }
+      const behind = { type: "Sequence", pretokenizers: [{ type: "WhitespaceSplit" }, first] }
+      expect(yield* refusal({ pre_tokenizer: behind })).toContain("the prepend_scheme first")
+      const group = { type: "Split", pattern: { Regex: "(?>a+)b" }, behavior: "Isolated", invert: false }
+      expect(yield* refusal({ pre_tokenizer: group })).toContain("an atomic group")
       expect(yield* refusal({ pre_tokenizer: { type: "FixedLength", length: 0 } })).toContain("has the length 0")
       const slow = { type: "Split", pattern: { Regex: "(.*.*)*#" }, behavior: "Isolated", invert: false }
       expect(yield* refusal({ pre_tokenizer: slow })).toContain("it takes longer than 2 s")

@@ -14,7 +14,8 @@ interface Row {
 }
 
 describe("Tokenizer against Python's", () => {
-  for (const kind of ["llama3", "qwen2", "mistral", "mistral-v3", "gemma", "unigram"]) {
+  const mainstream = ["llama3", "qwen2", "mistral", "mistral-v3", "gemma", "unigram"]
+  for (const kind of [...mainstream, "unigram-bytes", "words", "word-pieces", "splits"]) {
     it.effect(kind, () =>
       Effect.gen(function* () {
         const tokenizer = yield* Tokenizer.load(path.join(folder, kind))
