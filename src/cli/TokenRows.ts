@@ -80,7 +80,8 @@ export const problem = (
 ): string | undefined => {
   if (ids.length === 0) return "it has no tokens"
   if (ids.length + more > maxPositions) {
-    return `${ids.length + more} tokens are more than the ${maxPositions} positions of the model`
+    const all = more > 0 ? `${ids.length} tokens and ${more} to come` : `${ids.length} tokens`
+    return `${all} are more than the ${maxPositions} positions of the model`
   }
   const strange = ids.find((id) => id < 0 || id >= vocabSize)
   return strange === undefined ? undefined : `the token ${strange} is not in the model's vocabulary of ${vocabSize}`

@@ -1,8 +1,8 @@
 /**
  * Fingerprint: which model a result comes from, without reading all of its weights.
  *
- * A hash over the configuration, every tensor's name, type, shape and place, and blocks spread over each file: other
- * weights of the same shape differ in those too.
+ * A hash over the configuration, every tensor's name, type, shape and place, and blocks spread over each tensor, from its
+ * first byte to its last: other weights of the same shape differ in those too.
  */
 import { Effect } from "effect"
 import { createHash } from "node:crypto"
@@ -10,39 +10,37 @@ import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import type { Checkpoint } from "./Checkpoint.ts"
 import { CheckpointError, readText } from "./ModelFile.ts"
+import { reason } from "./Quoted.ts"
 
-const [blocks, blockBytes] = [64, 4096]
+/** Blocks of a tensor, two at least. */
+const [blocks, blockBytes] = [4, 1024]
 
 /** 16 hexadecimal digits for a checkpoint. */
 export const of = (checkpoint: Checkpoint): Effect.Effect<string, CheckpointError> =>
   Effect.tryPromise({
     try: async () => {
       const hash = createHash("sha256").update(JSON.stringify(checkpoint.config))
-      const tensors = [...checkpoint.tensors.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
-      for (const { dtype, length, name, offset, shape } of tensors) {
-        hash.update(JSON.stringify([name, dtype, shape, offset, length]))
-      }
-      for (const file of [...new Set(tensors.map((t) => t.file))].sort()) {
-        const handle = await fs.open(file, "r")
-        try {
-          const { size } = await handle.stat()
-          const block = Buffer.alloc(blockBytes)
+      const files = new Map<string, fs.FileHandle>()
+      try {
+        const block = Buffer.alloc(blockBytes)
+        for (const tensor of [...checkpoint.tensors.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+          const { dtype, file, length, name, offset, shape } = tensor
+          hash.update(JSON.stringify([name, dtype, shape, offset, length]))
+          const handle = files.get(file) ?? (await fs.open(file, "r"))
+          files.set(file, handle)
+          const size = Math.min(blockBytes, length)
           for (let i = 0; i < blocks; i++) {
-            const at = Math.floor((i / blocks) * Math.max(0, size - blockBytes))
-            const { bytesRead } = await handle.read(block, 0, blockBytes, at)
+            const at = offset + Math.floor((i / (blocks - 1)) * (length - size))
+            const { bytesRead } = await handle.read(block, 0, size, at)
             hash.update(block.subarray(0, bytesRead))
           }
-        } finally {
-          await handle.close()
         }
+      } finally {
+        for (const handle of files.values()) await handle.close()
       }
       return hash.digest("hex").slice(0, 16)
     },
-    catch: (cause) =>
-      new CheckpointError({
-        file: checkpoint.dir,
-        reason: `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
-      })
+    catch: (cause) => new CheckpointError({ file: checkpoint.dir, reason: `cannot be read: ${reason(cause)}` })
   })
 
 /** The files that say how text becomes tokens. */

@@ -123,7 +123,7 @@ describe("charter train ppo, grpo and rloo", () => {
     const { status, stderr } = await train(...args)
     assert.strictEqual(status, 0, stderr)
     const rejected = lines(join(out, "rejected.jsonl")).map(({ line, reason }) => [line, reason])
-    assert.deepStrictEqual(rejected, [[2, "257 tokens are more than the 256 positions of the model"]])
+    assert.deepStrictEqual(rejected, [[2, "252 tokens and 5 to come are more than the 256 positions of the model"]])
   })
 
   it("sums the gradients of as few answers together as --micro-batch says: the same step, but for its rounding", async () => {
