@@ -98,6 +98,13 @@ const said = (body: string): { readonly text: string; readonly code: string } =>
   return { text: text.trim().slice(0, 500) || "it gives no reason", code }
 }
 
+/** Where a redirect leads, without what may be secret in it. */
+const placeOf = (location: string, from: string): string => {
+  if (!URL.canParse(location, from)) return "another address"
+  const { origin, pathname } = new URL(location, from)
+  return `${origin}${pathname}`
+}
+
 const retryAfter = (headers: Headers.Headers, now: number): Duration.Duration | undefined => {
   const value = headers["retry-after"]
   if (value === undefined) return undefined
@@ -118,6 +125,14 @@ export const fromStatus = (
   // A spent account answers 429, too, and asking again does not help.
   if (status === 402 || (status === 429 && code.includes("insufficient_quota"))) {
     return failure(place, new AiError.QuotaExhaustedError({}), sentence(place, answered, "check the account's billing"))
+  }
+  if (status >= 300 && status < 400 && headers["location"] !== undefined) {
+    const words = sentence(
+      place,
+      `answered ${status}: it is at ${placeOf(headers["location"], place.url)} now`,
+      "give the base URL of that address, if the key may go there"
+    )
+    return failure(place, new AiError.InvalidRequestError({ parameter: everyRequest, description: words }), words)
   }
   const after = retryAfter(headers, now)
   if (status === 429) {

@@ -184,6 +184,22 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
     })
   )
 
+  it.effect("follows no redirect, as the key is for the address that was given, and says where it leads", () =>
+    Effect.gen(function* () {
+      const other = yield* FakeServer.start(good)
+      for (const status of [301, 302, 307, 308]) {
+        const moved: FakeServer.Answer = (response, { path }) =>
+          response.writeHead(status, { location: `${new URL(path, other.url).href}?token=hush` }).end()
+        const { error, asked } = yield* ask(moved)
+        assert.deepStrictEqual([error?.reason._tag, asked], ["InvalidRequestError", 1])
+        assert.include(error?.message, `answered ${status}: it is at ${new URL(other.url).origin}/v1/`)
+        assert.include(error?.message, "give the base URL of that address")
+        assert.notInclude(inspect(error, { depth: 9 }), "hush")
+      }
+      assert.strictEqual(other.asked.length, 0)
+    })
+  )
+
   it.effect("says in one sentence which server failed on which model and what to do, and never the key", () =>
     Effect.gen(function* () {
       const retry = { times: 0 }
