@@ -208,6 +208,7 @@ describe("a run with hosted models", () => {
       const failures: ReadonlyArray<readonly [answer: FakeServer.Answer, said: string]> = [
         [FakeServer.json({ error: { message: "no such model" } }, 404), 'has a model "fake"'],
         [FakeServer.json({ error: { message: `wrong: ${secret}` } }, 401), "check the key"],
+        [FakeServer.json({ error: { message: "no temperature 0", code: "unsupported_value" } }, 400), "temperature"],
         [FakeServer.json({ choices: [{ text: "A", finish_reason: "stop" }], usage }), "gives no log-probabilities"]
       ]
       for (const [answer, words] of failures) {

@@ -55,6 +55,12 @@ const mutations = (value: unknown, other: unknown): ReadonlyArray<unknown> => {
   return [other, ...within]
 }
 
+/** What a gateway answers that is no API. */
+const page =
+  (status: number, html: string): FakeServer.Answer =>
+  (response) =>
+    response.writeHead(status, { "content-type": "text/html" }).end(html)
+
 const refused = (message: string, type = "error") => ({ type: "error", error: { type, message } })
 
 describe.each(providers)("$name, when its server fails", ({ good, layer, whole }) => {
@@ -211,6 +217,7 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
         ["InvalidRequestError", FakeServer.json(refused(`none, ${key}`), 404), "check that the server has a model"],
         ["InvalidRequestError", FakeServer.json(refused(`bad field, ${key}`), 400), "change the request"],
         ["InternalProviderError", FakeServer.json(refused(`oops, ${key}`), 500), "try again later"],
+        ["InternalProviderError", page(502, "<html>\r\n<h1>502</h1>\r\n\u001b[31m</html>"), "<html> <h1>502</h1> [31m"],
         ["InternalProviderError", FakeServer.json(refused("overloaded", "overloaded_error"), 529), "try again later"],
         ["NetworkError", FakeServer.half, "try again later"],
         ["InvalidOutputError", FakeServer.raw(`<html>${key}`), "check the base URL"],
