@@ -53,6 +53,9 @@ const asset = (path: string) => fileURLToPath(new URL(`../../assets/${path}`, im
 const usage = (message: string) => new UsageError({ message })
 
 const overridesOf = ({ set, seed, budget }: Input) => {
+  if (Option.isSome(budget) && !/^(tokens|dollars)=/.test(budget.value)) {
+    return Effect.fail(usage(`--budget needs tokens=N or dollars=N, and "${budget.value}" is neither.`))
+  }
   const flags = [
     ...(Option.isSome(seed) ? [`seed=${seed.value}`] : []),
     ...(Option.isSome(budget) ? [`budget.${budget.value}`] : [])

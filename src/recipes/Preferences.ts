@@ -75,7 +75,7 @@ export const collect = Effect.fn("Preferences.collect")(function* (
 
   if (judged.length === 0) {
     return yield* failed(
-      `There is nothing to compare: no two answers to a prompt differed; ${run.path("rejected.jsonl")} says why.`
+      `There is nothing to compare: no pair of answers has a label; ${run.path("rejected.jsonl")} says why.`
     )
   }
   return split(settings, judged)

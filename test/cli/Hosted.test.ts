@@ -208,7 +208,8 @@ describe("a run with hosted models", () => {
       const failures: ReadonlyArray<readonly [answer: FakeServer.Answer, said: string]> = [
         [FakeServer.json({ error: { message: "no such model" } }, 404), 'has a model "fake"'],
         [FakeServer.json({ error: { message: `wrong: ${secret}` } }, 401), "check the key"],
-        [FakeServer.json({ choices: [{ text: "A", finish_reason: "stop" }], usage }), "gives no log-probabilities"]
+        [FakeServer.json({ error: { message: "no temperature 0", code: "unsupported_value" } }, 400), "temperature"],
+        [FakeServer.json({ choices: [{ text: "A", finish_reason: "stop" }], usage }), "--set hosted.votes=8"]
       ]
       for (const [answer, words] of failures) {
         const judge = yield* FakeServer.start(answer)
@@ -225,6 +226,14 @@ describe("a run with hosted models", () => {
         const right = yield* FakeServer.start(server())
         summaryOf((yield* run(yield* plan({ judge: openai("fake", right.url) }), dir)).exit)
       }
+    })
+  )
+
+  it.live("says that nothing has a label where every pair was refused for itself", () =>
+    Effect.gen(function* () {
+      const judge = yield* FakeServer.start(FakeServer.json({ error: { message: "too long" } }, 400))
+      const { exit } = yield* run(yield* plan({ judge: openai("fake", judge.url) }), workplace())
+      assert.include(errorOf(exit).message, "no pair of answers has a label")
     })
   )
 

@@ -46,6 +46,7 @@ describe("charter run refuses in a sentence, with exit code 2 and nothing writte
     ["openai:m needs a key in OPENAI_API_KEY", ["--sandbox", "--judge", "openai:m"]],
     ["anthropic:m needs a key in ANTHROPIC_API_KEY", ["--sandbox", "--critic", "anthropic:m"]],
     ["A budget is for hosted models", ["--sandbox", "--budget", "tokens=5"]],
+    ['--budget needs tokens=N or dollars=N, and "5" is neither.', ["--sandbox", "--budget", "5"]],
     ["budget.tokens has to be a whole number", ["--sandbox", "--judge", "openai:m@http://x", "--budget", "tokens=few"]],
     ["needs the prices of a million tokens", ["--sandbox", "--judge", "openai:m@http://x", "--budget", "dollars=5"]]
   ]

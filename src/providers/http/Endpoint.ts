@@ -11,7 +11,7 @@
  */
 import { Clock, Context, Duration, Effect, Option, Redacted, Schema, Semaphore } from "effect"
 import type { AiError } from "effect/ai"
-import { HttpClient, HttpClientRequest } from "effect/http"
+import { FetchHttpClient, HttpClient, HttpClientRequest } from "effect/http"
 import * as AnswerCache from "./AnswerCache.ts"
 import * as Breaker from "./Breaker.ts"
 import * as Budget from "./Budget.ts"
@@ -87,7 +87,10 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       HttpClientRequest.setHeaders(server.headers(apiKey === undefined ? "" : Redacted.value(apiKey).trim())),
       HttpClientRequest.bodyJsonUnsafe(body)
     )
+    const init = yield* optional(FetchHttpClient.RequestInit)
     const answer = yield* client.execute(request).pipe(
+      // The key is for this address: `fetch` would take it to wherever a redirect leads, and often without the body.
+      Effect.provideService(FetchHttpClient.RequestInit, { ...init, redirect: "manual" }),
       // The client's own span would keep the request with the key in its headers, and a trace id is not for others.
       Effect.provideService(HttpClient.TracerDisabledWhen, () => true),
       Effect.provideService(HttpClient.TracerPropagationEnabled, false),

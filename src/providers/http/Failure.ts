@@ -92,10 +92,23 @@ const decodeBody = Schema.decodeUnknownOption(Schema.fromJsonString(Body))
 /** What the server says about it: OpenAI, Anthropic, vLLM, llama.cpp and Ollama each put it in one of these places. */
 const said = (body: string): { readonly text: string; readonly code: string } => {
   const found = Option.getOrUndefined(decodeBody(body))
-  const error = typeof found?.error === "string" ? { message: found.error } : found?.error
+  const given = found?.error
+  const error = typeof given === "string" ? { message: given, type: undefined, code: undefined } : given
   const text = error?.message ?? found?.message ?? found?.detail ?? body
-  const code = error !== undefined && "type" in error ? `${error.type ?? ""} ${String(error.code ?? "")}` : ""
-  return { text: text.trim().slice(0, 500) || "it gives no reason", code }
+  const code = `${error?.type ?? ""} ${String(error?.code ?? "")}`
+  // A gateway's page has several lines, and nobody knows what a server would do to the terminal.
+  const line = text
+    .replaceAll(/[\s\p{Cc}]+/gu, " ")
+    .trim()
+    .slice(0, 500)
+  return { text: line || "it gives no reason", code }
+}
+
+/** Where a redirect leads, without what may be secret in it. */
+const placeOf = (location: string, from: string): string => {
+  if (!URL.canParse(location, from)) return "another address"
+  const { origin, pathname } = new URL(location, from)
+  return `${origin}${pathname}`
 }
 
 const retryAfter = (headers: Headers.Headers, now: number): Duration.Duration | undefined => {
@@ -119,6 +132,14 @@ export const fromStatus = (
   if (status === 402 || (status === 429 && code.includes("insufficient_quota"))) {
     return failure(place, new AiError.QuotaExhaustedError({}), sentence(place, answered, "check the account's billing"))
   }
+  if (status >= 300 && status < 400 && headers["location"] !== undefined) {
+    const words = sentence(
+      place,
+      `answered ${status}: it is at ${placeOf(headers["location"], place.url)} now`,
+      "give the base URL of that address, if the key may go there"
+    )
+    return failure(place, new AiError.InvalidRequestError({ parameter: everyRequest, description: words }), words)
+  }
   const after = retryAfter(headers, now)
   if (status === 429) {
     const wait = after === undefined ? "" : `wait ${Duration.format(after)}, `
@@ -140,7 +161,9 @@ export const fromStatus = (
     return failure(place, new AiError.InternalProviderError({ description: words }), words, { after })
   }
   const words = sentence(place, answered, "change the request as it says; `extra` adds and removes fields")
-  return failure(place, new AiError.InvalidRequestError({ description: words }), words)
+  // All requests have the same fields: a model that does not take one of them, such as a temperature, takes no request.
+  const parameter = /\b(unsupported|unknown)_(parameter|value)\b/.test(code) ? everyRequest : undefined
+  return failure(place, new AiError.InvalidRequestError({ parameter, description: words }), words)
 }
 
 /** No answer, or a piece of one. The client's own error is left out: it holds the request with its headers. */

@@ -33,7 +33,7 @@ export interface Options {
 
 const module = "OpenAiDecisionModel"
 
-const others = "use a server that gives them, or choose `method: { votes: 8 }`"
+const others = "use a server that gives them, or choose `method: { votes: 8 }` (in a run, --set hosted.votes=8)"
 
 /**
  * The probabilities of the options, normalised over them: tokens that begin the same one, with and without a space

@@ -55,6 +55,12 @@ const mutations = (value: unknown, other: unknown): ReadonlyArray<unknown> => {
   return [other, ...within]
 }
 
+/** What a gateway answers that is no API. */
+const page =
+  (status: number, html: string): FakeServer.Answer =>
+  (response) =>
+    response.writeHead(status, { "content-type": "text/html" }).end(html)
+
 const refused = (message: string, type = "error") => ({ type: "error", error: { type, message } })
 
 describe.each(providers)("$name, when its server fails", ({ good, layer, whole }) => {
@@ -184,6 +190,22 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
     })
   )
 
+  it.effect("follows no redirect, as the key is for the address that was given, and says where it leads", () =>
+    Effect.gen(function* () {
+      const other = yield* FakeServer.start(good)
+      for (const status of [301, 302, 307, 308]) {
+        const moved: FakeServer.Answer = (response, { path }) =>
+          response.writeHead(status, { location: `${new URL(path, other.url).href}?token=hush` }).end()
+        const { error, asked } = yield* ask(moved)
+        assert.deepStrictEqual([error?.reason._tag, asked], ["InvalidRequestError", 1])
+        assert.include(error?.message, `answered ${status}: it is at ${new URL(other.url).origin}/v1/`)
+        assert.include(error?.message, "give the base URL of that address")
+        assert.notInclude(inspect(error, { depth: 9 }), "hush")
+      }
+      assert.strictEqual(other.asked.length, 0)
+    })
+  )
+
   it.effect("says in one sentence which server failed on which model and what to do, and never the key", () =>
     Effect.gen(function* () {
       const retry = { times: 0 }
@@ -195,6 +217,7 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
         ["InvalidRequestError", FakeServer.json(refused(`none, ${key}`), 404), "check that the server has a model"],
         ["InvalidRequestError", FakeServer.json(refused(`bad field, ${key}`), 400), "change the request"],
         ["InternalProviderError", FakeServer.json(refused(`oops, ${key}`), 500), "try again later"],
+        ["InternalProviderError", page(502, "<html>\r\n<h1>502</h1>\r\n\u001b[31m</html>"), "<html> <h1>502</h1> [31m"],
         ["InternalProviderError", FakeServer.json(refused("overloaded", "overloaded_error"), 529), "try again later"],
         ["NetworkError", FakeServer.half, "try again later"],
         ["InvalidOutputError", FakeServer.raw(`<html>${key}`), "check the base URL"],
