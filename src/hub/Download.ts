@@ -3,12 +3,14 @@
  * half-written.
  */
 import { HubApiError, downloadFile } from "@huggingface/hub"
-import { Effect, Redacted } from "effect"
+import { Effect } from "effect"
 import { createHash } from "node:crypto"
 import { createReadStream } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { setTimeout } from "node:timers/promises"
+import type { Access } from "./Access.ts"
+import { credentials } from "./Access.ts"
 import type { Repository } from "./HubCache.ts"
 import * as HubCache from "./HubCache.ts"
 import { HubError, fromCause } from "./HubError.ts"
@@ -24,42 +26,8 @@ export interface Source {
   readonly hash: string
 }
 
-/** How the hub is asked. */
-export interface Access {
-  readonly endpoint: string
-  readonly token: Redacted.Redacted | undefined
-}
-
-/** The arguments of the hub's library. */
-export const credentials = (
-  { endpoint, token }: Access,
-  signal: AbortSignal,
-  onRefusal?: (refusal: HubApiError) => void
-) => ({
-  hubUrl: endpoint,
-  fetch: patient(signal, onRefusal),
-  ...(token === undefined ? {} : { accessToken: Redacted.value(token) })
-})
-
-/** How often a request is repeated that the hub refuses for now, and a download that breaks off without a byte. */
+/** How often a download is taken up that breaks off without a byte. */
 const repeats = 3
-
-/** A fetch that waits when the hub asks it to. */
-const patient =
-  (signal: AbortSignal, onRefusal?: (refusal: HubApiError) => void): typeof fetch =>
-  async (input, init) => {
-    for (let attempt = 0; ; attempt++) {
-      const response = await fetch(input, { ...init, signal })
-      if (attempt === repeats || (response.status !== 429 && response.status < 500)) {
-        if (!response.ok) onRefusal?.(new HubApiError(response.url, response.status))
-        return response
-      }
-      await response.body?.cancel()
-      const asked = Number(response.headers.get("retry-after") ?? Number.NaN)
-      const wait = Number.isFinite(asked) ? Math.min(60_000, asked * 1000) : 500 * 2 ** attempt
-      await setTimeout(wait, undefined, { signal })
-    }
-  }
 
 const sizeOf = (file: string): Promise<number | undefined> =>
   fs.stat(file).then(
@@ -175,7 +143,7 @@ const append = async (
         repo: { type: repository.type, name: repository.name },
         path,
         revision: commit,
-        ...credentials(access, signal, (error) => (refusal = error))
+        ...credentials(access, { signal, onRefusal: (error) => (refusal = error) })
       })
       if (whole === null) throw new Error("the repository lists the file but does not give it")
       if (whole.size !== size) throw new Error(`the hub gives ${whole.size} bytes where it lists ${size}`)

@@ -206,7 +206,44 @@ describe("A download", () => {
   )
 })
 
+describe("A token", () => {
+  it.effect("is shown to the hub alone, and never printed", () =>
+    Effect.gen(function* () {
+      const storage = yield* FakeHub.make(model)
+      const { asked, locate, refusal } = yield* setting({
+        ...model,
+        "model.safetensors": { ...weights, at: storage.endpoint }
+      })
+      // A mirror's tokens need not look like those of huggingface.co.
+      yield* locate({ token: Redacted.make("secret") })
+      expect(asked.every((line) => line.endsWith("Bearer secret"))).toBe(true)
+      expect(storage.asked.length).toBe(2)
+      expect(storage.asked.every((line) => line.endsWith(" -"))).toBe(true)
+
+      const said = yield* refusal({ token: Redacted.make("hf_secret\nx") })
+      expect(said).toBe("HF_TOKEN has characters that are in no token; set it to the token alone, or unset it.")
+    })
+  )
+})
+
 describe("What the hub does not give", () => {
+  it.effect("may need an agreement, which is said to those without a token, too", () =>
+    Effect.gen(function* () {
+      const headers = { "x-error-code": "GatedRepo" }
+      const { refusal } = yield* setting(model, () => ({ status: 401, headers }))
+      expect(yield* refusal()).toContain("o/n/config.json may not be read; accept its terms on its page of the hub")
+    })
+  )
+
+  it.effect("is not asked of what is no address", () =>
+    Effect.gen(function* () {
+      const { refusal } = yield* setting()
+      for (const endpoint of ["localhost:8080", "huggingface.co", "ftp://x"]) {
+        expect(yield* refusal({ endpoint })).toContain("HF_ENDPOINT is not the address of a hub")
+      }
+    })
+  )
+
   it.effect("is said in a sentence", () =>
     Effect.gen(function* () {
       const { answer, refusal } = yield* setting()
