@@ -10,6 +10,7 @@
  */
 import { listFiles, modelInfo } from "@huggingface/hub"
 import { Effect } from "effect"
+import { randomUUID } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { credentials } from "../hub/Access.ts"
@@ -203,8 +204,10 @@ const fetch = Effect.fnUntraced(function* (
     const ref = path.join(folder, "refs", revision)
     yield* asked(async () => {
       await fs.mkdir(path.dirname(ref), { recursive: true })
-      await fs.writeFile(`${ref}.tmp`, commit)
-      await fs.rename(`${ref}.tmp`, ref)
+      // Several processes may do so at once.
+      const temporary = `${ref}.${randomUUID()}.tmp`
+      await fs.writeFile(temporary, commit)
+      await fs.rename(temporary, ref)
     })
   }
   return commit

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
-import { readFileSync } from "node:fs"
+import { createHash } from "node:crypto"
+import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
@@ -12,6 +13,7 @@ import { temporaryFolder } from "./temporaryFolder.ts"
 const tiny = path.join(import.meta.dirname, "../fixtures/tiny-llama")
 const bytes = (name: string) => readFileSync(path.join(tiny, name))
 const weights = { bytes: bytes("model.safetensors"), large: true }
+const sha256 = createHash("sha256").update(weights.bytes).digest("hex")
 const model = {
   "config.json": { bytes: bytes("config.json") },
   "generation_config.json": { bytes: bytes("generation_config.json") },
@@ -165,6 +167,22 @@ describe("A download", () => {
         await fs.writeFile(path.join(folder, "blobs", incomplete), Buffer.alloc(5000, 7))
       })
       expect((yield* Checkpoint.open((yield* locate()).dir)).tensors.size).toBe(20)
+    })
+  )
+
+  it.effect("may be finished by another process meanwhile", () =>
+    Effect.gen(function* () {
+      const at = { blob: "" }
+      const { cacheDir, folder, locate } = yield* setting(model, ({ path }) => {
+        if (path !== "model.safetensors") return undefined
+        writeFileSync(at.blob, weights.bytes)
+        rmSync(`${at.blob}.incomplete`)
+        return undefined
+      })
+      at.blob = path.join(folder, "blobs", sha256)
+      const located = yield* locate()
+      expect((yield* Checkpoint.open(located.dir)).tensors.size).toBe(20)
+      expect((yield* list(cacheDir)).filter((name) => /incomplete|tmp/.test(name))).toEqual([])
     })
   )
 
