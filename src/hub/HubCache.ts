@@ -6,8 +6,8 @@
  * `snapshots/<commit>/<path>` with links to them (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
  */
 import { Redacted } from "effect"
-import { homedir } from "node:os"
 import * as path from "node:path"
+import * as CacheHome from "./CacheHome.ts"
 
 /** A repository of the hub. */
 export interface Repository {
@@ -24,12 +24,10 @@ export interface Environment {
   readonly token: Redacted.Redacted | undefined
 }
 
-type Variables = Readonly<Record<string, string | undefined>>
-
 /** Reads `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN`; an empty one is not set. */
-export const environment = (env: Variables = process.env): Environment => {
+export const environment = (env: CacheHome.Variables = process.env): Environment => {
   const read = (key: string) => env[key]?.trim() || undefined
-  const home = read("HF_HOME") ?? path.join(read("XDG_CACHE_HOME") ?? path.join("~", ".cache"), "huggingface")
+  const home = read("HF_HOME") ?? path.join(CacheHome.cacheHome(env), "huggingface")
   const token = read("HF_TOKEN")
   return {
     cacheDir: expanded(read("HF_HUB_CACHE") ?? read("HUGGINGFACE_HUB_CACHE") ?? path.join(home, "hub"), env),
@@ -40,9 +38,9 @@ export const environment = (env: Variables = process.env): Environment => {
 }
 
 /** A folder as a shell would read it: files that set variables, such as `.env`, know no shell. */
-const expanded = (folder: string, env: Variables): string =>
+const expanded = (folder: string, env: CacheHome.Variables): string =>
   folder
-    .replace(/^~(?=$|[/\\])/, () => homedir())
+    .replace(/^~(?=$|[/\\])/, () => CacheHome.home())
     .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, bare, braced) => env[bare ?? braced] ?? all)
 
 /** The folder of a repository in the cache. */

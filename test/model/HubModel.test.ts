@@ -213,6 +213,15 @@ describe("A download", () => {
     })
   )
 
+  it.effect("that the disk does not take is to go to another folder", () =>
+    Effect.gen(function* () {
+      const { refusal } = yield* setting()
+      const said = yield* refusal({ cacheDir: path.join(tiny, "config.json") })
+      expect(said).toContain("o/n/config.json cannot be kept in the cache: ENOTDIR")
+      expect(said).toContain("; set HF_HOME to a folder of yours with room for it.")
+    })
+  )
+
   it.effect("waits when the hub asks for patience, but not for ever", () =>
     Effect.gen(function* () {
       const headers = { "retry-after": "0" }
