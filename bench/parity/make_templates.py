@@ -38,6 +38,12 @@ SOURCES = {
 {%- if not loop.last %}, {% endif %}{% endfor %}{# not said #}""",
     "arithmetic and logic": """{{ 7 % 3 }} {{ 2 * 3 + 1 }} {{ 1 if messages | length > 2 else 0 }} {% if not messages %}empty{% endif %}
 {% if 1 < 2 and 1 != 2 or false %}yes{% endif %} {{ 'x' if messages[9] is defined else 'y' }} {{ "quote's" }} {{ 'tab\\tnew\\nline' }}""",
+    "comparisons of several kinds": """{% set system = false %}{% if messages[0].role == 'system' %}{% set system = messages[0].content %}
+{% endif %}{% if system != false %}<<{{ system }}>>{% endif %}{% for m in messages %}{% if m.content == false %}f{% endif %}
+{% if m.content == 0 %}0{% endif %}{% if m.content == none %}n{% endif %}{% if m == messages[-1] %}l{% endif %}
+{% endfor %}{% if [1, ['a']] == [1, ['a']] and {'a': [1]} == {'a': [1.0]} and [1] != [2] and [] != [1] %}same{% endif %}
+{% if 1 == true and 0 == false and 1 != '1' and 1 == 1.0 and true != 'true' %}numbers{% endif %}""",
+    "line ends of Windows": TURNS.replace("\n", "\r\n") + "\r\n{% if true %}\r\n  {{ 'a\r\nb' }}\r{% endif %}\r\nend\r\n",
 }
 
 CHATS = [
@@ -48,6 +54,7 @@ CHATS = [
         {"role": "user", "content": "a last one"},
     ],
     [{"role": "system", "content": "Be kind."}, {"role": "user", "content": ""}, {"role": "assistant", "content": "b"}],
+    [{"role": "system", "content": ""}, {"role": "user", "content": "0"}, {"role": "user", "content": "0"}],
 ]
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}

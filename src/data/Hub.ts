@@ -8,7 +8,9 @@
  * Hub.read({ dataset: "HuggingFaceH4/cai-conversation-harmless", path: "data/test_sft-00000-of-00001.parquet" })
  */
 import { datasetInfo, downloadFile, listFiles } from "@huggingface/hub"
-import { Effect, FileSystem, Path, Redacted, Stream } from "effect"
+import { Effect, FileSystem, Path, Stream } from "effect"
+import type { Redacted } from "effect"
+import * as Access from "../hub/Access.ts"
 import * as HubCache from "../hub/HubCache.ts"
 import * as Bytes from "./Bytes.ts"
 import { DataError } from "./DataError.ts"
@@ -34,10 +36,10 @@ export interface FileOptions extends Options {
   readonly path: string
 }
 
-const credentials = ({ accessToken = HubCache.environment().token, hubUrl }: Options) => ({
-  ...(accessToken === undefined ? {} : { accessToken: Redacted.value(accessToken) }),
-  hubUrl: hubUrl ?? HubCache.environment().endpoint
-})
+const credentials = ({ accessToken, hubUrl }: Options) => {
+  const { endpoint, token } = HubCache.environment()
+  return Access.credentials({ endpoint: hubUrl ?? endpoint, token: accessToken ?? token })
+}
 
 /** The folder of the data set in the cache, and the commit of the revision. */
 const locate = Effect.fnUntraced(function* (options: Options) {

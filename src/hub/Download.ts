@@ -3,12 +3,14 @@
  * half-written.
  */
 import { HubApiError, downloadFile } from "@huggingface/hub"
-import { Effect, Redacted } from "effect"
-import { createHash } from "node:crypto"
+import { Effect } from "effect"
+import { createHash, randomUUID } from "node:crypto"
 import { createReadStream } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { setTimeout } from "node:timers/promises"
+import type { Access } from "./Access.ts"
+import { credentials } from "./Access.ts"
 import type { Repository } from "./HubCache.ts"
 import * as HubCache from "./HubCache.ts"
 import { HubError, fromCause } from "./HubError.ts"
@@ -24,42 +26,8 @@ export interface Source {
   readonly hash: string
 }
 
-/** How the hub is asked. */
-export interface Access {
-  readonly endpoint: string
-  readonly token: Redacted.Redacted | undefined
-}
-
-/** The arguments of the hub's library. */
-export const credentials = (
-  { endpoint, token }: Access,
-  signal: AbortSignal,
-  onRefusal?: (refusal: HubApiError) => void
-) => ({
-  hubUrl: endpoint,
-  fetch: patient(signal, onRefusal),
-  ...(token === undefined ? {} : { accessToken: Redacted.value(token) })
-})
-
-/** How often a request is repeated that the hub refuses for now, and a download that breaks off without a byte. */
+/** How often a download is taken up that breaks off without a byte. */
 const repeats = 3
-
-/** A fetch that waits when the hub asks it to. */
-const patient =
-  (signal: AbortSignal, onRefusal?: (refusal: HubApiError) => void): typeof fetch =>
-  async (input, init) => {
-    for (let attempt = 0; ; attempt++) {
-      const response = await fetch(input, { ...init, signal })
-      if (attempt === repeats || (response.status !== 429 && response.status < 500)) {
-        if (!response.ok) onRefusal?.(new HubApiError(response.url, response.status))
-        return response
-      }
-      await response.body?.cancel()
-      const asked = Number(response.headers.get("retry-after") ?? Number.NaN)
-      const wait = Number.isFinite(asked) ? Math.min(60_000, asked * 1000) : 500 * 2 ** attempt
-      await setTimeout(wait, undefined, { signal })
-    }
-  }
 
 const sizeOf = (file: string): Promise<number | undefined> =>
   fs.stat(file).then(
@@ -91,8 +59,7 @@ export const file = (
       const target = path.join(folder, "snapshots", source.commit, source.path)
       const blob = path.join(folder, "blobs", source.hash)
       if ((await sizeOf(target)) !== source.size) {
-        if ((await sizeOf(blob)) === source.size) onBytes(source.size)
-        else await fetchBlob(source, blob, name, access, onBytes, signal)
+        await fetchBlob(source, blob, name, access, onBytes, signal)
         await link(blob, target)
       } else onBytes(source.size)
       return target
@@ -102,7 +69,7 @@ export const file = (
 }
 
 /**
- * Fetches a file's bytes. Several processes may do so at once: all write the same bytes at the same places of one file,
+ * Fetches a file's bytes where they are missing. Several processes may do so at once: all write the same bytes at the same places of one file,
  * and what is renamed has been read back and hashed.
  */
 const fetchBlob = async (
@@ -116,6 +83,7 @@ const fetchBlob = async (
   await fs.mkdir(path.dirname(blob), { recursive: true })
   // The name that Python's library resumes from, too.
   const incomplete = `${blob}.incomplete`
+  const isThere = async () => (await sizeOf(blob)) === source.size
   const present = async () => {
     const size = (await sizeOf(incomplete)) ?? 0
     return size > source.size ? 0 : size
@@ -126,6 +94,7 @@ const fetchBlob = async (
     told = have
   }
   for (;;) {
+    if (await isThere()) return tell(source.size)
     const before = await present()
     resumed ||= before > 0
     tell(before)
@@ -138,7 +107,14 @@ const fetchBlob = async (
       await setTimeout(100 * 2 ** failures, undefined, { signal })
       continue
     }
-    if ((await hashOf(incomplete, source.size, source.hash)) === source.hash) break
+    try {
+      if ((await hashOf(incomplete, source.size, source.hash)) === source.hash) {
+        return await fs.rename(incomplete, blob)
+      }
+    } catch (cause) {
+      if (await isThere()) continue // Another process was faster.
+      throw cause
+    }
     await fs.rm(incomplete, { force: true })
     // What was there from an earlier start may be to blame: once more from the beginning.
     if (!resumed || restarts++ > 0) {
@@ -150,10 +126,6 @@ const fetchBlob = async (
     }
     resumed = false
   }
-  await fs.rename(incomplete, blob).catch(async (cause) => {
-    // Another process was faster.
-    if ((await sizeOf(blob)) !== source.size) throw cause
-  })
 }
 
 /** Fetches what is missing behind the first `have` bytes. */
@@ -167,15 +139,17 @@ const append = async (
 ): Promise<void> => {
   // A stream of the library's ends with words alone.
   let refusal: HubApiError | undefined
-  const handle = await fs.open(incomplete, have === 0 ? "w" : "r+")
+  // What another process has written to it meanwhile stays.
+  const handle = await fs.open(incomplete, fs.constants.O_RDWR | fs.constants.O_CREAT)
   try {
+    if ((await handle.stat()).size > source.size) await handle.truncate(0)
     if (have < source.size) {
       const { commit, path, repository, size } = source
       const whole = await downloadFile({
         repo: { type: repository.type, name: repository.name },
         path,
         revision: commit,
-        ...credentials(access, signal, (error) => (refusal = error))
+        ...credentials(access, { signal, onRefusal: (error) => (refusal = error) })
       })
       if (whole === null) throw new Error("the repository lists the file but does not give it")
       if (whole.size !== size) throw new Error(`the hub gives ${whole.size} bytes where it lists ${size}`)
@@ -206,17 +180,15 @@ const writeAll = async (handle: fs.FileHandle, bytes: Uint8Array, position: numb
   }
 }
 
-/** Puts a blob where its snapshot has it. */
+/** Puts a blob where its snapshot has it; others may read there at the same time. */
 const link = async (blob: string, target: string): Promise<void> => {
   await fs.mkdir(path.dirname(target), { recursive: true })
-  await fs.rm(target, { force: true })
+  const temporary = `${target}.${randomUUID()}.tmp`
   try {
-    await fs.symlink(path.relative(path.dirname(target), blob), target)
-  } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? cause.code : undefined
-    if (code === "EEXIST") return
-    // Where links are not allowed, the snapshot has the file itself, as with Python's library.
-    if (code !== "EPERM") throw cause
-    await fs.rename(blob, target)
+    await fs.symlink(path.relative(path.dirname(target), blob), temporary)
+  } catch {
+    // Where a disk has no links, the snapshot has the file itself, as with Python's library.
+    return fs.rename(blob, target)
   }
+  await fs.rename(temporary, target)
 }

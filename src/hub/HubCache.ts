@@ -6,8 +6,8 @@
  * `snapshots/<commit>/<path>` with links to them (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
  */
 import { Redacted } from "effect"
-import { homedir } from "node:os"
 import * as path from "node:path"
+import * as CacheHome from "./CacheHome.ts"
 
 /** A repository of the hub. */
 export interface Repository {
@@ -24,17 +24,24 @@ export interface Environment {
   readonly token: Redacted.Redacted | undefined
 }
 
-/** Reads `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN`. */
-export const environment = (env: Readonly<Record<string, string | undefined>> = process.env): Environment => {
-  const home = env["HF_HOME"] ?? path.join(env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "huggingface")
-  const token = env["HF_TOKEN"]?.trim()
+/** Reads `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN`; an empty one is not set. */
+export const environment = (env: CacheHome.Variables = process.env): Environment => {
+  const read = (key: string) => env[key]?.trim() || undefined
+  const home = read("HF_HOME") ?? path.join(CacheHome.cacheHome(env), "huggingface")
+  const token = read("HF_TOKEN")
   return {
-    cacheDir: env["HF_HUB_CACHE"] ?? env["HUGGINGFACE_HUB_CACHE"] ?? path.join(home, "hub"),
-    endpoint: (env["HF_ENDPOINT"] ?? "https://huggingface.co").replace(/\/+$/, ""),
-    offline: /^(1|on|yes|true)$/i.test(env["HF_HUB_OFFLINE"] ?? ""),
-    token: token === undefined || token === "" ? undefined : Redacted.make(token)
+    cacheDir: expanded(read("HF_HUB_CACHE") ?? read("HUGGINGFACE_HUB_CACHE") ?? path.join(home, "hub"), env),
+    endpoint: (read("HF_ENDPOINT") ?? "https://huggingface.co").replace(/\/+$/, ""),
+    offline: /^(1|on|yes|true)$/i.test(read("HF_HUB_OFFLINE") ?? ""),
+    token: token === undefined ? undefined : Redacted.make(token)
   }
 }
+
+/** A folder as a shell would read it: files that set variables, such as `.env`, know no shell. */
+const expanded = (folder: string, env: CacheHome.Variables): string =>
+  folder
+    .replace(/^~(?=$|[/\\])/, () => CacheHome.home())
+    .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, bare, braced) => env[bare ?? braced] ?? all)
 
 /** The folder of a repository in the cache. */
 export const folder = (cacheDir: string, { name, type }: Repository): string =>

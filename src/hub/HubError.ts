@@ -24,6 +24,9 @@ const answers: Readonly<Record<number, string>> = {
   429: "is not given now because the hub has been asked too often (429); try again in some minutes"
 }
 
+/** What a disk says that does not take a file. */
+const unkept = new Set(["EACCES", "EDQUOT", "EFBIG", "ENOSPC", "ENOTDIR", "EPERM", "EROFS"])
+
 /** The error for something that the hub's library has thrown. */
 export const fromCause = (file: string, cause: unknown): HubError => {
   if (cause instanceof HubError) return cause
@@ -35,6 +38,10 @@ export const fromCause = (file: string, cause: unknown): HubError => {
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
   const code = inner instanceof Error && "code" in inner && typeof inner.code === "string" ? inner.code : undefined
   const words = (inner instanceof Error ? inner.message : String(inner)).replace(/\s+/g, " ").replace(/\.+$/, "")
+  if (code !== undefined && unkept.has(code) && inner === cause) {
+    const reason = `cannot be kept in the cache: ${words}; set HF_HOME to a folder of yours with room for it`
+    return new HubError({ file, reason, offline: false })
+  }
   // What fetch throws is a TypeError around the cause.
   return cause instanceof TypeError && cause.message === "fetch failed"
     ? new HubError({

@@ -10,7 +10,7 @@ import * as path from "node:path"
 import * as Bounded from "./Bounded.ts"
 import * as ModelFile from "./ModelFile.ts"
 import { quoted, reason as reasonOf } from "./Quoted.ts"
-import * as TemplateStrip from "./TemplateStrip.ts"
+import * as TemplatePython from "./TemplatePython.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
 
 /** A chat template that is not understood, or that refuses a conversation. */
@@ -57,8 +57,9 @@ export const make = (
     Effect.try({
       try: () =>
         Bounded.within(patience, () => {
-          const parsed = new Template(source)
-          TemplateStrip.rewrite(parsed.parsed)
+          // As Jinja reads it, whatever its line ends.
+          const parsed = new Template(source.replaceAll(/\r\n?/g, "\n"))
+          TemplatePython.rewrite(parsed.parsed)
           return parsed
         }),
       catch: (cause) =>
@@ -74,7 +75,7 @@ export const make = (
           try: () =>
             Bounded.within(patience, () =>
               template.render({
-                ...TemplateStrip.variables,
+                ...TemplatePython.variables,
                 ...tokens,
                 messages,
                 // Templates ask whether these are none, which what is missing is not.

@@ -10,8 +10,10 @@
  */
 import { listFiles, modelInfo } from "@huggingface/hub"
 import { Effect } from "effect"
+import { randomUUID } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import { credentials } from "../hub/Access.ts"
 import * as Download from "../hub/Download.ts"
 import * as HubCache from "../hub/HubCache.ts"
 import { HubError, fromCause } from "../hub/HubError.ts"
@@ -149,13 +151,13 @@ const fetch = Effect.fnUntraced(function* (
     ? revision
     : yield* asked(async (signal) => {
         const fields = { name, revision, additionalFields: ["sha"] as Array<"sha"> }
-        return (await modelInfo({ ...fields, ...Download.credentials(access, signal) })).sha
+        return (await modelInfo({ ...fields, ...credentials(access, { signal }) })).sha
       })
   if (!HubCache.isCommit(commit)) return yield* fail("has no commit on the hub; try again later")
   const listed = yield* asked(async (signal) => {
     const files = new Map<string, { readonly size: number; readonly hash: string }>()
     const repo = { type: "model", name } as const
-    for await (const entry of listFiles({ repo, revision: commit, ...Download.credentials(access, signal) })) {
+    for await (const entry of listFiles({ repo, revision: commit, ...credentials(access, { signal }) })) {
       if (entry.type === "file") files.set(entry.path, { size: entry.size, hash: entry.lfs?.oid ?? entry.oid ?? "" })
     }
     return files
@@ -202,8 +204,10 @@ const fetch = Effect.fnUntraced(function* (
     const ref = path.join(folder, "refs", revision)
     yield* asked(async () => {
       await fs.mkdir(path.dirname(ref), { recursive: true })
-      await fs.writeFile(`${ref}.tmp`, commit)
-      await fs.rename(`${ref}.tmp`, ref)
+      // Several processes may do so at once.
+      const temporary = `${ref}.${randomUUID()}.tmp`
+      await fs.writeFile(temporary, commit)
+      await fs.rename(temporary, ref)
     })
   }
   return commit

@@ -10,8 +10,8 @@ import { Effect } from "effect"
 import { createHash, randomBytes } from "node:crypto"
 import { closeSync, openSync, readSync } from "node:fs"
 import * as fs from "node:fs/promises"
-import { homedir } from "node:os"
 import * as path from "node:path"
+import * as CacheHome from "../hub/CacheHome.ts"
 import type { Checkpoint } from "./Checkpoint.ts"
 import { linears } from "./ModelConfig.ts"
 import { CheckpointError } from "./ModelFile.ts"
@@ -31,8 +31,7 @@ export type Quantized = ReadonlyMap<string, Matrix>
 export type Precision = "fp32" | "int8"
 
 /** Where quantised weights are kept. */
-export const cacheFolder = (env: Readonly<Record<string, string | undefined>> = process.env): string =>
-  path.join(env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "charter", "int8")
+export const cacheFolder = (env?: CacheHome.Variables): string => path.join(CacheHome.cacheHome(env), "charter", "int8")
 
 /** Changes with what {@link quantize} makes: files of another version are not looked at. */
 const version = "1"

@@ -28,6 +28,8 @@ export interface Entry {
   /** Whether the file is listed as a large one, by its SHA-256. */
   readonly large?: boolean
   readonly hash?: string
+  /** Another host that has its bytes. */
+  readonly at?: string
 }
 
 const gitHash = (bytes: Buffer) => createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex")
@@ -64,11 +66,13 @@ export const make = (files: Readonly<Record<string, Entry>>, behave: Behaviour =
         const path = url.startsWith(`/o/n/resolve/${commit}/`) ? url.slice(`/o/n/resolve/${commit}/`.length) : ""
         const found = files[path]
         if (found === undefined) return refuse(404, { "x-error-code": "EntryNotFound" })
-        const { bytes } = found
+        const { at, bytes } = found
+        if (at !== undefined) return response.writeHead(302, { location: `${at}${request.url}` }).end()
         const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "")
         const [from, to] = range === null ? [0, bytes.length - 1] : [Number(range[1]), Number(range[2])]
         const headers = {
           etag: '"e"',
+          "x-cache": "Miss from cloudfront",
           "content-length": to - from + 1,
           ...(range === null ? {} : { "content-range": `bytes ${from}-${to}/${bytes.length}` })
         }

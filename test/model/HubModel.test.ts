@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
-import { readFileSync } from "node:fs"
+import { createHash } from "node:crypto"
+import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
@@ -12,6 +13,7 @@ import { temporaryFolder } from "./temporaryFolder.ts"
 const tiny = path.join(import.meta.dirname, "../fixtures/tiny-llama")
 const bytes = (name: string) => readFileSync(path.join(tiny, name))
 const weights = { bytes: bytes("model.safetensors"), large: true }
+const sha256 = createHash("sha256").update(weights.bytes).digest("hex")
 const model = {
   "config.json": { bytes: bytes("config.json") },
   "generation_config.json": { bytes: bytes("generation_config.json") },
@@ -168,6 +170,22 @@ describe("A download", () => {
     })
   )
 
+  it.effect("may be finished by another process meanwhile", () =>
+    Effect.gen(function* () {
+      const at = { blob: "" }
+      const { cacheDir, folder, locate } = yield* setting(model, ({ path }) => {
+        if (path !== "model.safetensors") return undefined
+        writeFileSync(at.blob, weights.bytes)
+        rmSync(`${at.blob}.incomplete`)
+        return undefined
+      })
+      at.blob = path.join(folder, "blobs", sha256)
+      const located = yield* locate()
+      expect((yield* Checkpoint.open(located.dir)).tensors.size).toBe(20)
+      expect((yield* list(cacheDir)).filter((name) => /incomplete|tmp/.test(name))).toEqual([])
+    })
+  )
+
   it.effect("starts anew when the hub does not give the rest alone", () =>
     Effect.gen(function* () {
       const { locate } = yield* setting(model, ({ path, times }) =>
@@ -195,6 +213,15 @@ describe("A download", () => {
     })
   )
 
+  it.effect("that the disk does not take is to go to another folder", () =>
+    Effect.gen(function* () {
+      const { refusal } = yield* setting()
+      const said = yield* refusal({ cacheDir: path.join(tiny, "config.json") })
+      expect(said).toContain("o/n/config.json cannot be kept in the cache: ENOTDIR")
+      expect(said).toContain("; set HF_HOME to a folder of yours with room for it.")
+    })
+  )
+
   it.effect("waits when the hub asks for patience, but not for ever", () =>
     Effect.gen(function* () {
       const headers = { "retry-after": "0" }
@@ -206,7 +233,44 @@ describe("A download", () => {
   )
 })
 
+describe("A token", () => {
+  it.effect("is shown to the hub alone, and never printed", () =>
+    Effect.gen(function* () {
+      const storage = yield* FakeHub.make(model)
+      const { asked, locate, refusal } = yield* setting({
+        ...model,
+        "model.safetensors": { ...weights, at: storage.endpoint }
+      })
+      // A mirror's tokens need not look like those of huggingface.co.
+      yield* locate({ token: Redacted.make("secret") })
+      expect(asked.every((line) => line.endsWith("Bearer secret"))).toBe(true)
+      expect(storage.asked.length).toBe(2)
+      expect(storage.asked.every((line) => line.endsWith(" -"))).toBe(true)
+
+      const said = yield* refusal({ token: Redacted.make("hf_secret\nx") })
+      expect(said).toBe("HF_TOKEN has characters that are in no token; set it to the token alone, or unset it.")
+    })
+  )
+})
+
 describe("What the hub does not give", () => {
+  it.effect("may need an agreement, which is said to those without a token, too", () =>
+    Effect.gen(function* () {
+      const headers = { "x-error-code": "GatedRepo" }
+      const { refusal } = yield* setting(model, () => ({ status: 401, headers }))
+      expect(yield* refusal()).toContain("o/n/config.json may not be read; accept its terms on its page of the hub")
+    })
+  )
+
+  it.effect("is not asked of what is no address", () =>
+    Effect.gen(function* () {
+      const { refusal } = yield* setting()
+      for (const endpoint of ["localhost:8080", "huggingface.co", "ftp://x"]) {
+        expect(yield* refusal({ endpoint })).toContain("HF_ENDPOINT is not the address of a hub")
+      }
+    })
+  )
+
   it.effect("is said in a sentence", () =>
     Effect.gen(function* () {
       const { answer, refusal } = yield* setting()
