@@ -17,6 +17,7 @@ import * as Decoder from "./Decoder.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
 import type { Source } from "./EngineRpc.ts"
 import * as Forward from "./Forward.ts"
+import { heads } from "./LearnProgram.ts"
 import * as Learner from "./Learner.ts"
 import * as Objective from "./Objective.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
@@ -94,6 +95,11 @@ export const layer = (options: Options) =>
         return Effect.fail(new EngineError({ message, retryable: true }))
       }
       const optional = (name: string | null) => (name === null ? Effect.succeed(undefined) : named(name))
+      const headed = Effect.fnUntraced(function* (name: string, head: keyof typeof heads) {
+        const adapter = yield* named(name)
+        if (adapter.layout.entries.some((entry) => entry.name === heads[head])) return adapter
+        return yield* refuse(`The adapter ${name} has no ${head} head; make it with the head "${head}".`)
+      })
       const { maxPositions, vocabSize } = checkpoint.config
 
       /** Refuses rows that the network cannot read, with `more` tokens than these (fewer, where it is negative). */
@@ -136,6 +142,7 @@ export const layer = (options: Options) =>
         Logprobs: Effect.fnUntraced(function* ({ adapter, from, ids }) {
           yield* check(ids)
           if (from === 0) return yield* refuse(unpredicted)
+          if (from < 0 || from > ids.length) return yield* refuse(`There is no place ${from} in ${ids.length} tokens.`)
           const targets = ids.slice(from)
           const at = targets.map((_, i) => from + i - 1)
           return yield* score({ ids, adapter: yield* optional(adapter), kind: "logprobs", at, targets })
@@ -172,8 +179,7 @@ export const layer = (options: Options) =>
 
         Score: Effect.fnUntraced(function* ({ adapter, ids }) {
           yield* check(ids)
-          const known = yield* named(adapter)
-          if (known.taskType !== "SEQ_CLS") return yield* refuse(`The adapter ${adapter} has no score head.`)
+          const known = yield* headed(adapter, "score")
           const [value] = yield* score({ ids, adapter: known, kind: "score", at: [ids.length - 1], targets: [] })
           return value!
         }),
@@ -209,7 +215,7 @@ export const layer = (options: Options) =>
         LearnPreferences: ({ adapter: name, options: how, pairs }) =>
           Stream.unwrap(
             Effect.gen(function* () {
-              const adapter = yield* named(name)
+              const adapter = yield* headed(name, "score")
               const unpacked = pairs.map(({ first, second, ...pair }) => ({
                 ...pair,
                 first: Array.from(first),
@@ -224,7 +230,7 @@ export const layer = (options: Options) =>
 
         Update: Effect.fnUntraced(
           function* ({ adapter: name, options: how, reference, rollouts }) {
-            const adapter = yield* named(name)
+            const adapter = yield* headed(name, "value")
             const state = states.get(name) ?? Learner.initialState(adapter.vector)
             states.set(name, state)
             const { clip, microTokens, valueClip, valueCoefficient } = how

@@ -1,5 +1,6 @@
+import { NodeServices } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, FileSystem, Layer, Stream } from "effect"
 import { RpcTest } from "effect/rpc"
 import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
@@ -21,6 +22,40 @@ const generate = {
   ]),
   stopIds: [],
   stopTexts: []
+}
+
+const learn = {
+  seed: 1,
+  epochs: 1,
+  batchSize: 2,
+  microTokens: 64,
+  learningRate: 1e-3,
+  schedule: "constant",
+  warmupSteps: 0,
+  floor: 0,
+  weightDecay: 0,
+  maxGradNorm: 1,
+  maxLength: 64
+} as const
+
+const update = {
+  seed: 1,
+  iteration: 0,
+  iterations: 1,
+  epochs: 1,
+  minibatchSize: 2,
+  microTokens: 64,
+  learningRate: 1e-4,
+  valueLearningRate: 1e-3,
+  warmupIterations: 0,
+  floor: 0,
+  klCoefficient: 0.1,
+  clip: 0.2,
+  valueClip: 0.2,
+  valueCoefficient: 0.5,
+  gamma: 1,
+  lambda: 0.95,
+  maxGradNorm: 1
 }
 
 const inProcess = Effect.flatMap(Layer.build(Engine.layer({ dir: Golden.folder })), (handlers) =>
@@ -85,6 +120,36 @@ describe("the engine's contract", () => {
         expect(error.message).toContain("There is no adapter x")
       }
     })
+  )
+
+  it.live("refuses what an adapter has no head for, and places that are not in a sequence", () =>
+    Effect.gen(function* () {
+      const client = yield* inProcess
+      const dir = yield* Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped())
+      const source = { _tag: "fresh", rank: 2, alpha: 4, seed: 1 } as const
+      yield* client.MakeAdapter({ name: "plain", source, head: "none", reference: null })
+      const learning = { ...learn, stateDir: dir }
+      const pairs = [{ id: "a", first: Int32Array.of(5, 6), second: Int32Array.of(5, 7), probability: 0.7 }]
+      const rollouts = [{ id: "a", promptIds: [5], tokenIds: [6], logprobs: [-1], reward: 1 }]
+      const sequence = { ids: [5, 6, 7], adapter: null }
+      const refused: ReadonlyArray<readonly [Effect.Effect<unknown, unknown>, string]> = [
+        [client.Score({ ids: [5], adapter: "plain" }), "The adapter plain has no score head"],
+        [
+          Stream.runDrain(client.LearnPreferences({ adapter: "plain", pairs, options: learning })),
+          "The adapter plain has no score head"
+        ],
+        [
+          client.Update({ adapter: "plain", reference: "plain", rollouts, options: { ...update, stateDir: dir } }),
+          "The adapter plain has no value head"
+        ],
+        [client.Logprobs({ ...sequence, from: -1 }), "There is no place -1 in 3 tokens"],
+        [client.Logprobs({ ...sequence, from: 4 }), "There is no place 4 in 3 tokens"]
+      ]
+      for (const [request, message] of refused) {
+        expect(yield* Effect.flip(request)).toMatchObject({ refused: true, message: expect.stringContaining(message) })
+      }
+      expect(yield* client.Logprobs({ ...sequence, from: 3 })).toEqual([])
+    }).pipe(Effect.provide(NodeServices.layer))
   )
 
   it.live("refuses an option that is not in the vocabulary, and answers the other requests of its batch", () =>
