@@ -69,8 +69,8 @@ export const file = (
 }
 
 /**
- * Fetches a file's bytes where they are missing. Several processes may do so at once: all write the same bytes at the same places of one file,
- * and what is renamed has been read back and hashed.
+ * Fetches a file's bytes where they are missing. Several processes may do so at once: all write the same bytes at the
+ * same places of one file, and what is renamed has been read back and hashed.
  */
 const fetchBlob = async (
   source: Source,
