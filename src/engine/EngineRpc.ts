@@ -21,22 +21,14 @@ export class EngineError extends Schema.TaggedError<EngineError>()("EngineError"
  * A list as one value. Tokens come by the million, and a schema that looks at each as a value of its own would keep the
  * asking thread from its other work.
  */
-const listOf = <A>(isElement: (value: unknown) => value is A) =>
+const listOf = <A>(isElement: (value: unknown) => value is A, arrived?: (element: unknown) => unknown) =>
   Schema.declare((value): value is ReadonlyArray<A> => Array.isArray(value) && value.every(isElement), {
     toCodecJson: () =>
       Schema.link<ReadonlyArray<A>>()(Schema.Any, {
-        decode: SchemaGetter.passthrough(),
+        decode: SchemaGetter.transform((list) => (arrived && Array.isArray(list) ? list.map(arrived) : list)),
         encode: SchemaGetter.passthrough()
       })
   })
-
-/** A list of records, field by field. */
-const recordsOf = <A extends object>(fields: { readonly [K in keyof A]: (value: unknown) => value is A[K] }) =>
-  listOf(
-    (value): value is A =>
-      Predicate.isObject(value) &&
-      Object.entries(fields).every(([name, is]) => (is as Predicate.Predicate<unknown>)((value as never)[name]))
-  )
 
 const isId = (value: unknown): value is number => Number.isSafeInteger(value)
 const isIds = (value: unknown): value is ReadonlyArray<number> => Array.isArray(value) && value.every(isId)
@@ -44,6 +36,21 @@ const isIds = (value: unknown): value is ReadonlyArray<number> => Array.isArray(
 const isPacked = (value: unknown): value is Int32Array => value instanceof Int32Array
 const isNumbers = (value: unknown): value is ReadonlyArray<number> =>
   Array.isArray(value) && value.every(Predicate.isNumber)
+
+/** A wire that writes text makes of a packed list an object with its places as names; no other field is an object. */
+const repacked = ([name, value]: [string, unknown]): [string, unknown] => {
+  const list = Predicate.isObject(value) && !isPacked(value) ? Object.values(value) : undefined
+  return [name, list?.every(isId) ? Int32Array.from(list) : value]
+}
+
+/** A list of records, field by field. */
+const recordsOf = <A extends object>(fields: { readonly [K in keyof A]: (value: unknown) => value is A[K] }) =>
+  listOf(
+    (value): value is A =>
+      Predicate.isObject(value) &&
+      Object.entries(fields).every(([name, is]) => (is as Predicate.Predicate<unknown>)((value as never)[name])),
+    (record) => (Predicate.isObject(record) ? Object.fromEntries(Object.entries(record).map(repacked)) : record)
+  )
 
 const Ids = listOf(isId)
 const Numbers = listOf(Predicate.isNumber)
