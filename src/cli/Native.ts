@@ -6,8 +6,8 @@
 import { Effect } from "effect"
 import { UsageError } from "./UsageError.ts"
 
-/** How Node names a binary that is not there, and one that the system cannot load. */
-const unloadable: ReadonlyArray<string | undefined> = ["MODULE_NOT_FOUND", "ERR_DLOPEN_FAILED"]
+/** How Node names a binary that is not there, one that the system cannot load, and one that it may not load. */
+const unloadable: ReadonlyArray<string | undefined> = ["MODULE_NOT_FOUND", "ERR_DLOPEN_FAILED", "ERR_DLOPEN_DISABLED"]
 
 /** Imports a module that loads ONNX Runtime. */
 export const load = <A>(imported: () => Promise<A>): Effect.Effect<A, UsageError> =>

@@ -5,6 +5,7 @@ import { Console, Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { existsSync } from "node:fs"
 import { basename, join } from "node:path"
+import * as HubCache from "../hub/HubCache.ts"
 import * as ChatTemplate from "../model/ChatTemplate.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
@@ -30,7 +31,7 @@ export const describeModel = Effect.fnUntraced(function* (checkpoint: Checkpoint
     files.set(file, (files.get(file) ?? 0) + length)
   }
   return {
-    name: basename(dir),
+    name: HubCache.snapshotOf(dir)?.name ?? basename(dir),
     dir,
     family: config.family,
     parameters: Memory.parameterCount(config),

@@ -19,11 +19,24 @@ import * as Turn from "./Turn.ts"
 export type Client = RpcClient.FromGroup<typeof EngineRpc, RpcClientError.RpcClientError>
 
 /** Starts an engine in a worker thread of its own; the thread ends with the scope. */
-export const client = (options: Engine.Options): Effect.Effect<Client, never, Scope.Scope> =>
+export const client = (options: Engine.Options): Effect.Effect<Client, RpcClientError.RpcClientError, Scope.Scope> =>
   Effect.gen(function* () {
+    // Started here, as nobody would hear of what keeps a thread from starting where the protocol starts it.
+    let first: worker.Worker | undefined = yield* Effect.try({
+      try: () => start(options),
+      catch: (cause) => {
+        const message = `The engine's thread cannot be started: ${cause instanceof Error ? cause.message : String(cause)}`
+        return new EngineEnded({ reason: new RpcClientError.RpcClientDefect({ message, cause }) })
+      }
+    })
+    const thread = () => {
+      const next = first ?? start(options)
+      first = undefined
+      return next
+    }
     const context = yield* Layer.build(
       RpcClient.layerProtocolWorker({ size: 1, concurrency: Number.MAX_SAFE_INTEGER }).pipe(
-        Layer.provide(NodeWorker.layer(() => start(options))),
+        Layer.provide(NodeWorker.layer(thread)),
         Layer.orDie
       )
     )

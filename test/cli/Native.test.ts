@@ -25,3 +25,18 @@ it("a machine that the runtime has no binary for is told so in a sentence, and n
     assert.isFalse(existsSync(out))
   }
 })
+
+it("a process that may not load the runtime or start a thread says so and ends", () => {
+  const rows = jsonl(join(workplace(), "rows.jsonl"), tokenRows(2))
+  const said = (...allowed: ReadonlyArray<string>) => {
+    const node = ["--no-warnings", "--permission", "--allow-fs-read=*", ...allowed]
+    const command = [main, "score", "--model", tiny, "--in", rows]
+    return spawnSync(process.execPath, [...node, ...command], { encoding: "utf8", timeout: 20_000 })
+  }
+  assert.match(said().stderr, /^ONNX Runtime cannot be loaded here \(.*loading addons is disabled/)
+  const { status, stderr } = said("--allow-addons")
+  assert.match(stderr, /The engine's thread cannot be started: .*--allow-worker.*\n$/)
+  assert.notInclude(stderr, "bug in Charter")
+  assert.strictEqual(status, 1)
+  assert.strictEqual(said("--allow-addons", "--allow-worker").status, 0)
+})

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
-import { mkdirSync } from "node:fs"
+import { cpSync, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Golden from "../engine/golden.ts"
@@ -40,6 +40,17 @@ describe("charter inspect", () => {
     const alone = inspect(adapter)
     assert.strictEqual(alone.status, 0)
     assert.match(alone.stdout, /^rank +4, alpha 8/m)
+  })
+
+  it("calls a model of the hub by its name there", () => {
+    const cache = workplace()
+    const folder = join(cache, "models--owner--name")
+    cpSync(Golden.folder, join(folder, "snapshots", "c".repeat(40)), { recursive: true })
+    mkdirSync(join(folder, "refs"))
+    writeFileSync(join(folder, "refs", "main"), "c".repeat(40))
+    const env = { ...process.env, HF_HUB_CACHE: cache, HF_HUB_OFFLINE: "1" }
+    const { stdout } = spawnSync(process.execPath, [main, "inspect", "owner/name"], { encoding: "utf8", env })
+    assert.match(stdout, /^model +owner\/name \(.+\/snapshots\/c{40}\)$/m)
   })
 
   it("refuses a folder that is no model, in a sentence", () => {
