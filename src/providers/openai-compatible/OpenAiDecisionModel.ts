@@ -75,6 +75,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       principle
     })
     if (answer.positions === undefined || answer.positions.length === 0) {
+      // That is about these two answers, and says nothing of what the server can do.
+      if (answer.finish === "content-filter") {
+        return yield* unusable(module, "decide", `the content filter of "${client.model}" withheld the choice`)
+      }
       const description = `the server gives no log-probabilities for "${client.model}": ${others}`
       return yield* unsupported(module, "decide", description)
     }

@@ -294,6 +294,17 @@ describe("OpenAiDecisionModel", () => {
     })
   )
 
+  it.effect("a choice that the content filter withheld is the failure of one comparison, not of the server", () =>
+    Effect.gen(function* () {
+      const withheld = { ...completion(""), choices: [{ text: "", finish_reason: "content_filter", logprobs: null }] }
+      const server = yield* FakeServer.start(FakeServer.json(withheld))
+      const error: AiError.AiError = yield* Effect.flip(decide(server.url, literal))
+      assert.strictEqual(error.reason._tag, "InvalidOutputError")
+      assert.isFalse(error.isRetryable)
+      assert.include(error.message, 'the content filter of "fake" withheld the choice')
+    })
+  )
+
   it.effect("judges at the same time, not one after the other (mistake 12)", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(
