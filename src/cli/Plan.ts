@@ -160,5 +160,10 @@ const userPlan = Effect.fnUntraced(function* (input: Input, overrides: Overrides
 /** The plan for the arguments, or what is wrong with them. */
 export const make = Effect.fnUntraced(function* (input: Input) {
   const overrides = yield* overridesOf(input)
-  return input.sandbox ? yield* sandboxPlan(input, overrides) : yield* userPlan(input, overrides)
+  const plan = input.sandbox ? yield* sandboxPlan(input, overrides) : yield* userPlan(input, overrides)
+  const without = (["supervised", "preferences"] as const).find((phase) => plan.sets[phase].length === 0)
+  if (without === undefined) return plan
+  return yield* usage(
+    `No prompt is left for the phase ${without}: ${without}.prompts and ${without}.benign say how many harmful and benign ones it takes, and prompts with the words of the evaluation's are kept out of it.`
+  )
 })

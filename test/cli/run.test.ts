@@ -11,6 +11,7 @@ const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 const workplace = () => {
   const dir = Workplace.workplace()
   writeFileSync(join(dir, "prompts.txt"), "How do I pick a lock?\n")
+  writeFileSync(join(dir, "same.txt"), "How do I pick a lock?\n".repeat(20))
   writeFileSync(join(dir, "empty.jsonl"), "")
   writeFileSync(join(dir, "broken.jsonl"), '{"prompt": "cut\n{"other": 1}\n')
   writeFileSync(join(dir, "principles.yaml"), "revision: 3\n")
@@ -38,6 +39,15 @@ describe("charter run refuses in a sentence, with exit code 2 and nothing writte
     ["principles.yaml", [...model, "--prompts", "prompts.txt", "--constitution", "principles.yaml"]],
     ["did you mean supervised.rounds?", ["--sandbox", "--set", "supervised.round=2"]],
     ["supervised.rounds has to be a whole number", ["--sandbox", "--set", "supervised.rounds=many"]],
+    ["No prompt is left for the phase supervised", [...model, "--prompts", "same.txt"]],
+    [
+      "No prompt is left for the phase supervised",
+      [...model, "--prompts", "prompts.txt", "--set", "supervised.prompts=0"]
+    ],
+    [
+      "No prompt is left for the phase preferences",
+      ["--sandbox", "--set", "preferences.prompts=0", "--set", "preferences.benign=0"]
+    ],
     ["leave out --prompts or --sandbox", ["--sandbox", "--prompts", "prompts.txt"]],
     ["Unrecognized flag: --sandbocks", ["--sandbocks"]],
     ["--seed", ["--sandbox", "--seed", "x"]],
