@@ -2,6 +2,7 @@
  * Conclusion: what a run came to, in words that a person understands.
  */
 import type { Evaluation } from "../evaluation/Evaluator.ts"
+import { hundredths } from "../recipes/Progress.ts"
 import type { Summary } from "../recipes/Summary.ts"
 import { duration } from "./Progress.ts"
 
@@ -28,11 +29,7 @@ export const words = (summary: Summary, dir: string): string => {
     ["Helpful answers", stages(summary, ({ helpful }) => helpful, percent)]
   ]
   const known = shares.flatMap(([title, text]) => (text === undefined ? [] : [`${title}: ${text}.`]))
-  const scores = stages(
-    summary,
-    (evaluated) => evaluated.reward,
-    (n) => n.toFixed(2)
-  )
+  const scores = stages(summary, (evaluated) => evaluated.reward, hundredths)
   const scored = scores === undefined ? [] : [`Mean reward-model score of the answers: ${scores}.`]
   const rounds = evaluation.revisions.map(({ harmful }) => harmful)
   const revised = rounds.some((n) => n === null)
@@ -49,10 +46,11 @@ export const words = (summary: Summary, dir: string): string => {
   const distance =
     reinforcement.kl === null
       ? []
-      : [`Reinforcement moved the policy by ${reinforcement.kl.toFixed(2)} nats per answer.`]
+      : [`Reinforcement moved the policy by ${hundredths(reinforcement.kl)} nats per answer.`]
+  const prompts = `${evaluation.prompts} ${evaluation.prompts === 1 ? "prompt" : "prompts"}`
   const where = evaluation.held_out
-    ? `on ${evaluation.prompts} prompts that no training has seen`
-    : `on the ${evaluation.prompts} prompts of the training itself; bring 20 or more to keep some out`
+    ? `on ${prompts} that no training has seen`
+    : `on the ${prompts} of the training itself; bring 20 or more to keep some out`
   const asked = (summary.hosted ?? []).reduce((sum, { calls }) => sum + calls, 0)
   const tokens = (summary.hosted ?? []).reduce((sum, row) => sum + row.input_tokens + row.output_tokens, 0)
   const hosted =

@@ -28,3 +28,6 @@ export const phase =
     Effect.flatMap(Progress, (progress) =>
       Effect.ensuring(Effect.andThen(progress.begin(name, total), self), progress.end)
     )
+
+/** A number as a person is told it, with two digits after the point; what rounds to zero has no sign. */
+export const hundredths = (n: number): string => n.toFixed(2).replace(/^-(?=0\.00$)/, "")

@@ -131,7 +131,7 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
       )
       yield* metrics.append({ ...update })
       yield* progress.advance({
-        note: `reward ${update.reward.toFixed(2)}, KL ${Math.abs(update.kl) < 0.005 ? "0.00" : update.kl.toFixed(2)}`
+        note: `reward ${Progress.hundredths(update.reward)}, KL ${Progress.hundredths(update.kl)}`
       })
     }
     yield* rollouts.settle(

@@ -67,6 +67,16 @@ describe("a sandbox run", () => {
       assert.include(said, "Harmful answers by revision round: 100 %, 0 %, 0 %, 0 %, 0 %.")
       assert.include(said, "runs/sandbox/summary.json")
       assert.notInclude(said, evasive)
+
+      const { reinforcement } = written
+      const one = {
+        ...written,
+        evaluation: { ...evaluation, prompts: 1 },
+        reinforcement: { ...reinforcement, kl: -0.001 }
+      }
+      const ofOne = Conclusion.words(one, "runs/sandbox")
+      assert.include(ofOne, "Measured on 1 prompt that no training has seen.")
+      assert.include(ofOne, "moved the policy by 0.00 nats")
     }).pipe(Effect.provide(models().layer), Effect.provide(NodeServices.layer))
   )
 })
