@@ -45,9 +45,7 @@ export const open = Effect.fnUntraced(function* (
     StepLines.isStepped(value) && (value.step <= finished || isRollout(value))
   const lines = yield* StepLines.read(file, isWhole)
   const next = lines.flatMap(({ value }) => (value.step === finished + 1 ? [value as Rollout] : []))
-  const kept = lines.filter(({ value }) => value.step <= finished)
-  yield* StepLines.tellMissing(file, kept, finished)
-  yield* StepLines.replace(file, kept.map(({ text }) => `${text}\n`).join(""))
+  yield* StepLines.keep(file, lines, finished)
   const fd = yield* Effect.acquireRelease(
     Attempt.write(file, () => openSync(file, "a")),
     (fd) => Effect.sync(() => closeSync(fd))

@@ -48,18 +48,6 @@ export const read = Effect.fnUntraced(function* <A extends Stepped>(
   return found as ReadonlyArray<StepLine<A>>
 })
 
-/**
- * Tells of finished steps without a line: they were deleted, or lost when the machine itself went down. What is learnt
- * does not depend on them.
- */
-export const tellMissing = (file: string, lines: ReadonlyArray<StepLine<Stepped>>, finished: number) => {
-  const missing = finished - new Set(lines.map(({ value }) => value.step)).size
-  if (missing === 0) return Effect.void
-  return Console.error(
-    `${file} has no line of ${missing} of the ${finished} finished steps and is gone on with; to have them again, stop and delete ${join(dirname(file), "state")}.`
-  )
-}
-
 /** Writes a file anew: it has the old lines or the new ones, whenever the program ends. */
 export const replace = (file: string, text: string) =>
   Attempt.write(file, () => {
@@ -67,6 +55,26 @@ export const replace = (file: string, text: string) =>
     writeFileSync(beside, text)
     renameSync(beside, file)
   })
+
+/**
+ * Keeps of a file the lines of finished steps alone, and returns them. Tells of such steps without a line: they were
+ * deleted, or lost when the machine itself went down. What is learnt does not depend on them.
+ */
+export const keep = Effect.fnUntraced(function* <A extends Stepped>(
+  file: string,
+  lines: ReadonlyArray<StepLine<A>>,
+  finished: number
+) {
+  const kept = lines.filter(({ value }) => value.step <= finished)
+  const missing = finished - new Set(kept.map(({ value }) => value.step)).size
+  if (missing > 0) {
+    yield* Console.error(
+      `${file} has no line of ${missing} of the ${finished} finished steps and is gone on with; to have them again, stop and delete ${join(dirname(file), "state")}.`
+    )
+  }
+  yield* replace(file, kept.map(({ text }) => `${text}\n`).join(""))
+  return kept.map(({ value }) => value)
+})
 
 /** Adds a line for each value to a file, which is open. */
 export const append = (file: string, fd: number, values: ReadonlyArray<Stepped>) =>

@@ -159,11 +159,9 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     finished,
     resume: Effect.fnUntraced(function* (step) {
       const found = yield* StepLines.read(metrics, StepLines.isStepped)
-      const kept = found.filter(({ value }) => value.step <= step)
-      yield* StepLines.tellMissing(metrics, kept, step)
-      yield* StepLines.replace(metrics, kept.map(({ text }) => `${text}\n`).join(""))
+      const kept = yield* StepLines.keep(metrics, found, step)
       fd = yield* Attempt.write(metrics, () => openSync(metrics, "a"))
-      return kept.map(({ value }): Line => ({ ...value }))
+      return kept.map((value): Line => ({ ...value }))
     }),
     append: (line) => StepLines.append(metrics, fd!, [line]),
     keep: Effect.fnUntraced(function* (step, keep, best, write) {

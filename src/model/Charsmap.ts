@@ -54,8 +54,8 @@ export const make = (base64: string): ((text: string) => string) => {
 
 /** Has the library's normalizers apply their charsmaps. */
 export const install = (normalizer: Normalizer | null): void => {
-  const { charsmap, type } = { type: normalizer?.config?.type, charsmap: normalizer?.config?.precompiled_charsmap }
-  if (normalizer !== null && type === "Precompiled" && typeof charsmap === "string")
-    normalizer.normalize = make(charsmap)
-  normalizer?.normalizers?.forEach(install)
+  if (normalizer === null) return
+  const { precompiled_charsmap: charsmap, type } = normalizer.config ?? {}
+  if (type === "Precompiled" && typeof charsmap === "string") normalizer.normalize = make(charsmap)
+  normalizer.normalizers?.forEach(install)
 }

@@ -89,7 +89,6 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
     return maps(Op.mul(activations[config.activation](gate!), up!), "down_proj")[0]!
   }
 
-  const embedded = rowsOf(parameters, "model.embed_tokens.weight", input.ids)
   const attending = (x: Value, layer: number): Value => {
     const path = `model.layers.${layer}`
     const attended = attention(norm(x, path, norms.beforeAttention), path, layer)
@@ -102,6 +101,7 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
   }
   const within = (layer: number, build: () => Value): Value => Graph.labelled(graph, `layer${layer}`, build)
 
+  const embedded = rowsOf(parameters, "model.embed_tokens.weight", input.ids)
   let x = scaledEmbedding ? Op.scale(embedded, Math.sqrt(config.hiddenSize)) : embedded
   const last = config.layers - 1
   for (let layer = 0; layer < last; layer++) x = within(layer, () => feeding(attending(x, layer), layer))

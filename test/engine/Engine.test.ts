@@ -6,6 +6,7 @@ import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
 import * as EngineWorker from "../../src/engine/EngineWorker.ts"
 import * as Golden from "./golden.ts"
+import { learn } from "./learn.ts"
 
 const generate = {
   id: "a",
@@ -23,20 +24,6 @@ const generate = {
   stopIds: [],
   stopTexts: []
 }
-
-const learn = {
-  seed: 1,
-  epochs: 1,
-  batchSize: 2,
-  microTokens: 64,
-  learningRate: 1e-3,
-  schedule: "constant",
-  warmupSteps: 0,
-  floor: 0,
-  weightDecay: 0,
-  maxGradNorm: 1,
-  maxLength: 64
-} as const
 
 const update = {
   seed: 1,

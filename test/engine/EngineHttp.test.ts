@@ -8,6 +8,7 @@ import { RpcClient, RpcSerialization, RpcServer, RpcTest } from "effect/rpc"
 import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
 import * as Golden from "./golden.ts"
+import { learn } from "./learn.ts"
 
 /** A client over HTTP and one in process of the same handlers. */
 const clients = Effect.gen(function* () {
@@ -29,20 +30,6 @@ const clients = Effect.gen(function* () {
   return { far, near: yield* Effect.provide(RpcTest.makeClient(EngineRpc), handlers) }
 })
 
-const learn = {
-  seed: 1,
-  epochs: 2,
-  batchSize: 1,
-  microTokens: 64,
-  learningRate: 1e-3,
-  schedule: "constant",
-  warmupSteps: 0,
-  floor: 0,
-  weightDecay: 0,
-  maxGradNorm: 1,
-  maxLength: 64
-} as const
-
 const rows = [{ id: "a", ids: Int32Array.of(5, 6, 7, 8), from: 2 }]
 const pairs = [{ id: "a", first: Int32Array.of(5, 6), second: Int32Array.of(5, 7, 8), probability: 0.7 }]
 
@@ -55,7 +42,8 @@ describe("over HTTP", () => {
       for (const [where, client] of Object.entries({ far, near })) {
         const source = { _tag: "fresh", rank: 2, alpha: 4, seed: 1 } as const
         yield* client.MakeAdapter({ name: where, source, head: "score", reference: null })
-        const how = (what: string) => ({ adapter: where, options: { ...learn, stateDir: `${dir}/${where}-${what}` } })
+        const twice = { ...learn, epochs: 2, batchSize: 1 }
+        const how = (what: string) => ({ adapter: where, options: { ...twice, stateDir: `${dir}/${where}-${what}` } })
         const supervised = yield* Stream.runCollect(client.LearnSupervised({ ...how("rows"), rows }))
         const preferred = yield* Stream.runCollect(client.LearnPreferences({ ...how("pairs"), pairs }))
         losses.push([...supervised, ...preferred].map(({ loss }) => loss))
