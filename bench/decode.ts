@@ -10,27 +10,28 @@ import { Effect } from "effect"
 import { availableParallelism } from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
+import * as Base from "../src/engine/Base.ts"
 import * as Decoder from "../src/engine/Decoder.ts"
 import * as Checkpoint from "../src/model/Checkpoint.ts"
-import * as Quantized from "../src/model/Quantized.ts"
-import type * as Program from "../src/engine/Program.ts"
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     precision: { type: "string", default: "fp32" },
+    device: { type: "string", default: "cpu" },
     batch: { type: "string", default: "1,8,32,128" },
     tokens: { type: "string", default: "64" }
   }
 })
+const precision = values.precision === "int8" ? "int8" : "fp32"
+const device = values.device === "cuda" ? "cuda" : "cpu"
 
 const prompt = 64
 
 const program = Effect.gen(function* () {
   const dir = positionals[0] ?? fileURLToPath(new URL("../assets/sandbox", import.meta.url))
   const checkpoint = yield* Checkpoint.open(dir)
-  const base: Program.Base =
-    values.precision === "int8" ? { ...checkpoint, quantized: yield* Quantized.open(checkpoint) } : checkpoint
+  const base = yield* Base.make(checkpoint, { precision, device })
   const { vocabSize } = checkpoint.config
   const request = (i: number, maxTokens: number): Decoder.Request => ({
     id: `${i}`,

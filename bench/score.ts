@@ -12,7 +12,7 @@ import { Effect } from "effect"
 import { readFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
-import type * as Program from "../src/engine/Program.ts"
+import * as Base from "../src/engine/Base.ts"
 import * as Scorer from "../src/engine/Scorer.ts"
 import * as Checkpoint from "../src/model/Checkpoint.ts"
 import { linears } from "../src/model/ModelConfig.ts"
@@ -24,8 +24,14 @@ import * as Session from "../src/onnx/Session.ts"
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { precision: { type: "string", default: "fp32" }, runs: { type: "string", default: "5" } }
+  options: {
+    precision: { type: "string", default: "fp32" },
+    device: { type: "string", default: "cpu" },
+    runs: { type: "string", default: "5" }
+  }
 })
+const precision = values.precision === "int8" ? "int8" : "fp32"
+const device = values.device === "cuda" ? "cuda" : "cpu"
 
 const [rows, length, size] = [8, 256, 2048]
 
@@ -58,14 +64,14 @@ const program = Effect.gen(function* () {
   let scorer!: Scorer.Scorer
   const load = Effect.gen(function* () {
     const checkpoint = yield* Checkpoint.open(dir)
-    const base: Program.Base =
-      values.precision === "int8" ? { ...checkpoint, quantized: yield* Quantized.open(checkpoint) } : checkpoint
+    const base = yield* Base.make(checkpoint, { precision, device })
     scorer = yield* Scorer.make(base, { maxTokens: rows * length })
     // Graphs are compiled when they are first asked for.
     yield* scorer.score({ ids: [1, 2], adapter: undefined, kind: "logprobs", at: [0], targets: [2] })
     return checkpoint
   })
-  if (values.precision === "int8") yield* Quantized.open(yield* Checkpoint.open(dir))
+  // Made beforehand, as they are kept.
+  if (precision === "int8") yield* Quantized.open(yield* Checkpoint.open(dir))
   let checkpoint!: Checkpoint.Checkpoint
   const loading = yield* timed(Effect.tap(load, (loaded) => Effect.sync(() => (checkpoint = loaded))))
   const { config } = checkpoint

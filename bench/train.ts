@@ -1,13 +1,14 @@
 /**
  * How fast Charter learns, and in how much memory: LoRA of rank 16 on all linear layers.
  *
- *     node bench/train.ts MODEL [sft|reward|dpo] [steps] [--micro-tokens 640] [--recompute] [--int8]
+ *     node bench/train.ts MODEL [sft|reward|dpo] [steps] [--micro-tokens 640] [--recompute] [--int8] [--cuda]
  *
  * Prints one line of JSON. The best step of a few is counted, as the machine may be busy otherwise; `cpu_seconds` are
  * those of all cores in that step, which other work disturbs less.
  */
 import { Effect } from "effect"
 import * as Adapters from "../src/engine/Adapters.ts"
+import * as Base from "../src/engine/Base.ts"
 import * as Forward from "../src/engine/Forward.ts"
 import * as Learner from "../src/engine/Learner.ts"
 import * as Objective from "../src/engine/Objective.ts"
@@ -16,7 +17,6 @@ import type * as Training from "../src/engine/Training.ts"
 import * as TrainingData from "../src/engine/TrainingData.ts"
 import * as Checkpoint from "../src/model/Checkpoint.ts"
 import * as Lora from "../src/model/Lora.ts"
-import * as Quantized from "../src/model/Quantized.ts"
 import * as Random from "../src/Random.ts"
 
 const [dir, kind = "sft", count = "3"] = process.argv.slice(2)
@@ -30,8 +30,9 @@ const rates = { learningRates: [1e-4], weightDecays: [0], maxGradNorm: 1 }
 
 const program = Effect.gen(function* () {
   const opened = yield* Checkpoint.open(dir)
-  const int8 = process.argv.includes("--int8")
-  const checkpoint = int8 ? { ...opened, quantized: yield* Quantized.open(opened) } : opened
+  const precision = process.argv.includes("--int8") ? "int8" : "fp32"
+  const device = process.argv.includes("--cuda") ? "cuda" : "cpu"
+  const checkpoint = yield* Base.make(opened, { precision, device })
   const { config } = checkpoint
   const random = Random.make(1, "bench")
   const tokens = (n: number) => Array.from({ length: n }, () => random.int(config.vocabSize))
@@ -83,7 +84,8 @@ const program = Effect.gen(function* () {
   console.log(
     JSON.stringify({
       kind,
-      precision: int8 ? "int8" : "fp32",
+      precision,
+      device,
       loss,
       tokens_per_second: Math.round(all / best),
       ...(kind === "sft" ? {} : { pairs_per_second: Number((8 / best).toFixed(2)) }),

@@ -10,19 +10,18 @@
 import { Effect } from "effect"
 import { parseArgs } from "node:util"
 import * as Adapters from "../../src/engine/Adapters.ts"
+import * as Base from "../../src/engine/Base.ts"
 import * as Decoder from "../../src/engine/Decoder.ts"
 import * as Forward from "../../src/engine/Forward.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Minibatches from "../../src/engine/Minibatches.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
-import type * as Program from "../../src/engine/Program.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import type * as Training from "../../src/engine/Training.ts"
 import * as TrainingData from "../../src/engine/TrainingData.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
-import * as Quantized from "../../src/model/Quantized.ts"
 import * as Random from "../../src/Random.ts"
 import * as Turns from "./turns.ts"
 
@@ -30,9 +29,12 @@ const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     precision: { type: "string", default: "fp32" },
+    device: { type: "string", default: "cpu" },
     ...Turns.options
   }
 })
+const precision = values.precision === "int8" ? "int8" : "fp32"
+const device = values.device === "cuda" ? "cuda" : "cpu"
 const [work, dir] = positionals
 if (work === undefined || dir === undefined) throw new Error("give the work and the folder of a model")
 const [batch, length, tokens] = [values.batch, values.length, values.tokens].map(Number) as [number, number, number]
@@ -55,8 +57,7 @@ const how = { microTokens: 640 }
 const program = Effect.gen(function* () {
   const checkpoint = yield* Checkpoint.open(dir)
   const { config } = checkpoint
-  const base: Program.Base =
-    values.precision === "int8" ? { ...checkpoint, quantized: yield* Quantized.open(checkpoint) } : checkpoint
+  const base = yield* Base.make(checkpoint, { precision, device })
   const random = Random.make(1, "peers")
   const ids = (n: number) => Array.from({ length: n }, () => 100 + random.int(config.vocabSize - 100))
   const rows = <Row>(make: (id: string) => Row) => Array.from({ length: batch }, (_, i) => make(`${i}`))

@@ -13,6 +13,7 @@ import { fromInput } from "./UsageError.ts"
 export interface Input {
   readonly adapter: Option.Option<string>
   readonly precision: "fp32" | "int8"
+  readonly device: "cpu" | "cuda"
 }
 
 /** `--precision`. */
@@ -31,8 +32,11 @@ export const open = Effect.fnUntraced(function* (
   options: { readonly head: "none" | "score"; readonly cacheMemory?: number }
 ) {
   const { head, ...engine } = options
+  const Device = yield* Native.load(() => import("../onnx/Device.ts"))
+  yield* Effect.mapError(Device.check(input.device), fromInput)
   const EngineWorker = yield* Native.load(() => import("../engine/EngineWorker.ts"))
-  const client = yield* EngineWorker.client({ dir: checkpoint.dir, precision: input.precision, ...engine })
+  const { device, precision } = input
+  const client = yield* EngineWorker.client({ dir: checkpoint.dir, precision, device, ...engine })
   // Meanwhile the engine compiles.
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   if (Option.isNone(input.adapter)) return { client, adapter: null }

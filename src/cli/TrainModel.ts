@@ -5,14 +5,12 @@ import { Effect } from "effect"
 import { copyFileSync, existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Adapters from "../engine/Adapters.ts"
-import type * as Program from "../engine/Program.ts"
 import * as Trainables from "../engine/Trainables.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
 import * as ModelConfig from "../model/ModelConfig.ts"
 import * as ModelFile from "../model/ModelFile.ts"
-import * as Quantized from "../model/Quantized.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
@@ -34,18 +32,6 @@ export interface Start {
   readonly seed: number
   readonly head: "none" | "score" | "value"
 }
-
-/** The model in the precision in which it is computed. */
-export const base = (
-  checkpoint: Checkpoint.Checkpoint,
-  precision: Quantized.Precision
-): Effect.Effect<Program.Base, UsageError> =>
-  precision === "fp32"
-    ? Effect.succeed(checkpoint)
-    : Quantized.open(checkpoint).pipe(
-        Effect.map((quantized) => ({ ...checkpoint, quantized })),
-        Effect.mapError(fromInput)
-      )
 
 /** Targets in an order of their own; PEFT's patterns are texts. */
 const named = (targets: string | ReadonlyArray<string>): string =>

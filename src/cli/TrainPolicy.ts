@@ -7,6 +7,7 @@
  */
 import { Console, Effect, Option } from "effect"
 import * as Adapters from "../engine/Adapters.ts"
+import * as Base from "../engine/Base.ts"
 import * as Decoder from "../engine/Decoder.ts"
 import * as Forward from "../engine/Forward.ts"
 import * as Kl from "../engine/Kl.ts"
@@ -60,6 +61,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
     seed: common.seed,
     head: input.kind === "ppo" ? "value" : "none"
   })
+  const base = yield* Effect.mapError(Base.make(checkpoint, input), fromInput)
   const reference = adapter === undefined ? undefined : { ...trainee, vector: trainee.vector.slice() }
   const perUpdate = common.batchSize / settings.samples
   const steps = Option.getOrElse(input.steps, () => Math.ceil(prompts.rows.length / perUpdate))
@@ -94,7 +96,6 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   }
   yield* tellRejects(prompts.rejects, input.out)
 
-  const base = yield* TrainModel.base(checkpoint, common.precision)
   const decoder = yield* Decoder.make(base, { memory: 2 ** 29, maxRows: 64 })
   const scorer = yield* Scorer.make(base, { maxTokens: common.microTokens })
   const forward = Forward.over(scorer)
@@ -102,7 +103,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
     judge.checkpoint === checkpoint
       ? forward
       : Forward.over(
-          yield* Scorer.make(yield* TrainModel.base(judge.checkpoint, common.precision), {
+          yield* Scorer.make(yield* Effect.mapError(Base.make(judge.checkpoint, input), fromInput), {
             maxTokens: common.microTokens
           })
         )

@@ -4,6 +4,7 @@
  * It runs on the main thread: there is nothing else to do, and between two steps an interruption is heard.
  */
 import { Console, Effect, Option, Stream } from "effect"
+import * as Base from "../engine/Base.ts"
 import * as Forward from "../engine/Forward.ts"
 import * as Learner from "../engine/Learner.ts"
 import * as Objective from "../engine/Objective.ts"
@@ -138,7 +139,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     head: input.kind === "reward" ? "score" : "none"
   }
   const trainee = yield* TrainModel.begin(start)
-  const base = yield* TrainModel.base(checkpoint, settings.precision)
+  const base = yield* Effect.mapError(Base.make(checkpoint, input), fromInput)
   const scorer = yield* Scorer.make(base, { maxTokens: settings.microTokens })
   const forward = Forward.over(scorer)
   // The reference is what the training began with: the adapter that was given, or the model itself.

@@ -29,6 +29,7 @@ export interface CommonInput {
   readonly maxGradNorm: number
   readonly maxLength: Option.Option<number>
   readonly precision: "fp32" | "int8"
+  readonly device: "cpu" | "cuda"
   readonly recompute: boolean
   readonly saveEvery: number
   readonly keep: number

@@ -9,6 +9,7 @@ import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Sampling from "../engine/Sampling.ts"
 import { fromFailure } from "./CommandError.ts"
+import * as DeviceFlag from "./DeviceFlag.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowEngine from "./RowEngine.ts"
@@ -22,6 +23,7 @@ export interface Input {
   readonly model: string
   readonly adapter: Option.Option<string>
   readonly precision: "fp32" | "int8"
+  readonly device: "cpu" | "cuda"
   readonly in: string
   readonly out: Option.Option<string>
   readonly n: number
@@ -188,6 +190,7 @@ const flags = {
     Flag.optional
   ),
   precision: RowEngine.precision,
+  device: DeviceFlag.device,
   in: Flag.String("in").pipe(
     Flag.withMetavar("FILE"),
     Flag.withDescription("Rows of {prompt}, as text or messages, or of {input_ids}, JSONL; .gz too")

@@ -18,6 +18,7 @@ import * as Run from "../recipes/Run.ts"
 import * as Transcript from "../Transcript.ts"
 import * as Answers from "./Answers.ts"
 import * as Conclusion from "./Conclusion.ts"
+import * as DeviceFlag from "./DeviceFlag.ts"
 import * as Forecast from "./Forecast.ts"
 import * as Hosted from "./Hosted.ts"
 import * as Model from "./Model.ts"
@@ -28,13 +29,15 @@ import { fromInput } from "./UsageError.ts"
 import { version } from "./Version.ts"
 
 /** The models of a folder. */
-const modelsIn = (dir: string) =>
+const modelsIn = (dir: string, device: "cpu" | "cuda") =>
   Layer.unwrap(
     Effect.gen(function* () {
       const found = yield* Model.locate(dir)
       yield* Model.open(found.dir)
+      const Device = yield* Native.load(() => import("../onnx/Device.ts"))
+      yield* Device.check(device)
       const OnnxModels = yield* Native.load(() => import("../providers/onnx/OnnxModels.ts"))
-      return OnnxModels.layer({ dir: found.dir })
+      return OnnxModels.layer({ dir: found.dir, device })
     })
   )
 
@@ -136,6 +139,7 @@ const flags = {
     Flag.optional
   ),
   seed: Flag.Int("seed").pipe(Flag.withDescription("Where all random choices come from (default: 1)"), Flag.optional),
+  device: DeviceFlag.device,
   set: Flag.String("set").pipe(
     Flag.withMetavar("path=value"),
     Flag.withDescription("A setting, such as supervised.rounds=2; may be given several times"),
@@ -147,12 +151,12 @@ const flags = {
 export const command = Command.make(
   "run",
   flags,
-  Effect.fnUntraced(function* (input: Plan.Input) {
+  Effect.fnUntraced(function* (input: Plan.Input & { readonly device: "cpu" | "cuda" }) {
     const plan = yield* Plan.make(input)
     const dir = input.out._tag === "Some" ? input.out.value : join("runs", plan.name)
     // Keys, addresses and the folder of the model are inputs: what is wrong with them is told before anything is written.
     const hosted = yield* Layer.build(Hosted.layer(plan.hosted, plan.settings))
-    const models = yield* Layer.build(modelsIn(plan.model)).pipe(Effect.mapError(fromInput))
+    const models = yield* Layer.build(modelsIn(plan.model, input.device)).pipe(Effect.mapError(fromInput))
     const summary = yield* execute(plan, dir).pipe(
       Effect.provide(hosted),
       Effect.provide(models),

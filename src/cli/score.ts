@@ -10,6 +10,7 @@ import * as ModelRows from "../data/ModelRows.ts"
 import * as Lora from "../model/Lora.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import { fromFailure } from "./CommandError.ts"
+import * as DeviceFlag from "./DeviceFlag.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
 import * as RowEngine from "./RowEngine.ts"
@@ -23,6 +24,7 @@ export interface Input {
   readonly model: string
   readonly adapter: Option.Option<string>
   readonly precision: "fp32" | "int8"
+  readonly device: "cpu" | "cuda"
   readonly in: string
   readonly out: Option.Option<string>
   readonly json: boolean
@@ -117,6 +119,7 @@ const flags = {
     Flag.optional
   ),
   precision: RowEngine.precision,
+  device: DeviceFlag.device,
   in: Flag.String("in").pipe(
     Flag.withMetavar("FILE"),
     Flag.withDescription("Rows of {text}, {input_ids}, {prompt, completion} or {messages}, JSONL; .gz too")

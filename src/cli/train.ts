@@ -4,6 +4,7 @@
  */
 import { Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
+import * as DeviceFlag from "./DeviceFlag.ts"
 import * as Native from "./Native.ts"
 import * as Progress from "./Progress.ts"
 
@@ -66,6 +67,7 @@ const common = {
     Flag.withDescription("How frozen linear maps are computed, forward and backward"),
     Flag.withDefault("fp32" as const)
   ),
+  device: DeviceFlag.device,
   recompute: Flag.Boolean("recompute").pipe(
     Flag.withDescription("Compute layers again in the backward pass: less memory, a third more time"),
     Flag.withDefault(false)

@@ -12,11 +12,12 @@ import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Adapters from "./Adapters.ts"
+import type { Base } from "./Base.ts"
 import * as Prefill from "./Prefill.ts"
 import * as Program from "./Program.ts"
 
 /** The graph, for a base with an adapter's shape or without one. */
-export const build = (checkpoint: Program.Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+export const build = (checkpoint: Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
   const graph = Graph.make(adapter === undefined ? "decode" : "decode with adapter")
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "steady")
   const cache = ["B", config.kvHeads, "M", config.headDim]

@@ -9,6 +9,7 @@ import { Deferred, Effect, Latch, Schema, Scope } from "effect"
 import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
+import type { Base } from "./Base.ts"
 import { need, note, sampling } from "./DecodeJob.ts"
 import type { Continuation, Job, Request } from "./DecodeJob.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
@@ -68,11 +69,11 @@ const refusal = (config: ModelConfig, memory: number, request: Request): Decoder
 
 /** A decoder that serves its queues until the scope closes. */
 export const make = Effect.fnUntraced(function* (
-  checkpoint: Program.Base,
+  checkpoint: Base,
   options: Options
 ): Effect.fn.Return<Decoder, never, Scope.Scope> {
   const scope = yield* Effect.scope
-  const { config } = checkpoint
+  const { config, device = "cpu" } = checkpoint
   const maxRows = Math.max(1, options.maxRows)
   const maxSlots = Math.max(leastSlots, maxRows)
   const lastPosition = config.maxPositions - 1
@@ -88,7 +89,8 @@ export const make = Effect.fnUntraced(function* (
     const known = sessions.get(key)
     if (known !== undefined) return known
     const session = yield* Session.make(DecodeProgram.build(checkpoint, adapter), {
-      folder: Program.weightsFolder
+      folder: Program.weightsFolder,
+      device
     }).pipe(Effect.provideService(Scope.Scope, scope))
     sessions.set(key, session)
     return session

@@ -8,10 +8,12 @@ import { Effect, Option, Semaphore, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
-import * as Quantized from "../model/Quantized.ts"
+import type * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
+import type { Device } from "../onnx/Device.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
+import * as Base from "./Base.ts"
 import * as Compiled from "./Compiled.ts"
 import * as Decoder from "./Decoder.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
@@ -21,7 +23,6 @@ import { heads } from "./LearnProgram.ts"
 import * as Learner from "./Learner.ts"
 import * as Objective from "./Objective.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
-import type * as Program from "./Program.ts"
 import * as Scorer from "./Scorer.ts"
 import * as StopTexts from "./StopTexts.ts"
 import * as Training from "./Training.ts"
@@ -40,6 +41,8 @@ export interface Options {
   readonly scoreTokens?: number
   /** What decoding and scoring compute the base's linear maps in; learning does it in fp32. */
   readonly precision?: Quantized.Precision
+  /** What is computed on: the processor if not given. */
+  readonly device?: Device
 }
 
 /** A run that failed says nothing about what was asked: it may go well another time, on a machine with more memory. */
@@ -65,13 +68,12 @@ const unpredicted = "The first token of a sequence has nothing before it that it
 export const layer = (options: Options) =>
   EngineRpc.toLayer(
     Effect.gen(function* () {
-      const checkpoint = yield* Effect.mapError(Checkpoint.open(options.dir), asEngineError)
+      const opened = yield* Effect.mapError(Checkpoint.open(options.dir), asEngineError)
+      const base = yield* Effect.mapError(Base.make(opened, options), asEngineError)
+      // What learns in 32 bits on the same device.
+      const checkpoint: Base.Base = { ...opened, device: options.device ?? "cpu" }
       // Most who ask have a tokenizer of their own; a second one is loaded when a stop text is to be recognised.
       const tokenizer = yield* Effect.cached(Effect.option(Tokenizer.load(options.dir)))
-      const base: Program.Base =
-        options.precision === "int8"
-          ? { ...checkpoint, quantized: yield* Effect.mapError(Quantized.open(checkpoint), asEngineError) }
-          : checkpoint
       const decoder = yield* Decoder.make(base, {
         memory: options.cacheMemory ?? 2 ** 30,
         maxRows: options.maxRows ?? 256

@@ -11,6 +11,7 @@ import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Optimizer from "../onnx/Optimizer.ts"
+import type { Base } from "./Base.ts"
 import * as HeadLoss from "./HeadLoss.ts"
 import type { Objective } from "./Objective.ts"
 import * as Program from "./Program.ts"
@@ -46,7 +47,7 @@ export interface Shape {
 /** The network with its trainable vector and an objective's loss and metrics. */
 const objectiveOf = (
   graph: Graph.Graph,
-  checkpoint: Program.Base,
+  checkpoint: Base,
   trained: Trained,
   objective: Objective,
   shape: Shape,
@@ -107,12 +108,7 @@ const report = (graph: Graph.Graph, metrics: Readonly<Record<string, Value>>): R
 const layerOf = ({ label }: Graph.Node): string | undefined => /^layer\d+/.exec(label)?.[0]
 
 /** The gradient of one micro-batch, added to the one so far. */
-export const accumulate = (
-  checkpoint: Program.Base,
-  trained: Trained,
-  objective: Objective,
-  shape: Shape
-): LearnGraph => {
+export const accumulate = (checkpoint: Base, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
   const graph = Graph.make(`learn ${objective.name}`)
   const { layout } = trained
   const { input, loss, metrics, trainable } = objectiveOf(graph, checkpoint, trained, objective, shape, true)
@@ -127,7 +123,7 @@ export const accumulate = (
 }
 
 /** Loss and metrics of one micro-batch, without a gradient. */
-export const measure = (checkpoint: Program.Base, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
+export const measure = (checkpoint: Base, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
   const graph = Graph.make(`measure ${objective.name}`)
   const { metrics } = objectiveOf(graph, checkpoint, trained, objective, shape, false)
   return { graph, metrics: report(graph, metrics) }

@@ -8,6 +8,7 @@ import { Effect, Scope } from "effect"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import * as Session from "../onnx/Session.ts"
 import * as HeadLoss from "./HeadLoss.ts"
+import type { Base } from "./Base.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
 import * as Program from "./Program.ts"
@@ -77,14 +78,15 @@ export interface Options {
 
 /** Compiles an objective over a checkpoint. Graphs are compiled when first needed and released with the scope. */
 export const make = Effect.fnUntraced(function* (
-  checkpoint: Program.Base,
+  checkpoint: Base,
   trained: LearnProgram.Trained,
   objective: Objective,
   { microTokens, recompute = false }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
   // Many tokens are multiplied at a time: weights in the order of the fastest product would be a second copy of them.
-  const options = { folder: Program.weightsFolder, weights: "unpacked" } as const
+  const { device = "cpu" } = checkpoint
+  const options = { folder: Program.weightsFolder, weights: "unpacked", device } as const
   const compile = (build: () => LearnProgram.LearnGraph) =>
     Effect.cached(
       Effect.suspend(() => {

@@ -15,16 +15,12 @@ import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Session from "../onnx/Session.ts"
+import type { Base } from "./Base.ts"
 
 const dtypes = { F32: "float32", F16: "float16", BF16: "bfloat16", I8: "int8" } as const
 
 /** External data is found relative to this folder: the root of the file system, as shards may lie in a shared cache. */
 export const weightsFolder = "/"
-
-/** A checkpoint whose frozen linear maps may be computed in 8 bits. */
-export interface Base extends Checkpoint {
-  readonly quantized?: Quantized
-}
 
 const mapped = (graph: Graph.Graph, name: string, info: TensorInfo): Value =>
   Graph.external(graph, name, dtypes[info.dtype as keyof typeof dtypes], info.shape, {

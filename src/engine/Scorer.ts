@@ -9,6 +9,7 @@ import type { Checkpoint } from "../model/Checkpoint.ts"
 import type * as Graph from "../onnx/Graph.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
+import type { Base } from "./Base.ts"
 import * as Layout from "./Layout.ts"
 import * as Program from "./Program.ts"
 import * as ScoreProgram from "./ScoreProgram.ts"
@@ -62,9 +63,10 @@ interface Job {
 
 /** A scorer that serves its queue until the scope closes. */
 export const make = Effect.fnUntraced(function* (
-  checkpoint: Program.Base,
+  checkpoint: Base,
   options: Options
 ): Effect.fn.Return<Scorer, never, Scope.Scope> {
+  const { device = "cpu" } = checkpoint
   const scope = yield* Effect.scope
   const arrival = yield* Latch.make(false)
   const waiting: Array<Job> = []
@@ -81,7 +83,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const known = sessions.get(key)
       if (known !== undefined) return known
-      const session = yield* Session.make(build(), { folder: Program.weightsFolder, weights }).pipe(
+      const session = yield* Session.make(build(), { folder: Program.weightsFolder, weights, device }).pipe(
         Effect.provideService(Scope.Scope, scope)
       )
       sessions.set(key, session)

@@ -8,6 +8,7 @@
  */
 
 // ONNX Runtime, as a compiler target.
+export * as Device from "../onnx/Device.ts"
 export * as Gradient from "../onnx/Gradient.ts"
 export * as Graph from "../onnx/Graph.ts"
 export * as Op from "../onnx/Op.ts"
@@ -27,6 +28,7 @@ export * as Transformer from "../model/Transformer.ts"
 // Programs over one network: decode, score, learn.
 export * as Adapters from "./Adapters.ts"
 export * as Advantages from "./Advantages.ts"
+export * as Base from "./Base.ts"
 export * as Batch from "./Batch.ts"
 export * as Decoder from "./Decoder.ts"
 export * as Forward from "./Forward.ts"

@@ -26,7 +26,12 @@ export class SessionError extends Schema.TaggedError<SessionError>()("SessionErr
 /** The tensor type of the runtime. */
 export { Tensor }
 
+/** What is computed on: the processor, or the first NVIDIA GPU; what a GPU has no operator for goes to the processor. */
+export type Device = "cpu" | "cuda"
+
 export interface SessionOptions {
+  /** The processor if not given. */
+  readonly device?: Device
   /** The folder that external data (weights) lies in. */
   readonly folder?: string
   /**
@@ -66,6 +71,7 @@ export const make = (graph: Graph, options: SessionOptions = {}): Effect.Effect<
       Effect.tryPromise({
         try: async () => {
           optOut()
+          if (options.device === "cuda") exact32()
           const bytes = graph.initializers.some(({ value }) => value.dtype === "int8")
           const exact = bytes && (await Saturation.saturates())
           return InferenceSession.create(Proto.encode(graph), sessionOptions(options, exact))
@@ -93,12 +99,21 @@ const optOut = (): void => {
   process.env["ORT_DISABLE_TELEMETRY"] ||= "1"
 }
 
+/**
+ * A GPU's products of floats have 10 bits of mantissa (TF32) unless this stands in the environment before the first of
+ * them: log-probabilities would be off by 1e-3, which decoding and learning round differently. Who prefers the speed
+ * sets the variable to 1.
+ */
+const exact32 = (): void => {
+  process.env["NVIDIA_TF32_OVERRIDE"] ||= "0"
+}
+
 /** The runtime's options; `exact` where products of bytes would saturate. */
 const sessionOptions = (
-  { folder, threads = ownThreads, weights = "resident" }: SessionOptions,
+  { device = "cpu", folder, threads = ownThreads, weights = "resident" }: SessionOptions,
   exact: boolean
 ): InferenceSession.SessionOptions => ({
-  executionProviders: ["cpu"],
+  executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
   graphOptimizationLevel: "all",
   // The pattern of one shape would be kept for every other: it doubles the peak where lengths vary.
   enableMemPattern: false,

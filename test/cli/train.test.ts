@@ -55,6 +55,17 @@ describe("charter train sft", () => {
     })
   )
 
+  it("trains on a GPU, or says that there is none before anything is written", async () => {
+    const dir = workplace()
+    const data = jsonl(join(dir, "rows.jsonl"), tokenRows(4))
+    const out = join(dir, "out")
+    const { status, stderr } = await train("sft", "--model", tiny, "--data", data, "--out", out, "--device", "cuda")
+    if (status === 0) return assert.isTrue(existsSync(join(out, "adapter_model.safetensors")))
+    assert.strictEqual(status, 2)
+    assert.match(stderr, /cannot compute on cuda here: .*leave out the device/)
+    assert.isFalse(existsSync(out))
+  })
+
   it("says that a finished folder is finished and changes nothing; refuses other settings and names them", async () => {
     const dir = workplace()
     const data = jsonl(join(dir, "rows.jsonl"), tokenRows(4))

@@ -8,7 +8,7 @@ import * as Batch from "../../src/engine/Batch.ts"
 import * as LearnProgram from "../../src/engine/LearnProgram.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
-import type * as Program from "../../src/engine/Program.ts"
+import type { Base } from "../../src/engine/Base.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Trainables from "../../src/engine/Trainables.ts"
 import type * as Checkpoint from "../../src/model/Checkpoint.ts"
@@ -78,7 +78,7 @@ describe("a learning program against transformers", () => {
       const rows = batch(golden)
       const micro = Batch.supervised(rows, Batch.totalWeight(rows))
       const quantized = yield* quantise(golden.checkpoint)
-      const learnt = Effect.fnUntraced(function* (checkpoint: Program.Base) {
+      const learnt = Effect.fnUntraced(function* (checkpoint: Base) {
         const learner = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 72 })
         const state = Learner.initialState(adapter.vector.slice())
         const { loss } = yield* learner.step(state, [micro], rates)
