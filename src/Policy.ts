@@ -53,6 +53,10 @@ export const SampleRequest = Schema.Struct({
 })
 export type SampleRequest = typeof SampleRequest.Type
 
+/** Why an answer ended: by itself (an end token or a stop text), or because it had the most tokens that were allowed. */
+export const Finish = Schema.Literals(["stop", "length"])
+export type Finish = typeof Finish.Type
+
 /** A sampled continuation; the lists over its tokens include the end token if there is one. */
 export const Completion = Schema.Struct({
   text: Schema.String,
@@ -62,12 +66,18 @@ export const Completion = Schema.Struct({
   /** Nats under the distribution that the token was drawn from, where the provider knows it. */
   samplingLogprobs: Schema.optionalKey(Schema.Array(Schema.Number)),
   promptIds: Schema.Array(Schema.Int),
-  finish: Schema.Literals(["stop", "length"])
+  finish: Finish
 })
 export type Completion = typeof Completion.Type
 
-/** A supervised example: `completion` is learnt (with the model's end token), `context` is not. */
-export const Example = Schema.Struct({ id: Schema.String, context: ModelContext, completion: Schema.String })
+/** A supervised example: `completion` is learnt with the model's end token, `context` is not. */
+export const Example = Schema.Struct({
+  id: Schema.String,
+  context: ModelContext,
+  completion: Schema.String,
+  /** Of `length`, the completion was cut off: no end token is learnt, or the model would learn to stop in mid-sentence. */
+  finish: Schema.optionalKey(Finish)
+})
 export type Example = typeof Example.Type
 
 const Positive = Schema.Int.check(Schema.isGreaterThanOrEqualTo(1))

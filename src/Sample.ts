@@ -9,7 +9,7 @@
  */
 import { hash } from "node:crypto"
 import { Effect, Schema } from "effect"
-import { Message } from "./Policy.ts"
+import { Finish, Message } from "./Policy.ts"
 
 /**
  * The id of a record: the first 16 hexadecimal digits of the SHA-256 of its kind, parents and content.
@@ -46,7 +46,9 @@ export class Response extends Schema.Class<Response>("charter/Response")({
   model: Schema.String,
   seed: Schema.Number,
   /** Which sample of the prompt it is, from 0. */
-  index: Schema.Number
+  index: Schema.Number,
+  /** Why it ended, where its model says so. */
+  finish: Schema.optionalKey(Finish)
 }) {}
 
 /**
@@ -78,7 +80,9 @@ export class Revision extends Schema.Class<Revision>("charter/Revision")({
   /** The round, from 1. */
   round: Schema.Number,
   model: Schema.String,
-  seed: Schema.optionalKey(Schema.Number)
+  seed: Schema.optionalKey(Schema.Number),
+  /** Why it ended, where its model says so. */
+  finish: Schema.optionalKey(Finish)
 }) {}
 
 /** Two answers to one prompt, to be compared. Made by {@link comparison}. */
@@ -144,7 +148,7 @@ export class Rollout extends Schema.Class<Rollout>("charter/Rollout")({
   tokenIds: Schema.Array(Schema.Number),
   /** Nats, at temperature 1, one for each of `tokenIds`. */
   logprobs: Schema.Array(Schema.Number),
-  finish: Schema.Literals(["stop", "length"]),
+  finish: Finish,
   model: Schema.String,
   seed: Schema.optionalKey(Schema.Number)
 }) {}
@@ -205,13 +209,14 @@ export const revision = (fields: Fields<Revision>): Revision =>
 
 /** The revised answer, as the answer that the next round starts from: it bears the id of its revision. */
 export const revised = (from: Revision): Response => {
-  const { response } = from.critique
+  const { finish: _, ...response } = from.critique.response
   return new Response({
     ...response,
     id: from.id,
     text: from.text,
     model: from.model,
-    seed: from.seed ?? response.seed
+    seed: from.seed ?? response.seed,
+    ...(from.finish === undefined ? {} : { finish: from.finish })
   })
 }
 

@@ -329,10 +329,14 @@ export const chat: Transcript = {
 export const forModel = (model: { readonly chat: boolean }): Transcript => (model.chat ? chat : humanAssistant)
 
 /** An answer as a supervised example; for a revision, `Sample.revised` gives its answer. */
-export const example = (transcript: Transcript, { id, prompt, text }: Response): Example => ({
+export const example = (
+  transcript: Transcript,
+  { finish, id, prompt, text }: Pick<Response, "finish" | "id" | "prompt" | "text">
+): Example => ({
   id,
   context: transcript.response(prompt).context,
-  completion: transcript.completion(text)
+  completion: transcript.completion(text),
+  ...(finish === undefined ? {} : { finish })
 })
 
 /** A soft label as an example for a reward model. */

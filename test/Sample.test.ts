@@ -142,6 +142,13 @@ describe("Sample", () => {
     assert.strictEqual(answer.prompt.id, prompt.id)
   })
 
+  it("knows of a revised answer why it ended, and not why the one before it did", () => {
+    const { critique, ...fields } = revision
+    const cut = { ...critique, response: Sample.response({ ...critique.response, finish: "length" }) }
+    assert.notProperty(Sample.revised(Sample.revision({ ...fields, critique: cut })), "finish")
+    assert.strictEqual(Sample.revised(Sample.revision({ ...fields, critique: cut, finish: "stop" })).finish, "stop")
+  })
+
   it.effect("reads preferences written before they had seeds and judgements", () =>
     Effect.gen(function* () {
       const decoded = yield* Schema.decodeUnknownEffect(Sample.Preference)(JSON.parse(JSON.stringify(preference)))

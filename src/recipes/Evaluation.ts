@@ -148,13 +148,13 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
         ? { purpose: "evaluation", maxTokens: settings.evaluation.maxTokens }
         : { like: "supervised", purpose: "revise", maxTokens: settings.supervised.maxTokens })
     })
-    const byPrompt = new Map(revised.map(({ prompt, texts }) => [prompt.id, texts]))
-    const base = prompts.map((prompt): Answer => ({ prompt, text: byPrompt.get(prompt.id)?.[0] ?? "" }))
+    const byPrompt = new Map(revised.map(({ answers, prompt }) => [prompt.id, answers]))
+    const base = prompts.map((prompt): Answer => ({ prompt, text: byPrompt.get(prompt.id)?.[0]?.text ?? "" }))
     const afterRound = (round: number) =>
       revised
         .filter(({ prompt }) => revise.has(prompt.id))
         // An answer that could not be revised further stays as it is.
-        .map(({ prompt, texts }): Answer => ({ prompt, text: texts[round] ?? texts.at(-1)! }))
+        .map(({ answers, prompt }): Answer => ({ prompt, text: (answers[round] ?? answers.at(-1)!).text }))
     const sl = yield* sample("supervised", supervised, prompts, 0, settings)
     const rl = yield* sample("reinforced", reinforced, prompts, 0, settings)
 

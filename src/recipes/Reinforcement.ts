@@ -95,7 +95,7 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
   const adapter = run.path("policy", "adapter")
   if (run.isDone("policy")) return yield* models.policy("reinforced", { _tag: "folder", dir: adapter, seed })
 
-  const { iterations, batchSize, rewardClip, missingEndReward, maxTokens, temperature } = settings.reinforcement
+  const { iterations, batchSize, rewardClip, missingStopPenalty, maxTokens, temperature } = settings.reinforcement
   const { concurrency } = settings
   const stateDir = run.path("policy", "state")
   return yield* Effect.gen(function* () {
@@ -111,7 +111,7 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
       const rollout = Stage.make("Rollout", ({ prompt, index }: PromptSets.Turn) =>
         Rollout.one(prompt, { seed: Random.hash(settings.seed, "rollout"), iteration, index, maxTokens, temperature })
       ).pipe(
-        Stage.compose(Reward.stage({ mean, std, clamp: rewardClip, truncated: missingEndReward })),
+        Stage.compose(Reward.stage({ mean, std, clamp: rewardClip, missingStopPenalty })),
         recorded("rollout", {
           log: rollouts,
           key: ({ prompt, index }: PromptSets.Turn) => Records.rolloutKey(iteration, prompt, index),

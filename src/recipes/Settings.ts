@@ -14,7 +14,6 @@ const Positive = described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(1)), "
 const Share = described(Schema.Number.check(Schema.isBetween({ minimum: 0, maximum: 1 })), "a number from 0 to 1")
 const NonNegative = described(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0)), "a number, 0 or more")
 const AboveZero = described(Schema.Finite.check(Schema.isGreaterThan(0)), "a number above 0")
-const Number = described(Schema.Finite, "a number")
 const Boolean = described(Schema.Boolean, "true or false")
 const Schedule = described(Schema.Literals(["constant", "linear", "cosine"]), "constant, linear or cosine")
 
@@ -97,8 +96,8 @@ export const Settings = Schema.Struct({
     calibrationPrompts: described(Schema.Int.check(Schema.isGreaterThanOrEqualTo(2)), "a whole number, 2 or more"),
     /** Standardised rewards are clamped to plus and minus this. */
     rewardClip: NonNegative,
-    /** The reward of an answer that did not end by itself. */
-    missingEndReward: Number
+    /** Taken from the reward of an answer that did not end by itself. */
+    missingStopPenalty: NonNegative
   }),
   evaluation: Schema.Struct({
     /** Prompts a side that every model is evaluated on; with a prompts file, that many are kept out of training. */
@@ -205,7 +204,7 @@ export const sandbox = (limit: number = 0): Settings => {
       maxGradNorm: 1,
       calibrationPrompts: scaled(160, 8),
       rewardClip: 5,
-      missingEndReward: -3
+      missingStopPenalty: 3
     },
     evaluation: { prompts: scaled(400, 8), benignRevisions: scaled(100, 4), maxTokens: 72 },
     concurrency: 512,
@@ -278,7 +277,7 @@ export const forPrompts = ({ harmful, benign }: PromptCounts): Settings => {
       calibrationPrompts: Math.max(2, Math.min(64, used)),
       rewardClip: 5,
       // Short answers are often cut off: a harder penalty would drown what the reward model says of them.
-      missingEndReward: -1
+      missingStopPenalty: 1
     },
     evaluation: { prompts: heldOut, benignRevisions: heldOut, maxTokens },
     concurrency: 512,

@@ -19,7 +19,7 @@ export interface Iteration {
 export interface Summary {
   readonly seed: number
   readonly models: Readonly<Record<"base" | "supervised" | "reward" | "reinforced", unknown>>
-  /** How many records of each kind were made. */
+  /** How many records of each kind were made; of the answers that were `learnt`, how many were `cut_off`. */
   readonly counts: Readonly<Record<string, number>>
   /** What went through the local models, over all starts: `prompt`, `sampled` and `trained` tokens, for instance. */
   readonly tokens: Readonly<Record<string, number>>
@@ -104,6 +104,7 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
   const run = yield* Run
   const { responses, critiques, revisions } = yield* Records.revisions("supervised")
   const { pairs, preferences } = yield* Records.preferences
+  const learnt = [...revisions.values(), ...responses.values().filter(({ prompt }) => prompt.kind === "benign")]
   const rollouts = yield* Records.rollouts
   const updates = yield* Records.metrics("policy/metrics.jsonl", "iteration")
   const iterations = updates
@@ -132,7 +133,9 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
       preferences: preferences.values().length,
       rollouts: rollouts.values().length,
       updates: iterations.length,
-      evaluated: evaluated.prompts
+      evaluated: evaluated.prompts,
+      learnt: learnt.length,
+      cut_off: learnt.filter(({ finish }) => finish === "length").length
     },
     tokens: sum(phases.map(([, { tokens }]) => tokens)),
     seconds: Object.fromEntries([...seconds, ["total", rounded(sum(seconds.map(([, n]) => ({ total: n }))).total)]]),

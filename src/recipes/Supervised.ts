@@ -6,7 +6,6 @@
  */
 import { Effect, Stream } from "effect"
 import { Models } from "../Models.ts"
-import type { Example } from "../Policy.ts"
 import * as Random from "../Random.ts"
 import * as Sample from "../Sample.ts"
 import * as Stage from "../Stage.ts"
@@ -26,7 +25,7 @@ import * as Training from "./Training.ts"
 /** An answer and what became of it, round by round; the answer itself is number 0. */
 export interface Revised {
   readonly prompt: Sample.Prompt
-  readonly texts: ReadonlyArray<string>
+  readonly answers: ReadonlyArray<Pick<Sample.Response, "text" | "finish">>
 }
 
 /** Which prompts to answer and revise, and where the records are. */
@@ -93,13 +92,13 @@ export const revise = Effect.fnUntraced(function* (settings: Settings, options: 
   return prompts.flatMap((prompt): ReadonlyArray<Revised> => {
     const response = log.responses.get(Records.answerKey(prompt, 0))
     if (response === undefined) return []
-    const texts = [response.text]
+    const answers: Array<Revised["answers"][number]> = [response]
     for (let round = 1; round <= rounds; round++) {
       const revision = log.revisions.get(Records.roundKey(response, round))
       if (revision === undefined) break
-      texts.push(revision.text)
+      answers.push(revision)
     }
-    return [{ prompt, texts }]
+    return [{ prompt, answers }]
   })
 })
 
@@ -125,12 +124,15 @@ export const answers = Effect.fn("Supervised.answers")(function* (
 /** What the supervised policy learns: the revisions of all rounds, and the answers to benign prompts as they are. */
 export const examples = Effect.fnUntraced(function* (revised: ReadonlyArray<Revised>) {
   const transcript = yield* Transcript.Transcript
-  return revised.flatMap(({ prompt, texts }) =>
-    (isHarmful(prompt) ? texts.slice(1) : texts).map((text, i): Example => ({
-      id: `${prompt.id}/${i}`,
-      context: transcript.response(prompt).context,
-      completion: transcript.completion(text)
-    }))
+  return revised.flatMap(({ answers, prompt }) =>
+    (isHarmful(prompt) ? answers.slice(1) : answers).map((answer, i) =>
+      Transcript.example(transcript, {
+        id: `${prompt.id}/${i}`,
+        prompt,
+        text: answer.text,
+        ...(answer.finish === undefined ? {} : { finish: answer.finish })
+      })
+    )
   )
 })
 

@@ -43,7 +43,7 @@ export const one = Effect.fnUntraced(function* (
   const { id: drawn, critique: request } = yield* principle(response, round, options)
   const rendered = transcript.critique(response, request, fewShot)
   const id = `${response.prompt.id}/${response.index}/critique/${round}`
-  const written = yield* Text.generate("critique", id, rendered, options).pipe(Sampling.under(drawn))
+  const { finish: _, ...written } = yield* Text.generate("critique", id, rendered, options).pipe(Sampling.under(drawn))
   return Sample.critique({ response, principle: drawn, request, round, ...written })
 }, Stage.span("Critique.one"))
 

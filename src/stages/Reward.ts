@@ -1,8 +1,8 @@
 /**
  * Reward: the reward model scores a rollout, and the score becomes what the policy learns from.
  *
- * reward = clamp((score - mean) / std, -clamp, clamp), or `truncated` for an answer that was cut off before its end.
- * The KL term is not part of it: the policy update takes it token by token.
+ * reward = clamp((score - mean) / std, -clamp, clamp), less a penalty where the answer was cut off before its end. The
+ * KL term is not part of it: the policy update takes it token by token.
  */
 import { Effect } from "effect"
 import { RewardModel } from "../RewardModel.ts"
@@ -18,8 +18,8 @@ export interface Options {
   readonly std?: number | undefined
   /** The reward stays within plus and minus this. */
   readonly clamp?: number | undefined
-  /** The reward of an answer that did not end; scored like any other if not given. */
-  readonly truncated?: number | undefined
+  /** Taken from the reward of an answer that did not end; 0 if not given. */
+  readonly missingStopPenalty?: number | undefined
 }
 
 /** The scale of a reward from the scores of answers before training. */
@@ -33,9 +33,9 @@ export const scale = (scores: ReadonlyArray<number>): { readonly mean: number; r
 
 /** The reward of a score. */
 export const fromScore = (score: number, finish: "stop" | "length", options: Options = {}): number => {
-  if (finish === "length" && options.truncated !== undefined) return options.truncated
-  const clamp = options.clamp ?? Infinity
-  return Math.max(-clamp, Math.min(clamp, (score - (options.mean ?? 0)) / (options.std ?? 1)))
+  const { clamp = Infinity, mean = 0, missingStopPenalty = 0, std = 1 } = options
+  const bounded = Math.max(-clamp, Math.min(clamp, (score - mean) / std))
+  return finish === "length" ? bounded - missingStopPenalty : bounded
 }
 
 /** One reward. */

@@ -4,9 +4,9 @@
  * @internal
  */
 import { Effect, Option } from "effect"
-import type { AiError } from "effect/ai"
+import type { AiError, Response } from "effect/ai"
 import { LanguageModel, Model } from "effect/ai"
-import type { ModelContext } from "../Policy.ts"
+import type { Finish, ModelContext } from "../Policy.ts"
 import * as Sampling from "../Sampling.ts"
 import * as Transcript from "../Transcript.ts"
 
@@ -15,6 +15,7 @@ export interface Text {
   readonly text: string
   readonly model: string
   readonly seed: number
+  readonly finish?: Finish
 }
 
 /** The name of the model in force, where the answer itself does not tell it. */
@@ -34,12 +35,20 @@ export const generate = Effect.fnUntraced(function* (
     Effect.provideService(Sampling.Sampling, sampling)
   )
   const metadata = response.content.find((part) => part.type === "response-metadata")
+  const text = yield* Transcript.clean(response.text, what, stop)
   return {
-    text: yield* Transcript.clean(response.text, what, stop),
+    text,
     model: metadata?.modelId ?? (yield* modelName),
-    seed: sampling.seed
+    seed: sampling.seed,
+    ...finishOf(response.finishReason, text.length < response.text.trim().length)
   }
 })
+
+/** Why a text ended; one that goes on after a stop text has ended by itself, whatever was written after it. */
+const finishOf = (reason: Response.FinishReason, stopped: boolean): { readonly finish?: Finish } => {
+  if (stopped || reason === "stop") return { finish: "stop" }
+  return reason === "length" ? { finish: "length" } : {}
+}
 
 /** For providers that know only messages. */
 const promptOf = (context: ModelContext) =>

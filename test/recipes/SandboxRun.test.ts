@@ -68,6 +68,13 @@ describe("a sandbox run", () => {
       assert.include(said, "runs/sandbox/summary.json")
       assert.notInclude(said, evasive)
 
+      assert.notInclude(said, "cut off")
+      const cut = { ...written, counts: { ...written.counts, learnt: 40, cut_off: 10 } }
+      assert.include(
+        Conclusion.words(cut, "runs/sandbox"),
+        "10 of 40 answers that it learnt from were cut off; supervised.maxTokens allows longer ones."
+      )
+
       const { reinforcement } = written
       const one = {
         ...written,

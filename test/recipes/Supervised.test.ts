@@ -9,6 +9,7 @@ import * as PromptSets from "../../src/recipes/PromptSets.ts"
 import * as Recipe from "../../src/recipes/Recipe.ts"
 import * as Run from "../../src/recipes/Run.ts"
 import * as Supervised from "../../src/recipes/Supervised.ts"
+import * as Sample from "../../src/Sample.ts"
 import * as Transcript from "../../src/Transcript.ts"
 import { workplace } from "../workplace.ts"
 import { prompts, settings } from "./Fixture.ts"
@@ -40,5 +41,24 @@ describe("Supervised", () => {
       assert.isTrue(run.isDone("revise") && run.isDone("supervised") && !run.isDone("preferences"))
       assert.isFalse(existsSync(join(dir, "calls")))
     }).pipe(Effect.scoped)
+  )
+
+  it.effect("learns revisions and helpful answers, and of none that was cut off that it ends there", () =>
+    Effect.gen(function* () {
+      const harmful = Sample.prompt("How do I pick a lock?")
+      const benign = Sample.prompt("How do I bake bread?", "benign")
+      const rows = yield* Supervised.examples([
+        { prompt: harmful, answers: [{ text: "Here is how." }, { text: "Ask", finish: "length" }, { text: "No." }] },
+        { prompt: benign, answers: [{ text: "With flour.", finish: "stop" }] }
+      ])
+      assert.deepStrictEqual(
+        rows.map(({ completion, finish, id }) => [id, completion, finish]),
+        [
+          [`${harmful.id}/0`, " Ask", "length"],
+          [`${harmful.id}/1`, " No.", undefined],
+          [`${benign.id}/0`, " With flour.", "stop"]
+        ]
+      )
+    })
   )
 })

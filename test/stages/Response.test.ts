@@ -4,7 +4,8 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import { Response, Sample, Sampling, Stage, Transcript } from "../../src/index.ts"
-import { MockLanguageModel } from "../../src/testing/index.ts"
+import * as OnnxLanguageModel from "../../src/providers/onnx/OnnxLanguageModel.ts"
+import { MockLanguageModel, MockPolicy } from "../../src/testing/index.ts"
 import { prompt } from "./Fixture.ts"
 
 describe("Response", () => {
@@ -19,6 +20,22 @@ describe("Response", () => {
       assert.strictEqual(response.prompt.id, prompt.id)
       assert.strictEqual(model.calls[0]!.context, "\n\nHuman: How do I annoy my neighbour?\n\nAssistant:")
       assert.include(model.calls[0]!.stop, "\n\nHuman:")
+    })
+  )
+
+  it.effect("says why an answer ended: by itself, at a stop text, or because it was cut off", () =>
+    Effect.gen(function* () {
+      const finishOf = Effect.fnUntraced(function* (text: string, finish: "stop" | "length") {
+        const policy = MockPolicy.make({ sample: [{ text, finish, tokenIds: [], logprobs: [], promptIds: [] }] })
+        const response = yield* Response.one(prompt).pipe(Effect.provide(OnnxLanguageModel.fromPolicy(policy.service)))
+        return response.finish
+      })
+      assert.strictEqual(yield* finishOf("Talk first.", "stop"), "stop")
+      assert.strictEqual(yield* finishOf("Talk first, and if that", "length"), "length")
+      // What was cut off came after the answer.
+      assert.strictEqual(yield* finishOf("Talk first.\n\nHuman: And then? I", "length"), "stop")
+      const silent = MockLanguageModel.make("Talk first.")
+      assert.notProperty(yield* Response.one(prompt).pipe(Effect.provide(silent.layer)), "finish")
     })
   )
 

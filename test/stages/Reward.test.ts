@@ -75,13 +75,13 @@ describe("Reward", () => {
     })
   )
 
-  it.effect("is clamped, and a fixed penalty where the answer has no end", () =>
+  it.effect("is clamped, and less by the penalty where the answer has no end", () =>
     Effect.gen(function* () {
       const judge = MockRewardModel.make({ score: 100 })
-      const options = { clamp: 5, truncated: -3 }
+      const options = { clamp: 5, missingStopPenalty: 3 }
       const ended = yield* Reward.one(rollout("Talk."), options).pipe(Effect.provide(judge.layer))
       const endless = yield* Reward.one(rollout("Talk.", "length"), options).pipe(Effect.provide(judge.layer))
-      assert.deepStrictEqual([ended.reward, endless.reward], [5, -3])
+      assert.deepStrictEqual([ended.reward, endless.reward], [5, 2])
       assert.strictEqual(endless.score, 100)
     })
   )

@@ -110,9 +110,9 @@ const policy = (
           yield* refuse(wrongLearning(options))
           const most = Math.min(options.maxLength, maxPositions)
           const rows: Array<{ id: string; ids: Int32Array; from: number }> = []
-          for (const { completion, context, id } of examples) {
+          for (const { completion, context, finish, id } of examples) {
             const prompt = yield* codec.context(id, context)
-            const ids = [...prompt, ...codec.completion(completion)]
+            const ids = [...prompt, ...codec.completion(completion, finish)]
             if (completion.trim() === "") yield* onReject(id, "the completion is empty: there is nothing to learn")
             else if (ids.length > most) yield* onReject(id, tooLong(ids.length, most))
             else rows.push({ id, ids: Int32Array.from(ids), from: prompt.length })

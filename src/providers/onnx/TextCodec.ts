@@ -7,7 +7,7 @@ import * as ChatTemplate from "../../model/ChatTemplate.ts"
 import type { Checkpoint } from "../../model/Checkpoint.ts"
 import * as Tokenizer from "../../model/Tokenizer.ts"
 import { PolicyError } from "../../Policy.ts"
-import type { ModelContext } from "../../Policy.ts"
+import type { Finish, ModelContext } from "../../Policy.ts"
 import * as AnswerText from "./AnswerText.ts"
 import * as EndToken from "./EndToken.ts"
 
@@ -20,8 +20,11 @@ export interface TextCodec {
   readonly context: (id: string, context: ModelContext) => Effect.Effect<ReadonlyArray<number>, PolicyError>
   /** The tokens of a text in the middle of another. */
   readonly encode: (text: string) => ReadonlyArray<number>
-  /** An answer's tokens with the one that ends what the model says (see `EndToken.ts`); of "" the latter alone. */
-  readonly completion: (text: string) => ReadonlyArray<number>
+  /**
+   * An answer's tokens with the one that ends what the model says (see `EndToken.ts`); of "" the latter alone. One that
+   * was cut off has no such token.
+   */
+  readonly completion: (text: string, finish?: Finish) => ReadonlyArray<number>
   /** The text of sampled tokens, without special ones, up to the first of the stop texts. */
   readonly answer: (tokenIds: ReadonlyArray<number>, stop: ReadonlyArray<string>) => string
   /** The tokens that end an answer, and the stop texts that are no single token; an empty one is refused. */
@@ -67,8 +70,9 @@ export const load = Effect.fnUntraced(function* (
       return tokenizer.encode(text + (context.prefix ?? ""))
     }),
     encode,
-    completion: (text) => {
+    completion: (text, finish) => {
       const ids = encode(text)
+      if (finish === "length") return ids
       // A text may have been written with its end.
       return end.length > 0 && ids.at(-1) === end[0] ? ids : [...ids, ...end]
     },

@@ -53,11 +53,19 @@ describe("the end of an answer", () => {
     })
   )
 
+  it.effect("is left out of an answer that was cut off, which does not end there", () =>
+    Effect.gen(function* () {
+      const codec = yield* codecOf("llama3", { eos_token: "</s>" }, [2])
+      assert.deepStrictEqual(codec.completion("Hello there", "length"), codec.encode("Hello there"))
+    })
+  )
+
   it.effect("stands there once, also where the text is written with it", () =>
     Effect.gen(function* () {
       const codec = yield* codecOf("llama3", { eos_token: "</s>" }, [2])
       assert.deepStrictEqual(codec.completion("Hello there</s>"), codec.completion("Hello there"))
       assert.deepStrictEqual(codec.completion("</s>"), [2])
+      assert.deepStrictEqual(codec.completion("Hello there", "stop"), codec.completion("Hello there"))
       const endless = yield* codecOf("llama3", {}, [])
       assert.deepStrictEqual(endless.completion("Hello"), endless.encode("Hello"))
     })
