@@ -35,8 +35,11 @@ export const duration = (seconds: number): string => {
 const rate = (perSecond: number): string =>
   perSecond >= 1 ? `${perSecond.toFixed(perSecond < 10 ? 1 : 0)}/s` : `${(perSecond * 60).toFixed(1)}/min`
 
-/** One line on the state of a phase. */
-export const line = ({ phase, total, done, reused, note, seconds }: State, bar: boolean): string => {
+/** One line on the state of a phase; of one that is over, nothing is left, whatever was not done. */
+export const line = (
+  { phase, total, done, reused, note, seconds }: State,
+  { bar = false, over = false }: { readonly bar?: boolean; readonly over?: boolean } = {}
+): string => {
   const known = Number.isFinite(total)
   const share = total === 0 ? 1 : Math.min(1, done / total)
   const fresh = done - reused
@@ -47,7 +50,7 @@ export const line = ({ phase, total, done, reused, note, seconds }: State, bar: 
     ...(bar && known ? [`${"█".repeat(filled)}${"░".repeat(width - filled)}`] : []),
     known ? `${done}/${total}` : `${done}`,
     ...(speed === undefined ? [] : [rate(speed)]),
-    ...(speed === undefined || done >= total || !known ? [] : [`${duration((total - done) / speed)} left`]),
+    ...(speed === undefined || over || done >= total || !known ? [] : [`${duration((total - done) / speed)} left`]),
     ...(note === "" ? [] : [note])
   ].join("  ")
 }
@@ -66,7 +69,7 @@ export const make = (output: Output, now: () => number = Date.now): ProgressShap
     const at = current()
     if (at === undefined) return
     drawn = now()
-    const text = line(at, bar)
+    const text = line(at, { bar })
     output.write(bar ? `${clear}${text.slice(0, (output.columns ?? 80) - 1)}` : `${text}\n`)
   }
   return {
@@ -92,7 +95,7 @@ export const make = (output: Output, now: () => number = Date.now): ProgressShap
       const at = current()
       if (at === undefined) return
       const kept = at.reused > 0 ? ` (${at.reused} kept from before)` : ""
-      output.write(`${bar ? clear : ""}${line(at, false)}  in ${duration(at.seconds)}${kept}\n`)
+      output.write(`${bar ? clear : ""}${line(at, { over: true })}  in ${duration(at.seconds)}${kept}\n`)
       state = undefined
     })
   }

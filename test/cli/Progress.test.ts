@@ -13,9 +13,9 @@ const recorder = (isTTY: boolean) => {
 describe("Progress", () => {
   it("tells rate and time left from the steps of this start alone", () => {
     const state = { phase: "revise", total: 100, done: 60, reused: 40, note: "", seconds: 10 }
-    assert.strictEqual(Progress.line(state, false), "revise         60/100  2.0/s  20 s left")
-    assert.include(Progress.line({ ...state, done: 41 }, false), "6.0/min  10 min left")
-    assert.include(Progress.line(state, true), "█")
+    assert.strictEqual(Progress.line(state), "revise         60/100  2.0/s  20 s left")
+    assert.include(Progress.line({ ...state, done: 41 }), "6.0/min  10 min left")
+    assert.include(Progress.line(state, { bar: true }), "█")
   })
 
   it.effect("writes plain lines where there is no terminal", () =>
@@ -31,6 +31,18 @@ describe("Progress", () => {
         "revise         2/3  3.0/min  20 s left  loss 1.0\n",
         "revise         3/3  6.0/min  loss 1.0  in 20 s (1 kept from before)\n"
       ])
+    })
+  )
+
+  it.effect("says of a phase that is over what was done, and not that some of it is left", () =>
+    Effect.gen(function* () {
+      const { written, progress, wait } = recorder(false)
+      yield* progress.begin("revise", 3)
+      yield* wait(10)
+      yield* progress.advance()
+      yield* progress.advance()
+      yield* progress.end
+      assert.deepStrictEqual(written, ["revise         2/3  12.0/min  in 10 s\n"])
     })
   )
 
