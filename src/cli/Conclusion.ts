@@ -55,10 +55,17 @@ export const words = (summary: Summary, dir: string): string => {
   const tokens = (summary.hosted ?? []).reduce((sum, row) => sum + row.input_tokens + row.output_tokens, 0)
   const hosted =
     asked === 0 ? [] : [`Hosted models answered ${asked} calls with ${tokens} tokens; summary.json says for what.`]
-  const { cut_off = 0, learnt = 0 } = summary.counts
+  const { cut_off = 0, learnt = 0, preferences = 0, ties = 0 } = summary.counts
+  // A reward model can learn from the others.
+  const tied =
+    ties === 0 || ties < preferences / 2
+      ? []
+      : [
+          `${ties} of ${preferences} pairs are ties, which teach nothing: answers alike, or a judge that goes by their order.`
+        ]
   // A few long answers are nothing to raise a limit for.
   const cut =
-    cut_off < learnt / 4
+    cut_off === 0 || cut_off < learnt / 4
       ? []
       : [`${cut_off} of ${learnt} answers that it learnt from were cut off; supervised.maxTokens allows longer ones.`]
   const failures = rejected["total"] ?? 0
@@ -67,7 +74,8 @@ export const words = (summary: Summary, dir: string): string => {
     ...(known.length === 0 ? scored : [...known, ...revised]),
     ...accuracy,
     ...distance,
-    ...(learnt === 0 ? [] : cut),
+    ...cut,
+    ...tied,
     `Measured ${where}. The run took ${duration(summary.seconds["total"] ?? 0)}.`,
     ...hosted,
     ...(failures === 0

@@ -19,7 +19,10 @@ export interface Iteration {
 export interface Summary {
   readonly seed: number
   readonly models: Readonly<Record<"base" | "supervised" | "reward" | "reinforced", unknown>>
-  /** How many records of each kind were made; of the answers that were `learnt`, how many were `cut_off`. */
+  /**
+   * How many records of each kind were made; `ties` are among the preferences, `cut_off` are among
+   * the answers that were `learnt`.
+   */
   readonly counts: Readonly<Record<string, number>>
   /** What went through the local models, over all starts: `prompt`, `sampled` and `trained` tokens, for instance. */
   readonly tokens: Readonly<Record<string, number>>
@@ -131,6 +134,7 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
       revisions: revisions.values().length,
       pairs: pairs.values().length,
       preferences: preferences.values().length,
+      ties: preferences.values().filter(({ tie }) => tie === true).length,
       rollouts: rollouts.values().length,
       updates: iterations.length,
       evaluated: evaluated.prompts,

@@ -75,6 +75,11 @@ describe("a sandbox run", () => {
         "10 of 40 answers that it learnt from were cut off; supervised.maxTokens allows longer ones."
       )
 
+      // The mock judge likes every option alike.
+      assert.include(said, "24 of 24 pairs are ties, which teach nothing")
+      const decided = { ...written, counts: { ...written.counts, ties: 11 } }
+      assert.notInclude(Conclusion.words(decided, "runs/sandbox"), "ties")
+
       const { reinforcement } = written
       const one = {
         ...written,
