@@ -78,7 +78,9 @@ const textRow = Effect.fnUntraced(function* (
   if (completion.trim() === "") return yield* Effect.fail("the completion is empty: there is nothing to learn")
   const codec = yield* texts(encoder)
   const prompt = yield* contextOf(codec, context)
-  const ids = [...prompt, ...codec.completion(completion)]
+  // As `charter generate` writes it of an answer that was cut off.
+  const finish = row["finish"] === "length" ? "length" : "stop"
+  const ids = [...prompt, ...codec.completion(completion, finish)]
   return { ids, weights: ids.map((_, t) => (t < prompt.length ? 0 : 1)) }
 })
 
@@ -92,7 +94,7 @@ const unlearnable = ({ ids, weights }: Omit<NamedRow, "id">): string | undefined
     : "its mask has nothing in it but the first token, which has nothing before it to be predicted from"
 }
 
-/** A row of supervised fine-tuning: the completion's tokens count, with the token that ends it. */
+/** A row of supervised fine-tuning: the completion's tokens count, with the token that ends it if it was not cut off. */
 export const example = (encoder: Encoder) =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<Omit<NamedRow, "id">, string> {
     const made = yield* row["input_ids"] === undefined ? textRow(encoder, row) : Effect.fromResult(TrainTokens.row(row))

@@ -7,7 +7,7 @@ import { join } from "node:path"
 import * as TrainRows from "../../src/cli/TrainRows.ts"
 import type * as Rows from "../../src/data/Rows.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
-import { jsonl, tiny, tokenRows, workplace } from "./TrainFixture.ts"
+import { jsonl, sandbox, tiny, tokenRows, workplace } from "./TrainFixture.ts"
 
 describe("A file of rows", () => {
   it.effect("is known by its bytes, of which no more than some are in memory", () =>
@@ -58,6 +58,24 @@ describe("A file of rows", () => {
         ]
       )
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("Rows of text", () => {
+  it.effect("are learnt with their end, but where they say that they were cut off", () =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(sandbox)
+      const read = TrainRows.example(yield* TrainRows.encoder(checkpoint, 64))
+      const row = { prompt: "How do I bake bread?", completion: " With flour." }
+      const [whole, ended, cut] = [
+        yield* read(row),
+        yield* read({ ...row, finish: "stop" }),
+        yield* read({ ...row, finish: "length" })
+      ]
+      assert.deepStrictEqual(ended, whole)
+      assert.deepStrictEqual(cut.ids, whole.ids.slice(0, -1))
+      assert.include(checkpoint.eosTokenIds, whole.ids.at(-1))
+    })
   )
 })
 
