@@ -7,8 +7,8 @@
 import { Effect, Scope } from "effect"
 import * as Optimizer from "../onnx/Optimizer.ts"
 import * as Session from "../onnx/Session.ts"
-import * as HeadLoss from "./HeadLoss.ts"
 import type { Base } from "./Base.ts"
+import * as HeadLoss from "./HeadLoss.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
 import * as Program from "./Program.ts"
@@ -84,8 +84,8 @@ export const make = Effect.fnUntraced(function* (
   { microTokens, recompute = false }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
-  // Many tokens are multiplied at a time: weights in the order of the fastest product would be a second copy of them.
   const { device = "cpu" } = checkpoint
+  // Many tokens are multiplied at a time: weights in the order of the fastest product would be a second copy of them.
   const options = { folder: Program.weightsFolder, weights: "unpacked", device } as const
   const compile = (build: () => LearnProgram.LearnGraph) =>
     Effect.cached(

@@ -20,8 +20,8 @@ export interface Summary {
   readonly seed: number
   readonly models: Readonly<Record<"base" | "supervised" | "reward" | "reinforced", unknown>>
   /**
-   * How many records of each kind were made; `ties` are among the preferences, `cut_off` are among
-   * the answers that were `learnt`.
+   * How many records of each kind were made; `ties` are among the preferences, `cut_off` among the answers that were
+   * `learnt`.
    */
   readonly counts: Readonly<Record<string, number>>
   /** What went through the local models, over all starts: `prompt`, `sampled` and `trained` tokens, for instance. */
