@@ -154,16 +154,17 @@ const checkTensors = Effect.fnUntraced(function* (
         reason: `has no tensor ${name}, which its config.json asks for; save the whole model again`
       })
     }
-    if (tensor.shape.length !== shape.length || tensor.shape.some((n, axis) => n !== shape[axis])) {
-      return yield* new CheckpointError({
-        file: tensor.file,
-        reason: `holds ${name} of shape [${tensor.shape.slice(0, 8).join(", ")}] where config.json asks for [${shape.join(", ")}]; put the files of one model together`
-      })
-    }
+    // Before the shape: weights that were quantised are packed into another one.
     if (!floats.has(tensor.dtype)) {
       return yield* new CheckpointError({
         file: tensor.file,
         reason: `holds ${name} as ${tensor.dtype}; save the model as F32, F16 or BF16`
+      })
+    }
+    if (tensor.shape.length !== shape.length || tensor.shape.some((n, axis) => n !== shape[axis])) {
+      return yield* new CheckpointError({
+        file: tensor.file,
+        reason: `holds ${name} of shape [${tensor.shape.slice(0, 8).join(", ")}] where config.json asks for [${shape.join(", ")}]; put the files of one model together`
       })
     }
   }

@@ -18,8 +18,28 @@ export class SafetensorsError extends Schema.TaggedError<SafetensorsError>()("Sa
   }
 }
 
-/** Bytes of one element of every element type this module knows. */
-export const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const
+/** Bytes of one element of each type of the format that fills whole bytes; not all of them are loaded. */
+export const elementBytes = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  F8_E8M0: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E5M2FNUZ: 1,
+  C64: 8,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1
+} as const
 
 /** An element type. */
 export type DType = keyof typeof elementBytes
@@ -203,7 +223,7 @@ const parseEntry = (
     return Result.fail(
       new SafetensorsError({
         file,
-        reason: `holds ${quoted(name)} as ${quoted(dtype)}, which Charter does not read; save it as one of ${dtypes.join(", ")}`
+        reason: `holds ${quoted(name)} as ${quoted(dtype)}, which Charter does not read; save it as F32, F16 or BF16`
       })
     )
   }
@@ -217,5 +237,4 @@ const parseEntry = (
   return Result.succeed({ name, file, dtype, shape, offset: dataStart + start, length: end - start })
 }
 
-const dtypes = Object.keys(elementBytes)
 const isDType = (dtype: string): dtype is DType => Object.hasOwn(elementBytes, dtype)

@@ -195,6 +195,21 @@ describe("Checkpoint", () => {
     })
   )
 
+  it.effect("says of which type quantised weights are, and not that their packed shape is wrong", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = yield* configJson
+      const [first, ...others] = yield* loadAll(yield* Checkpoint.open(tiny))
+      yield* writeText(dir, "config.json", JSON.stringify(json))
+      const { name } = first!
+      const packed = { name, shape: [320, 8], data: new Uint8Array(320 * 8), dtype: "U8" as const }
+      yield* Safetensors.write(path.join(dir, "model.safetensors"), [packed, ...others])
+      expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain(
+        `holds ${name} as U8; save the model as F32, F16 or BF16`
+      )
+    })
+  )
+
   it.effect("says in one sentence why a folder is no model", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
