@@ -167,6 +167,10 @@ export const read = Effect.fn("Lora.read")(function* (
   )
   const { taskType, ...config } = peft
   const weightsFile = path.join(dir, weightsName)
+  if (!(yield* ModelFile.exists(weightsFile))) {
+    const reason = `has an ${configName} but no ${weightsName}; save the adapter's weights as safetensors`
+    return yield* new LoraError({ file: dir, reason })
+  }
   const infos = yield* Safetensors.read(weightsFile)
   const names = new Map<string, Safetensors.TensorInfo>()
   for (const info of infos.tensors.values()) {

@@ -256,6 +256,18 @@ describe("Lora files", () => {
     })
   )
 
+  it.effect("says so of an adapter whose weights are not safetensors", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const config = path.join(tiny, "adapter", "adapter_config.json")
+      yield* Effect.promise(() => fs.copyFile(config, path.join(dir, "adapter_config.json")))
+      yield* Effect.promise(() => fs.writeFile(path.join(dir, "adapter_model.bin"), "PK"))
+      expect((yield* Effect.flip(Lora.read(dir))).message).toBe(
+        `${dir} has an adapter_config.json but no adapter_model.safetensors; save the adapter's weights as safetensors.`
+      )
+    })
+  )
+
   it.effect("knows another model's adapter", () =>
     Effect.gen(function* () {
       const base = yield* model
