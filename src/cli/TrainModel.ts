@@ -185,7 +185,7 @@ export const save = Effect.fnUntraced(function* (
       // The file may call a model tied that is not.
       tie_word_embeddings: checkpoint.config.tieEmbeddings,
       dtype: "float32",
-      ...(reward ? classifier(config, JSON.parse(text).pad_token_id, checkpoint) : {})
+      ...(reward ? classifier(JSON.parse(text).pad_token_id, checkpoint) : {})
     },
     adapter.layout.entries
       .filter((e) => e.name !== "value_head")
@@ -198,17 +198,10 @@ export const save = Effect.fnUntraced(function* (
  * A model with one score, as transformers has it: LlamaForSequenceClassification. It reads the score on the last token
  * that is no padding, so a token that ends answers must not be called that.
  */
-const classifier = (
-  config: Readonly<Record<string, unknown>>,
-  pad: number | undefined,
-  { eosTokenIds, padTokenId }: Checkpoint.Checkpoint
-) => {
-  const [architecture = ""] = (config["architectures"] ?? []) as ReadonlyArray<string>
-  return {
-    architectures: [architecture.replace(/ForCausalLM$/, "ForSequenceClassification")],
-    num_labels: 1,
-    id2label: { "0": "LABEL_0" },
-    label2id: { LABEL_0: 0 },
-    ...(eosTokenIds.some((id) => id === pad || id === padTokenId) ? { pad_token_id: null } : {})
-  }
-}
+const classifier = (pad: number | undefined, { config, eosTokenIds, padTokenId }: Checkpoint.Checkpoint) => ({
+  architectures: [RewardHead.architectures[config.family]],
+  num_labels: 1,
+  id2label: { "0": "LABEL_0" },
+  label2id: { LABEL_0: 0 },
+  ...(eosTokenIds.some((id) => id === pad || id === padTokenId) ? { pad_token_id: null } : {})
+})
