@@ -47,7 +47,8 @@ export const plan = (
       shapes.set(`${linear.path}.lora_B`, [linear.out, rank])
     }
     for (const [name, shape] of LoraTargets.saved(replaceable(model), config.modulesToSave)) shapes.set(name, shape)
-    if (model.tieEmbeddings && shapes.has(embedding) && !shapes.has(projection)) {
+    // A model with a score has no output projection that could be tied.
+    if (taskType === "CAUSAL_LM" && model.tieEmbeddings && shapes.has(embedding) && !shapes.has(projection)) {
       return yield* Result.fail(
         `replaces the embedding but not the output projection that is tied to it; save lm_head, too`
       )

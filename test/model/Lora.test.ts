@@ -188,6 +188,10 @@ describe("Lora files", () => {
 
       yield* Lora.write(dir, saving(["embed_tokens"], { "model.embed_tokens.weight": whole(320, 64) }), "base")
       expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("replaces the embedding but not")
+      const scored = { "model.embed_tokens.weight": whole(320, 64), score: whole(1, 64) }
+      const reward = { ...saving(["embed_tokens"], scored), taskType: "SEQ_CLS" as const }
+      yield* Lora.write(dir, reward, "base")
+      expect(yield* Lora.read(dir, base)).toEqual(reward)
       yield* Lora.write(dir, saving(["lm_head"], { "lm_head.weight": whole(320, 32) }), "base")
       expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("has lm_head.weight of shape [320, 32]")
       yield* Lora.write(dir, saving(["lm_head"], { "lm_head.weight": whole(320, 64) }), "base")
