@@ -174,7 +174,7 @@ describe("Checkpoint", () => {
     })
   )
 
-  it.effect("refuses layers that config.json does not have, and leaves other surplus tensors alone", () =>
+  it.effect("refuses surplus layers and parameters of layers, and leaves other surplus tensors alone", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
       const json = yield* configJson
@@ -192,6 +192,15 @@ describe("Checkpoint", () => {
       }
       yield* Checkpoint.writeModel(dir, json, [...tensors, frequencies], "F32")
       expect((yield* Checkpoint.open(dir)).tensors.has(frequencies.name)).toBe(true)
+
+      // A config.json that forgets attention_bias, and a network that norms more than its model_type does.
+      for (const part of ["self_attn.q_proj.bias", "mlp.ffn_layernorm.weight"]) {
+        const surplus = { name: `model.layers.1.${part}`, shape: [64], data: new Float32Array(64) }
+        yield* Checkpoint.writeModel(dir, json, [...tensors, surplus], "F32")
+        expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain(
+          `holds ${surplus.name}, a parameter that the network of config.json does not have and that would be left out`
+        )
+      }
     })
   )
 
