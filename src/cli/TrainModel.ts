@@ -162,6 +162,12 @@ const companions = [
   "tokenizer.model"
 ]
 
+/**
+ * Keys of a config.json that a model trained as a whole does not have: its type is another one under its new name, and
+ * the code that `auto_map` names is not taken along. Transformers has classes of its own for every family.
+ */
+const dropped = ["torch_dtype", "auto_map"]
+
 /** Writes a PEFT folder, or a whole model folder where all parameters were trained. */
 export const save = Effect.fnUntraced(function* (
   dir: string,
@@ -173,7 +179,7 @@ export const save = Effect.fnUntraced(function* (
   const text = readFileSync(join(checkpoint.dir, "config.json"), "utf8")
   const json = ModelFile.parseVerbatim(text) as Record<string, unknown>
   const reward = adapter.taskType === "SEQ_CLS"
-  const config = Object.fromEntries(Object.entries(json).filter(([name]) => name !== "torch_dtype"))
+  const config = Object.fromEntries(Object.entries(json).filter(([name]) => !dropped.includes(name)))
   for (const name of companions) {
     const from = join(checkpoint.dir, name)
     if (existsSync(from)) yield* Attempt.write(join(dir, name), () => copyFileSync(from, join(dir, name)))

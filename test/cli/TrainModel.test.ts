@@ -62,6 +62,18 @@ describe("A model trained as a whole", () => {
     })
   )
 
+  it.effect("names no code that its folder does not have", () =>
+    Effect.gen(function* () {
+      const base = yield* temporaryFolder
+      const weights = "model.safetensors"
+      yield* Effect.promise(() => fs.copyFile(path.join(tiny, weights), path.join(base, weights)))
+      const given = JSON.parse(yield* text(tiny, "config.json"))
+      const coded = { ...given, auto_map: { AutoConfig: "configuration_llama.LlamaConfig" } }
+      yield* Effect.promise(() => fs.writeFile(path.join(base, "config.json"), JSON.stringify(coded)))
+      expect(JSON.parse((yield* saved(base)).config)).toEqual(given)
+    })
+  )
+
   it.effect("has the class of its family where it classifies, also when its base names none", () =>
     Effect.gen(function* () {
       const architecturesOf = Effect.fnUntraced(function* (model: string) {
