@@ -132,6 +132,9 @@ const unescaped = (raw: string): string => {
   }
 }
 
+/** What `git clone` without Git LFS writes in place of a large file begins so, which no header is long enough for. */
+const pointer = new TextEncoder().encode("version ")
+
 /** The header's length from a file's first 8 bytes. */
 export const headerLength = (
   bytes: Uint8Array,
@@ -140,6 +143,10 @@ export const headerLength = (
 ): Result.Result<number, SafetensorsError> => {
   if (bytes.length < prefixBytes || fileSize < prefixBytes) {
     return broken(file, `has ${Math.min(bytes.length, fileSize)} bytes, too few for a safetensors file`)
+  }
+  if (pointer.every((byte, i) => bytes[i] === byte)) {
+    const reason = "is a pointer of Git LFS in place of the file; run git lfs pull in its folder, or download it"
+    return Result.fail(new SafetensorsError({ file, reason }))
   }
   const length = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigUint64(0, true)
   if (length > BigInt(maxHeaderBytes)) {

@@ -72,6 +72,9 @@ describe("Safetensors.parseHeader", () => {
 
   it("refuses every broken rule in a sentence", () => {
     expect(reasonOf(new Uint8Array(7))).toContain("has 7 bytes, too few")
+    expect(reasonOf(new TextEncoder().encode("version https://git-lfs.github.com/spec/v1\n"))).toContain(
+      "is a pointer of Git LFS in place of the file; run git lfs pull"
+    )
     const huge = bytesOf("{}")
     huge.fill(0xff, 0, 8)
     expect(reasonOf(huge)).toContain("announces a header of 18446744073709551615 bytes")
