@@ -10,7 +10,6 @@ import * as ChatTemplate from "../model/ChatTemplate.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
-import * as ShardIndex from "../model/ShardIndex.ts"
 import * as Model from "./Model.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -81,11 +80,7 @@ type Adapter = ReturnType<typeof describeAdapter>
 
 /** What there is to say of a folder, which may be an adapter's. */
 export const execute = Effect.fn("charter inspect")(function* (input: Input) {
-  // Some trainers put the model's config.json beside an adapter.
-  const isAdapter = (dir: string) =>
-    existsSync(join(dir, "adapter_config.json")) &&
-    ![ShardIndex.wholeName, ShardIndex.indexName].some((name) => existsSync(join(dir, name)))
-  if (isAdapter(input.model)) {
+  if (Model.isAdapter(input.model)) {
     if (Option.isSome(input.adapter)) {
       return yield* new UsageError({
         message: `${input.model} is an adapter; give its model's folder with --adapter, or the adapter alone.`
