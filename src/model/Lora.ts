@@ -188,7 +188,7 @@ export const read = Effect.fn("Lora.read")(function* (
         reason: `holds ${quoted(info.name)}, which is no part of a LoRA that Charter computes; save the adapter without it`
       })
     }
-    names.set(key, info)
+    if (!LoraPlan.isUnused(key, taskType)) names.set(key, info)
   }
   const paths = [...names.keys()].filter(LoraPlan.isFactor).map((key) => key.slice(0, -".lora_A".length))
   const adaptations = yield* Effect.fromResult(

@@ -192,6 +192,12 @@ describe("Lora files", () => {
       const reward = { ...saving(["embed_tokens"], scored), taskType: "SEQ_CLS" as const }
       yield* Lora.write(dir, reward, "base")
       expect(yield* Lora.read(dir, base)).toEqual(reward)
+      const both = { ...reward, config: { ...reward.config, modulesToSave: ["embed_tokens", "lm_head"] } }
+      const unused = new Map(both.tensors).set("lm_head.weight", whole(320, 64))
+      for (const tensors of [both.tensors, unused]) {
+        yield* Lora.write(dir, { ...both, tensors }, "base")
+        expect(yield* Lora.read(dir, base)).toEqual(both)
+      }
       yield* Lora.write(dir, saving(["lm_head"], { "lm_head.weight": whole(320, 32) }), "base")
       expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("has lm_head.weight of shape [320, 32]")
       yield* Lora.write(dir, saving(["lm_head"], { "lm_head.weight": whole(320, 64) }), "base")
