@@ -183,9 +183,12 @@ export const read = Effect.fn("Lora.read")(function* (
     }
     const key = keyOf(info.name, config)
     if (key === undefined) {
+      const remedy = resized.test(info.name)
+        ? "PEFT saves it where the model was given more tokens: merge the adapter into that model, and save it whole"
+        : "save the adapter without it"
       return yield* new LoraError({
         file: weightsFile,
-        reason: `holds ${quoted(info.name)}, which is no part of a LoRA that Charter computes; save the adapter without it`
+        reason: `holds ${quoted(info.name)}, which is no part of a LoRA that Charter computes; ${remedy}`
       })
     }
     if (!LoraPlan.isUnused(key, taskType)) names.set(key, info)
@@ -227,6 +230,9 @@ export const read = Effect.fn("Lora.read")(function* (
 
 /** What PEFT names the parts of an adapted module that is in no layer; it saves the module's own weight, too. */
 const outside = /\.(lm_head|embed_tokens)\.(?:lora_|base_layer\.)/
+
+/** What PEFT saves without being asked to, where the model's embedding has another size than its base's. */
+const resized = /\.(?:lm_head|embed_tokens)\.weight$/
 
 /** A tensor's key from its name in PEFT's file; undefined where Charter has no use for it. */
 const keyOf = (name: string, { modulesToSave = [] }: LoraConfig): string | undefined => {

@@ -262,7 +262,12 @@ describe("Lora files", () => {
         )
       }
       yield* Safetensors.write(file, [{ name: "base_model.model.x", shape: [1], data: new Float32Array(1) }])
-      expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("which is no part of a LoRA")
+      expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("computes; save the adapter without it")
+      const grown = "base_model.model.lm_head.weight"
+      yield* Safetensors.write(file, [{ name: grown, shape: [1], data: new Float32Array(1) }])
+      expect((yield* Effect.flip(Lora.read(dir, base))).message).toBe(
+        `${file} holds ${grown}, which is no part of a LoRA that Charter computes; PEFT saves it where the model was given more tokens: merge the adapter into that model, and save it whole.`
+      )
     })
   )
 
