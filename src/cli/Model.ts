@@ -2,10 +2,13 @@
  * Model: the model that a command was given, by its folder or by its name on the hub.
  */
 import { Effect } from "effect"
+import { existsSync } from "node:fs"
+import { join } from "node:path"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as HubModel from "../model/HubModel.ts"
 import * as Lora from "../model/Lora.ts"
 import * as RewardHead from "../model/RewardHead.ts"
+import * as ShardIndex from "../model/ShardIndex.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** Where to draw: standard error, or something like it. */
@@ -35,9 +38,19 @@ export const fetching = (output: Output, now: () => number = Date.now): ((progre
 export const locate = (reference: string) =>
   Effect.mapError(HubModel.locate(reference, { onProgress: fetching(process.stderr) }), fromInput)
 
+/** Whether a folder is an adapter's alone; some trainers put its model's config.json beside it. */
+export const isAdapter = (dir: string): boolean =>
+  existsSync(join(dir, "adapter_config.json")) &&
+  ![ShardIndex.wholeName, ShardIndex.indexName].some((name) => existsSync(join(dir, name)))
+
 /** Opens a model of any kind; what is wrong with it is wrong usage, as nothing has been done yet. */
 export const openAny = Effect.fnUntraced(function* (reference: string) {
   const { dir } = yield* locate(reference)
+  if (isAdapter(dir)) {
+    return yield* new UsageError({
+      message: `${reference} is an adapter and no model; give the folder of its model, and this one as --adapter where the command has that.`
+    })
+  }
   return yield* Effect.mapError(Checkpoint.open(dir), fromInput)
 })
 

@@ -148,6 +148,12 @@ const companions = [
   "tokenizer.model"
 ]
 
+/**
+ * Keys of a config.json that a model trained as a whole does not have: its type is another one under its new name, and
+ * the code that `auto_map` names is not taken along. Transformers has classes of its own for every family.
+ */
+const dropped = ["torch_dtype", "auto_map"]
+
 /** Writes a PEFT folder, or a whole model folder where all parameters were trained. */
 export const save = Effect.fnUntraced(function* (
   dir: string,
@@ -159,7 +165,7 @@ export const save = Effect.fnUntraced(function* (
   const text = readFileSync(join(checkpoint.dir, "config.json"), "utf8")
   const json = ModelFile.parseVerbatim(text) as Record<string, unknown>
   const reward = adapter.taskType === "SEQ_CLS"
-  const config = Object.fromEntries(Object.entries(json).filter(([name]) => name !== "torch_dtype"))
+  const config = Object.fromEntries(Object.entries(json).filter(([name]) => !dropped.includes(name)))
   for (const name of companions) {
     const from = join(checkpoint.dir, name)
     if (existsSync(from)) yield* Attempt.write(join(dir, name), () => copyFileSync(from, join(dir, name)))
@@ -171,7 +177,7 @@ export const save = Effect.fnUntraced(function* (
       // The file may call a model tied that is not.
       tie_word_embeddings: checkpoint.config.tieEmbeddings,
       dtype: "float32",
-      ...(reward ? classifier(config, JSON.parse(text).pad_token_id, checkpoint) : {})
+      ...(reward ? classifier(JSON.parse(text).pad_token_id, checkpoint) : {})
     },
     adapter.layout.entries
       .filter((e) => e.name !== "value_head")
@@ -184,17 +190,10 @@ export const save = Effect.fnUntraced(function* (
  * A model with one score, as transformers has it: LlamaForSequenceClassification. It reads the score on the last token
  * that is no padding, so a token that ends answers must not be called that.
  */
-const classifier = (
-  config: Readonly<Record<string, unknown>>,
-  pad: number | undefined,
-  { eosTokenIds, padTokenId }: Checkpoint.Checkpoint
-) => {
-  const [architecture = ""] = (config["architectures"] ?? []) as ReadonlyArray<string>
-  return {
-    architectures: [architecture.replace(/ForCausalLM$/, "ForSequenceClassification")],
-    num_labels: 1,
-    id2label: { "0": "LABEL_0" },
-    label2id: { LABEL_0: 0 },
-    ...(eosTokenIds.some((id) => id === pad || id === padTokenId) ? { pad_token_id: null } : {})
-  }
-}
+const classifier = (pad: number | undefined, { config, eosTokenIds, padTokenId }: Checkpoint.Checkpoint) => ({
+  architectures: [RewardHead.architectures[config.family]],
+  num_labels: 1,
+  id2label: { "0": "LABEL_0" },
+  label2id: { LABEL_0: 0 },
+  ...(eosTokenIds.some((id) => id === pad || id === padTokenId) ? { pad_token_id: null } : {})
+})

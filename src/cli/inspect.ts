@@ -10,7 +10,6 @@ import * as ChatTemplate from "../model/ChatTemplate.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
-import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Model from "./Model.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
@@ -59,9 +58,8 @@ export const describeModel = Effect.fnUntraced(function* (checkpoint: Checkpoint
   }
 })
 
-/** What is said of an adapter; with its model, its tensors have been compared with the model's. */
-export const describeAdapter = Effect.fnUntraced(function* (dir: string, model: ModelConfig | undefined) {
-  const adapter = yield* Lora.read(dir, model)
+/** What is said of an adapter. */
+const describeAdapter = (dir: string, adapter: Lora.Adapter) => {
   let count = 0
   for (const { data } of adapter.tensors.values()) count += data.length
   const { alpha, rank } = adapter.config
@@ -75,28 +73,27 @@ export const describeAdapter = Effect.fnUntraced(function* (dir: string, model: 
     whole: names.filter((name) => !/\.lora_[AB]$/.test(name)),
     parameters: count
   }
-})
+}
 
 type Model = Effect.Success<ReturnType<typeof describeModel>>
-type Adapter = Effect.Success<ReturnType<typeof describeAdapter>>
+type Adapter = ReturnType<typeof describeAdapter>
 
 /** What there is to say of a folder, which may be an adapter's. */
 export const execute = Effect.fn("charter inspect")(function* (input: Input) {
-  const isAdapter = (dir: string) =>
-    existsSync(join(dir, "adapter_config.json")) && !existsSync(join(dir, "config.json"))
-  if (isAdapter(input.model)) {
+  if (Model.isAdapter(input.model)) {
     if (Option.isSome(input.adapter)) {
       return yield* new UsageError({
         message: `${input.model} is an adapter; give its model's folder with --adapter, or the adapter alone.`
       })
     }
-    return { model: null, adapter: yield* Effect.mapError(describeAdapter(input.model, undefined), fromInput) }
+    const alone = yield* Effect.mapError(Lora.read(input.model), fromInput)
+    return { model: null, adapter: describeAdapter(input.model, alone) }
   }
   const checkpoint = yield* Model.openAny(input.model)
   const model = yield* Effect.mapError(describeModel(checkpoint), fromInput)
   const adapter = Option.isNone(input.adapter)
     ? null
-    : yield* Effect.mapError(describeAdapter(input.adapter.value, checkpoint.config), fromInput)
+    : describeAdapter(input.adapter.value, yield* Model.adapter(input.adapter.value, checkpoint))
   return { model, adapter }
 })
 

@@ -48,7 +48,8 @@ const decodeSpecial = Schema.decodeUnknownEffect(
  * Opens a model folder.
  *
  * Fails with a `CheckpointError` when the folder is no model or a tensor is missing, has another shape than its
- * configuration says, is of a layer that the configuration does not have or is not made of floats; with a `ModelConfigError` when the network is not one Charter computes;
+ * configuration says, is of a layer or a parameter of a layer that the configuration does not have or is not made of
+ * floats; with a `ModelConfigError` when the network is not one Charter computes;
  * with a `SafetensorsError` when a weight file is damaged.
  */
 export const open = Effect.fn("Checkpoint.open")(function* (
@@ -141,12 +142,16 @@ const specialTokens = (json: unknown, file: string) =>
 
 const floats: ReadonlySet<string> = new Set(["F32", "F16", "BF16"])
 
+/** What a layer computes with: where there is more of it than a network has, the network is another one. */
+const isParameter = /\.(?:weight|bias)$/
+
 const checkTensors = Effect.fnUntraced(function* (
   dir: string,
   config: ModelConfig,
   tensors: ReadonlyMap<string, Safetensors.TensorInfo>
 ): Effect.fn.Return<void, CheckpointError> {
-  for (const [name, shape] of Config.parameters(config)) {
+  const parameters = Config.parameters(config)
+  for (const [name, shape] of parameters) {
     const tensor = tensors.get(name)
     if (tensor === undefined) {
       return yield* new CheckpointError({
@@ -154,16 +159,17 @@ const checkTensors = Effect.fnUntraced(function* (
         reason: `has no tensor ${name}, which its config.json asks for; save the whole model again`
       })
     }
-    if (tensor.shape.length !== shape.length || tensor.shape.some((n, axis) => n !== shape[axis])) {
-      return yield* new CheckpointError({
-        file: tensor.file,
-        reason: `holds ${name} of shape [${tensor.shape.slice(0, 8).join(", ")}] where config.json asks for [${shape.join(", ")}]; put the files of one model together`
-      })
-    }
+    // Before the shape: weights that were quantised are packed into another one.
     if (!floats.has(tensor.dtype)) {
       return yield* new CheckpointError({
         file: tensor.file,
         reason: `holds ${name} as ${tensor.dtype}; save the model as F32, F16 or BF16`
+      })
+    }
+    if (tensor.shape.length !== shape.length || tensor.shape.some((n, axis) => n !== shape[axis])) {
+      return yield* new CheckpointError({
+        file: tensor.file,
+        reason: `holds ${name} of shape [${tensor.shape.slice(0, 8).join(", ")}] where config.json asks for [${shape.join(", ")}]; put the files of one model together`
       })
     }
   }
@@ -174,6 +180,12 @@ const checkTensors = Effect.fnUntraced(function* (
       return yield* new CheckpointError({
         file,
         reason: `holds ${quoted(name)}, of layer ${layer} counted from 0, though config.json has num_hidden_layers ${config.layers}; put the files of one model together`
+      })
+    }
+    if (layer !== undefined && isParameter.test(name) && !parameters.has(name)) {
+      return yield* new CheckpointError({
+        file,
+        reason: `holds ${quoted(name)}, a parameter that the network of config.json does not have and that would be left out; put the files of one model together`
       })
     }
   }

@@ -44,6 +44,7 @@ const Json = Schema.Struct({
   query_pre_attn_scalar: maybe(Positive),
   final_logit_softcapping: maybe(Positive),
   use_bidirectional_attention: maybe(Schema.Boolean),
+  is_causal: maybe(Schema.Boolean),
   use_sliding_window: maybe(Schema.Boolean),
   sliding_window: maybe(Size),
   sliding_window_pattern: maybe(Size),
@@ -80,6 +81,10 @@ export const read = (name: Family.Name, unknown: unknown): Result.Result<ModelCo
     }
     if (json.use_bidirectional_attention === true) {
       return yield* Result.fail("asks for use_bidirectional_attention; Charter knows causal attention alone")
+    }
+    // Decoders that became embedding models have a false; a null is one, too, as in Python.
+    if (json.is_causal !== undefined && json.is_causal !== true) {
+      return yield* Result.fail("has an is_causal that is not true; Charter knows causal attention alone")
     }
     if (json.quantization_config !== undefined && json.quantization_config !== null) {
       return yield* Result.fail("has a quantization_config; use the model's weights in F32, F16 or BF16")

@@ -167,6 +167,10 @@ export const read = Effect.fn("Lora.read")(function* (
   )
   const { taskType, ...config } = peft
   const weightsFile = path.join(dir, weightsName)
+  if (!(yield* ModelFile.exists(weightsFile))) {
+    const reason = `has an ${configName} but no ${weightsName}; save the adapter's weights as safetensors`
+    return yield* new LoraError({ file: dir, reason })
+  }
   const infos = yield* Safetensors.read(weightsFile)
   const names = new Map<string, Safetensors.TensorInfo>()
   for (const info of infos.tensors.values()) {
@@ -179,12 +183,15 @@ export const read = Effect.fn("Lora.read")(function* (
     }
     const key = keyOf(info.name, config)
     if (key === undefined) {
+      const remedy = resized.test(info.name)
+        ? "PEFT saves it where the model was given more tokens: merge the adapter into that model, and save it whole"
+        : "save the adapter without it"
       return yield* new LoraError({
         file: weightsFile,
-        reason: `holds ${quoted(info.name)}, which is no part of a LoRA that Charter computes; save the adapter without it`
+        reason: `holds ${quoted(info.name)}, which is no part of a LoRA that Charter computes; ${remedy}`
       })
     }
-    names.set(key, info)
+    if (!LoraPlan.isUnused(key, taskType)) names.set(key, info)
   }
   const paths = [...names.keys()].filter(LoraPlan.isFactor).map((key) => key.slice(0, -".lora_A".length))
   const adaptations = yield* Effect.fromResult(
@@ -223,6 +230,9 @@ export const read = Effect.fn("Lora.read")(function* (
 
 /** What PEFT names the parts of an adapted module that is in no layer; it saves the module's own weight, too. */
 const outside = /\.(lm_head|embed_tokens)\.(?:lora_|base_layer\.)/
+
+/** What PEFT saves without being asked to, where the model's embedding has another size than its base's. */
+const resized = /\.(?:lm_head|embed_tokens)\.weight$/
 
 /** A tensor's key from its name in PEFT's file; undefined where Charter has no use for it. */
 const keyOf = (name: string, { modulesToSave = [] }: LoraConfig): string | undefined => {

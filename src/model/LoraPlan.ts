@@ -14,6 +14,9 @@ export type TaskType = "CAUSAL_LM" | "SEQ_CLS"
 const embedding = "model.embed_tokens.weight"
 const projection = "lm_head.weight"
 
+/** Whether a parameter is one that a model with a score does not have: PEFT saves none, whatever modules_to_save says. */
+export const isUnused = (name: string, taskType: TaskType): boolean => taskType === "SEQ_CLS" && name === projection
+
 /**
  * The parameters of a model that an adapter may replace. An output projection that is tied to the embedding has a name
  * of its own here, because an adapter may replace the one and not the other.
@@ -46,8 +49,10 @@ export const plan = (
       shapes.set(`${linear.path}.lora_A`, [rank, linear.in])
       shapes.set(`${linear.path}.lora_B`, [linear.out, rank])
     }
-    for (const [name, shape] of LoraTargets.saved(replaceable(model), config.modulesToSave)) shapes.set(name, shape)
-    if (model.tieEmbeddings && shapes.has(embedding) && !shapes.has(projection)) {
+    for (const [name, shape] of LoraTargets.saved(replaceable(model), config.modulesToSave)) {
+      if (!isUnused(name, taskType)) shapes.set(name, shape)
+    }
+    if (taskType === "CAUSAL_LM" && model.tieEmbeddings && shapes.has(embedding) && !shapes.has(projection)) {
       return yield* Result.fail(
         `replaces the embedding but not the output projection that is tied to it; save lm_head, too`
       )

@@ -16,6 +16,15 @@ export class CheckpointError extends Schema.TaggedError<CheckpointError>()("Chec
   }
 }
 
+/** Whether there is something of that name. */
+export const exists = (file: string): Effect.Effect<boolean> =>
+  Effect.promise(() =>
+    fs.access(file).then(
+      () => true,
+      () => false
+    )
+  )
+
 /** The largest tokenizers have some 35 MB. */
 const mostBytes = 200_000_000
 

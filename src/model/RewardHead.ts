@@ -4,10 +4,23 @@
  */
 import { Effect, Schema } from "effect"
 import * as path from "node:path"
+import type * as Family from "./Family.ts"
 import type { LoraTensor } from "./Lora.ts"
 import * as ModelFile from "./ModelFile.ts"
 import * as Safetensors from "./Safetensors.ts"
 import * as ShardIndex from "./ShardIndex.ts"
+
+/** The classes of transformers for such models; what the class that writes is called says less, and may be missing. */
+export const architectures: Readonly<Record<Family.Name, string>> = {
+  llama: "LlamaForSequenceClassification",
+  mistral: "MistralForSequenceClassification",
+  qwen2: "Qwen2ForSequenceClassification",
+  qwen3: "Qwen3ForSequenceClassification",
+  gemma3_text: "Gemma3TextForSequenceClassification",
+  phi3: "Phi3ForSequenceClassification",
+  smollm3: "SmolLM3ForSequenceClassification",
+  olmo2: "Olmo2ForSequenceClassification"
+}
 
 const isNamed = Schema.is(Schema.Struct({ architectures: Schema.Array(Schema.String) }))
 

@@ -18,8 +18,28 @@ export class SafetensorsError extends Schema.TaggedError<SafetensorsError>()("Sa
   }
 }
 
-/** Bytes of one element of every element type this module knows. */
-export const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const
+/** Bytes of one element of each type of the format that fills whole bytes; not all of them are loaded. */
+export const elementBytes = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  F8_E8M0: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E5M2FNUZ: 1,
+  C64: 8,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1
+} as const
 
 /** An element type. */
 export type DType = keyof typeof elementBytes
@@ -112,6 +132,9 @@ const unescaped = (raw: string): string => {
   }
 }
 
+/** What `git clone` without Git LFS writes in place of a large file begins so, which no header is long enough for. */
+const pointer = new TextEncoder().encode("version ")
+
 /** The header's length from a file's first 8 bytes. */
 export const headerLength = (
   bytes: Uint8Array,
@@ -120,6 +143,10 @@ export const headerLength = (
 ): Result.Result<number, SafetensorsError> => {
   if (bytes.length < prefixBytes || fileSize < prefixBytes) {
     return broken(file, `has ${Math.min(bytes.length, fileSize)} bytes, too few for a safetensors file`)
+  }
+  if (pointer.every((byte, i) => bytes[i] === byte)) {
+    const reason = "is a pointer of Git LFS in place of the file; run git lfs pull in its folder, or download it"
+    return Result.fail(new SafetensorsError({ file, reason }))
   }
   const length = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigUint64(0, true)
   if (length > BigInt(maxHeaderBytes)) {
@@ -203,7 +230,7 @@ const parseEntry = (
     return Result.fail(
       new SafetensorsError({
         file,
-        reason: `holds ${quoted(name)} as ${quoted(dtype)}, which Charter does not read; save it as one of ${dtypes.join(", ")}`
+        reason: `holds ${quoted(name)} as ${quoted(dtype)}, which Charter does not read; save it as F32, F16 or BF16`
       })
     )
   }
@@ -217,5 +244,4 @@ const parseEntry = (
   return Result.succeed({ name, file, dtype, shape, offset: dataStart + start, length: end - start })
 }
 
-const dtypes = Object.keys(elementBytes)
 const isDType = (dtype: string): dtype is DType => Object.hasOwn(elementBytes, dtype)

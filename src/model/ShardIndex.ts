@@ -5,7 +5,6 @@
  * the file that it names.
  */
 import { Effect, Schema } from "effect"
-import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as ModelFile from "./ModelFile.ts"
 import { quoted } from "./Quoted.ts"
@@ -19,14 +18,6 @@ export const indexName = "model.safetensors.index.json"
 const decodeIndex = Schema.decodeUnknownEffect(
   Schema.Struct({ weight_map: Schema.Record(Schema.String, Schema.String) })
 )
-
-const exists = (file: string): Effect.Effect<boolean> =>
-  Effect.promise(() =>
-    fs.access(file).then(
-      () => true,
-      () => false
-    )
-  )
 
 /** Whether a name is that of a file beside the index, as every index of the hub has it. */
 const isBeside = (name: string): boolean => /^[^/\\:\p{Cc}]+$/u.test(name) && name !== "." && name !== ".."
@@ -69,7 +60,7 @@ export const tensors = Effect.fnUntraced(function* (
   ModelFile.CheckpointError | Safetensors.SafetensorsError
 > {
   const whole = path.join(dir, wholeName)
-  if (yield* exists(whole)) return (yield* Safetensors.read(whole)).tensors
+  if (yield* ModelFile.exists(whole)) return (yield* Safetensors.read(whole)).tensors
 
   const index = yield* read(dir)
   if (index === undefined) {
@@ -82,7 +73,7 @@ export const tensors = Effect.fnUntraced(function* (
   const shards = new Map<string, Safetensors.File>()
   for (const name of new Set(index.values())) {
     const file = path.join(dir, name)
-    if (!(yield* exists(file))) {
+    if (!(yield* ModelFile.exists(file))) {
       return yield* new ModelFile.CheckpointError({
         file: indexFile,
         reason: `names the weight file ${quoted(name)}, which is missing; download it into the same folder`

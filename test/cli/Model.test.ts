@@ -1,5 +1,28 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { cpSync } from "node:fs"
+import * as path from "node:path"
 import * as Model from "../../src/cli/Model.ts"
+import { workplace } from "../workplace.ts"
+
+describe("A folder of an adapter", () => {
+  const adapter = path.join(import.meta.dirname, "../fixtures/tiny-llama/adapter")
+
+  it.effect("is not taken for a broken model, with a config.json beside it or without", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      cpSync(adapter, dir, { recursive: true })
+      cpSync(path.join(adapter, "../config.json"), path.join(dir, "config.json"))
+      for (const folder of [adapter, dir]) {
+        const { message } = yield* Effect.flip(Model.open(folder))
+        assert.strictEqual(
+          message,
+          `${folder} is an adapter and no model; give the folder of its model, and this one as --adapter where the command has that.`
+        )
+      }
+    })
+  )
+})
 
 describe("The progress of a download", () => {
   const draw = (isTTY: boolean, steps: ReadonlyArray<readonly [at: number, done: number, total: number]>) => {

@@ -62,6 +62,33 @@ describe("A model trained as a whole", () => {
     })
   )
 
+  it.effect("names no code that its folder does not have", () =>
+    Effect.gen(function* () {
+      const base = yield* temporaryFolder
+      const weights = "model.safetensors"
+      yield* Effect.promise(() => fs.copyFile(path.join(tiny, weights), path.join(base, weights)))
+      const given = JSON.parse(yield* text(tiny, "config.json"))
+      const coded = { ...given, auto_map: { AutoConfig: "configuration_llama.LlamaConfig" } }
+      yield* Effect.promise(() => fs.writeFile(path.join(base, "config.json"), JSON.stringify(coded)))
+      expect(JSON.parse((yield* saved(base)).config)).toEqual(given)
+    })
+  )
+
+  it.effect("has the class of its family where it classifies, also when its base names none", () =>
+    Effect.gen(function* () {
+      const architecturesOf = Effect.fnUntraced(function* (model: string) {
+        return JSON.parse((yield* saved(model, "score")).config).architectures
+      })
+      expect(yield* architecturesOf(path.join(tiny, "../tiny-gemma3"))).toEqual(["Gemma3TextForSequenceClassification"])
+      const base = yield* temporaryFolder
+      const weights = "model.safetensors"
+      yield* Effect.promise(() => fs.copyFile(path.join(tiny, weights), path.join(base, weights)))
+      const { architectures: _, ...given } = JSON.parse(yield* text(tiny, "config.json"))
+      yield* Effect.promise(() => fs.writeFile(path.join(base, "config.json"), JSON.stringify(given)))
+      expect(yield* architecturesOf(base)).toEqual(["LlamaForSequenceClassification"])
+    })
+  )
+
   it.effect("calls no end token its padding, on which transformers would read no score", () =>
     Effect.gen(function* () {
       const given = JSON.parse(yield* text(tiny, "config.json"))

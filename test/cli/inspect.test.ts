@@ -1,8 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import { cpSync, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as TrainModel from "../../src/cli/TrainModel.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Golden from "../engine/golden.ts"
 import { workplace } from "../workplace.ts"
 
@@ -41,6 +44,25 @@ describe("charter inspect", () => {
     assert.strictEqual(alone.status, 0)
     assert.match(alone.stdout, /^rank +4, alpha 8/m)
   })
+
+  it("knows an adapter that has its model's config.json beside it", () => {
+    const dir = workplace()
+    cpSync(adapter, dir, { recursive: true })
+    cpSync(join(Golden.folder, "config.json"), join(dir, "config.json"))
+    assert.match(inspect(dir).stdout, /^rank +4, alpha 8/m)
+  })
+
+  it.effect("calls a whole reward model no adapter", () =>
+    Effect.gen(function* () {
+      const whole = workplace()
+      const checkpoint = yield* Checkpoint.open(Golden.folder)
+      const start = { checkpoint, adapter: undefined, asked: {}, lora: null, seed: 1, head: "score" } as const
+      yield* TrainModel.save(whole, checkpoint, yield* TrainModel.begin(start))
+      const { status, stderr } = inspect(Golden.folder, "--adapter", whole)
+      assert.strictEqual(status, 2)
+      assert.include(stderr, "is a whole reward model and no adapter")
+    })
+  )
 
   it("calls a model of the hub by its name there", () => {
     const cache = workplace()

@@ -174,7 +174,7 @@ describe("Checkpoint", () => {
     })
   )
 
-  it.effect("refuses layers that config.json does not have, and leaves other surplus tensors alone", () =>
+  it.effect("refuses surplus layers and parameters of layers, and leaves other surplus tensors alone", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
       const json = yield* configJson
@@ -192,6 +192,30 @@ describe("Checkpoint", () => {
       }
       yield* Checkpoint.writeModel(dir, json, [...tensors, frequencies], "F32")
       expect((yield* Checkpoint.open(dir)).tensors.has(frequencies.name)).toBe(true)
+
+      // A config.json that forgets attention_bias, and a network that norms more than its model_type does.
+      for (const part of ["self_attn.q_proj.bias", "mlp.ffn_layernorm.weight"]) {
+        const surplus = { name: `model.layers.1.${part}`, shape: [64], data: new Float32Array(64) }
+        yield* Checkpoint.writeModel(dir, json, [...tensors, surplus], "F32")
+        expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain(
+          `holds ${surplus.name}, a parameter that the network of config.json does not have and that would be left out`
+        )
+      }
+    })
+  )
+
+  it.effect("says of which type quantised weights are, and not that their packed shape is wrong", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = yield* configJson
+      const [first, ...others] = yield* loadAll(yield* Checkpoint.open(tiny))
+      yield* writeText(dir, "config.json", JSON.stringify(json))
+      const { name } = first!
+      const packed = { name, shape: [320, 8], data: new Uint8Array(320 * 8), dtype: "U8" as const }
+      yield* Safetensors.write(path.join(dir, "model.safetensors"), [packed, ...others])
+      expect((yield* Effect.flip(Checkpoint.open(dir))).message).toContain(
+        `holds ${name} as U8; save the model as F32, F16 or BF16`
+      )
     })
   )
 

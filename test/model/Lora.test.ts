@@ -188,6 +188,16 @@ describe("Lora files", () => {
 
       yield* Lora.write(dir, saving(["embed_tokens"], { "model.embed_tokens.weight": whole(320, 64) }), "base")
       expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("replaces the embedding but not")
+      const scored = { "model.embed_tokens.weight": whole(320, 64), score: whole(1, 64) }
+      const reward = { ...saving(["embed_tokens"], scored), taskType: "SEQ_CLS" as const }
+      yield* Lora.write(dir, reward, "base")
+      expect(yield* Lora.read(dir, base)).toEqual(reward)
+      const both = { ...reward, config: { ...reward.config, modulesToSave: ["embed_tokens", "lm_head"] } }
+      const unused = new Map(both.tensors).set("lm_head.weight", whole(320, 64))
+      for (const tensors of [both.tensors, unused]) {
+        yield* Lora.write(dir, { ...both, tensors }, "base")
+        expect(yield* Lora.read(dir, base)).toEqual(both)
+      }
       yield* Lora.write(dir, saving(["lm_head"], { "lm_head.weight": whole(320, 32) }), "base")
       expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("has lm_head.weight of shape [320, 32]")
       yield* Lora.write(dir, saving(["lm_head"], { "lm_head.weight": whole(320, 64) }), "base")
@@ -252,7 +262,24 @@ describe("Lora files", () => {
         )
       }
       yield* Safetensors.write(file, [{ name: "base_model.model.x", shape: [1], data: new Float32Array(1) }])
-      expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("which is no part of a LoRA")
+      expect((yield* Effect.flip(Lora.read(dir, base))).message).toContain("computes; save the adapter without it")
+      const grown = "base_model.model.lm_head.weight"
+      yield* Safetensors.write(file, [{ name: grown, shape: [1], data: new Float32Array(1) }])
+      expect((yield* Effect.flip(Lora.read(dir, base))).message).toBe(
+        `${file} holds ${grown}, which is no part of a LoRA that Charter computes; PEFT saves it where the model was given more tokens: merge the adapter into that model, and save it whole.`
+      )
+    })
+  )
+
+  it.effect("says so of an adapter whose weights are not safetensors", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const config = path.join(tiny, "adapter", "adapter_config.json")
+      yield* Effect.promise(() => fs.copyFile(config, path.join(dir, "adapter_config.json")))
+      yield* Effect.promise(() => fs.writeFile(path.join(dir, "adapter_model.bin"), "PK"))
+      expect((yield* Effect.flip(Lora.read(dir))).message).toBe(
+        `${dir} has an adapter_config.json but no adapter_model.safetensors; save the adapter's weights as safetensors.`
+      )
     })
   )
 

@@ -105,6 +105,11 @@ describe("ModelConfig.fromJson", () => {
     expect(refusal({ ...llama, model_type: "gemma3_text", use_bidirectional_attention: true })).toContain(
       "use_bidirectional_attention"
     )
+    for (const is_causal of [false, null]) {
+      expect(refusal({ ...llama, model_type: "qwen2", is_causal })).toContain(
+        "has an is_causal that is not true; Charter knows causal attention alone"
+      )
+    }
     expect(refusal({ ...llama, quantization_config: { quant_method: "gptq" } })).toContain("quantization_config")
     expect(refusal({ ...llama, model_type: "qwen3", layer_types: ["full_attention", "chunked_attention"] })).toContain(
       "a layer of chunked_attention; Charter knows full_attention, sliding_attention"

@@ -72,6 +72,9 @@ describe("Safetensors.parseHeader", () => {
 
   it("refuses every broken rule in a sentence", () => {
     expect(reasonOf(new Uint8Array(7))).toContain("has 7 bytes, too few")
+    expect(reasonOf(new TextEncoder().encode("version https://git-lfs.github.com/spec/v1\n"))).toContain(
+      "is a pointer of Git LFS in place of the file; run git lfs pull"
+    )
     const huge = bytesOf("{}")
     huge.fill(0xff, 0, 8)
     expect(reasonOf(huge)).toContain("announces a header of 18446744073709551615 bytes")
@@ -91,8 +94,10 @@ describe("Safetensors.parseHeader", () => {
     expect(one({ dtype: "F32", shape: [2], data_offsets: [0, 4] }, 4)).toContain(
       "has 4 bytes for its tensor t of F32 [2]"
     )
-    expect(one({ dtype: "F8_E4M3", shape: [1], data_offsets: [0, 1] }, 1)).toContain(
-      "as F8_E4M3, which Charter does not read"
+    expect(one({ dtype: "F8_E4M3", shape: [2], data_offsets: [0, 2] }, 2)).toBe("valid")
+    expect(one({ dtype: "U32", shape: [1], data_offsets: [0, 2] }, 2)).toContain("has 2 bytes for its tensor t of U32")
+    expect(one({ dtype: "F4", shape: [2], data_offsets: [0, 1] }, 1)).toContain(
+      "as F4, which Charter does not read; save it as F32, F16 or BF16"
     )
     expect(one({ dtype: "toString", shape: [1], data_offsets: [0, 1] }, 1)).toContain("does not read")
     expect(one({ dtype: "F32", shape: [1], data_offsets: [4, 0] }, 4)).toContain("places its tensor t")
