@@ -61,6 +61,21 @@ describe("Stage", () => {
     })
   )
 
+  it.effect("says in words what failed, whatever it is, and hands over any sample", () =>
+    Effect.gen(function* () {
+      const reject = Effect.fnUntraced(function* (failure: unknown) {
+        const { rejected, to } = sink()
+        const stage = Stage.make("fail", () => Effect.fail(failure))
+        yield* Stream.make({ id: "1", count: 10n }).pipe(stage.pipe(Stage.rejectTo(to)), Stream.runDrain)
+        assert.deepStrictEqual(rejected[0]?.sample, { id: "1", count: "10n" })
+        return rejected[0]?.reason
+      })
+      assert.deepStrictEqual(yield* reject({ _tag: "Slow", message: "too slow" }), { tag: "Slow", message: "too slow" })
+      assert.deepStrictEqual(yield* reject({ status: 503 }), { tag: "Error", message: '{"status":503}' })
+      assert.deepStrictEqual(yield* reject("too slow"), { tag: "Error", message: "too slow" })
+    })
+  )
+
   it.effect("has one sink for composed stages, and says which of them it was", () =>
     Effect.gen(function* () {
       const { rejected, to } = sink()
