@@ -314,6 +314,22 @@ describe("Stage.checkpoint", () => {
     })
   )
 
+  it.effect("gives each sample its own records where several streams share a file", () =>
+    Effect.gen(function* () {
+      const pass = Stage.make("pass", (item: Item) => Effect.as(Effect.yieldNow, item))
+      const kept = pass.pipe(Stage.checkpoint({ file: yield* file, schema: Item, concurrency: 1 }))
+      const twice = (...ns: ReadonlyArray<number>) => items(...ns, ...ns).pipe(kept)
+      const [odd, even] = yield* Effect.all([numbers(twice(1, 3, 5)), numbers(twice(2, 4, 6))], { concurrency: 2 })
+      assert.deepStrictEqual(
+        [odd, even],
+        [
+          [1, 3, 5, 1, 3, 5],
+          [2, 4, 6, 2, 4, 6]
+        ]
+      )
+    })
+  )
+
   it.effect("finds samples by a key of one's own", () =>
     Effect.gen(function* () {
       const path = yield* file
