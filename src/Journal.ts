@@ -44,8 +44,10 @@ export const open = <A, I>(
 ): Effect.Effect<Journal<A>, CheckpointError, Scope.Scope> =>
   Effect.gen(function* () {
     const decodeLine = Schema.decodeUnknownSync(Schema.fromJsonString(Line))
-    const decode = Schema.decodeUnknownSync(Schema.Array(schema))
-    const encode = Schema.encodeSync(Schema.Array(schema))
+    // What JSON has no form for, such as a date, a map or NaN, would come back as something else.
+    const json = Schema.toCodecJson(Schema.Array(schema))
+    const decode = Schema.decodeUnknownSync(json)
+    const encode = Schema.encodeSync(json)
     const wrong = (fact: string, line?: number) => new CheckpointError({ file, line, fact })
     const unusable = (cause: unknown) => wrong(`cannot be read and written (${(cause as Error).message})`)
     const damaged = (place: Place) => {

@@ -330,6 +330,24 @@ describe("Stage.checkpoint", () => {
     })
   )
 
+  it.effect("replays what JSON has no form for as it was", () =>
+    Effect.gen(function* () {
+      const Scored = Schema.Struct({
+        id: Schema.String,
+        at: Schema.Date,
+        scores: Schema.ReadonlyMap(Schema.String, Schema.Number)
+      })
+      let asked = 0
+      const score = Stage.make("score", ({ id }: Item) =>
+        Effect.sync(() => ({ id, at: new Date(++asked), scores: new Map([["harm", Number.NaN]]) }))
+      )
+      const kept = items(1).pipe(score.pipe(Stage.checkpoint({ file: yield* file, schema: Scored })))
+      const made = yield* Stream.runCollect(kept)
+      assert.deepStrictEqual(yield* Stream.runCollect(kept), made)
+      assert.strictEqual(asked, 1)
+    })
+  )
+
   it.effect("finds samples by a key of one's own", () =>
     Effect.gen(function* () {
       const path = yield* file
