@@ -1,6 +1,6 @@
 /** What a program in TypeScript sees of the package: the declarations as they are built. */
 import { execFileSync } from "node:child_process"
-import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs"
+import { copyFileSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { assert, beforeAll, describe, it } from "@effect/vitest"
@@ -29,6 +29,18 @@ describe("the declarations of the package", () => {
     }
     const dist = join(installed, "dist")
     assert.strictEqual(compile(root, "-p", "tsconfig.build.json", "--emitDeclarationOnly", "--outDir", dist), "")
+  })
+
+  it("leave no type open", () => {
+    const open = globSync("dist/**/*.d.ts", { cwd: installed }).flatMap((file) =>
+      readFileSync(join(installed, file), "utf8")
+        .replace(/\/\*[\s\S]*?\*\//g, "")
+        .split("\n")
+        // The classes of `effect` take fields of any type.
+        .filter((line) => /\bany\b/.test(line.replaceAll("A extends Record<string, any>", "")))
+        .map((line) => `${file}: ${line.trim()}`)
+    )
+    assert.deepStrictEqual(open, [])
   })
 
   for (const [module, moduleResolution] of [
