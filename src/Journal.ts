@@ -50,6 +50,10 @@ export const open = <A, I>(
     const encode = Schema.encodeSync(json)
     const wrong = (fact: string, line?: number) => new CheckpointError({ file, line, fact })
     const unusable = (cause: unknown) => wrong(`cannot be read and written (${(cause as Error).message})`)
+    const other = (key: string, cause: unknown) => {
+      const why = (cause as Error).message.replace(/\s+/g, " ")
+      return wrong(`cannot hold what was made of ${key} (${why}); { ...record } is no record: make it with its class`)
+    }
     const damaged = (place: Place) => {
       const line = places(fd).findIndex(({ start }) => start === place.start) + 1
       return wrong("is damaged; delete this line, and what it held is made again", line)
@@ -89,10 +93,11 @@ export const open = <A, I>(
         const { made } = yield* parse(place)
         return yield* Effect.try({ try: () => decode(made), catch: () => damaged(place) })
       }),
-      append: (key, made) =>
-        Effect.try({
+      append: Effect.fnUntraced(function* (key, made) {
+        const encoded = yield* Effect.try({ try: () => encode(made), catch: (cause) => other(key, cause) })
+        const bytes = Buffer.from(`${JSON.stringify({ key, made: encoded })}\n`)
+        yield* Effect.try({
           try: () => {
-            const bytes = Buffer.from(`${JSON.stringify({ key, made: encode(made) })}\n`)
             // Another stream of the same stage may have the file open, too: its lines are between those of this one.
             const start = fstatSync(fd).size
             try {
@@ -107,6 +112,7 @@ export const open = <A, I>(
           },
           catch: unusable
         })
+      })
     }
   })
 

@@ -348,6 +348,19 @@ describe("Stage.checkpoint", () => {
     })
   )
 
+  it.effect("says which sample a record was made of that is none of the schema's", () =>
+    Effect.gen(function* () {
+      class Scored extends Schema.Class<Scored>("Scored")({ id: Schema.String, score: Schema.Number }) {}
+      const score = Stage.make("score", ({ id, n }: Item) => Effect.succeed({ ...new Scored({ id, score: n }) }))
+      const kept = score.pipe(Stage.checkpoint({ file: yield* file, schema: Scored }))
+      const error = yield* items(1).pipe(kept, Stream.runDrain, Effect.flip)
+      assert.include(
+        error.message,
+        "cannot hold what was made of item 1 (Expected Scored at [0]); { ...record } is no record"
+      )
+    })
+  )
+
   it.effect("finds samples by a key of one's own", () =>
     Effect.gen(function* () {
       const path = yield* file
