@@ -2,6 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Stream } from "effect"
 import { RpcTest } from "effect/rpc"
+import { Worker } from "node:worker_threads"
 import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
 import * as EngineWorker from "../../src/engine/EngineWorker.ts"
@@ -78,6 +79,22 @@ describe("the engine's contract", () => {
       const error = yield* Effect.flip(client.Generate(generate))
       expect(error._tag).toBe("RpcClientError")
       expect(error.message).toMatch(/^nowhere does not exist/)
+    })
+  )
+
+  it.live("starts no engine from an engine's thread, in which a program begins that is bundled with it", () =>
+    Effect.gen(function* () {
+      const thread = new Worker(new URL("bundled.ts", import.meta.url), {
+        workerData: { charterEngine: { dir: Golden.folder } }
+      })
+      const ended = yield* Effect.promise(
+        () =>
+          new Promise<Error | undefined>((resolve) => {
+            thread.once("error", (error: Error) => resolve(error))
+            thread.once("exit", () => resolve(undefined))
+          })
+      )
+      expect(ended?.message).toContain("leave charter-ai out of the bundle")
     })
   )
 
