@@ -9,7 +9,6 @@ import * as NodeWorkerRunner from "@effect/platform-node/NodeWorkerRunner"
 import { Cause, Context, Effect, Exit, Layer, Logger } from "effect"
 import type { Scope } from "effect"
 import { RpcClient, RpcClientError, RpcServer } from "effect/rpc"
-import { fileURLToPath } from "node:url"
 import * as worker from "node:worker_threads"
 import * as Engine from "./Engine.ts"
 import { EngineRpc } from "./EngineRpc.ts"
@@ -81,7 +80,9 @@ const inItsWords = (protocol: RpcClient.Protocol["Service"]): RpcClient.Protocol
  * runtime's binding would end the whole process with an abort, so whoever wants to terminate it waits for its end.
  */
 const start = (options: Engine.Options): worker.Worker => {
-  const thread = new worker.Worker(fileURLToPath(import.meta.url), {
+  // As a text and not by its path: a thread has the options of its process, and `--input-type` is refused with a file.
+  const thread = new worker.Worker(`import(${JSON.stringify(import.meta.url)})`, {
+    eval: true,
     workerData: { charterEngine: options },
     // What a session sets in the environment is meant for the process.
     env: worker.SHARE_ENV
