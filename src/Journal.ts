@@ -29,9 +29,8 @@ export interface Journal<A> {
   readonly append: (key: string, made: ReadonlyArray<A>) => Effect.Effect<void, CheckpointError>
 }
 
-/** Where a line is: its number from 1, and its bytes without the line end. */
+/** Where a line is: its bytes without the line end. */
 interface Place {
-  readonly line: number
   readonly start: number
   readonly length: number
 }
@@ -45,11 +44,20 @@ export const open = <A, I>(
 ): Effect.Effect<Journal<A>, CheckpointError, Scope.Scope> =>
   Effect.gen(function* () {
     const decodeLine = Schema.decodeUnknownSync(Schema.fromJsonString(Line))
-    const decode = Schema.decodeUnknownSync(Schema.Array(schema))
-    const encode = Schema.encodeSync(Schema.Array(schema))
+    // What JSON has no form for, such as a date, a map or NaN, would come back as something else.
+    const json = Schema.toCodecJson(Schema.Array(schema))
+    const decode = Schema.decodeUnknownSync(json)
+    const encode = Schema.encodeSync(json)
     const wrong = (fact: string, line?: number) => new CheckpointError({ file, line, fact })
     const unusable = (cause: unknown) => wrong(`cannot be read and written (${(cause as Error).message})`)
-    const damaged = (line: number) => wrong("is damaged; delete this line, and what it held is made again", line)
+    const other = (key: string, cause: unknown) => {
+      const why = (cause as Error).message.replace(/\s+/g, " ")
+      return wrong(`cannot hold what was made of ${key} (${why}); { ...record } is no record: make it with its class`)
+    }
+    const damaged = (place: Place) => {
+      const line = places(fd).findIndex(({ start }) => start === place.start) + 1
+      return wrong("is damaged; delete this line, and what it held is made again", line)
+    }
 
     const fd = yield* Effect.acquireRelease(
       Effect.try({
@@ -61,7 +69,7 @@ export const open = <A, I>(
       }),
       (fd) => Effect.sync(() => closeSync(fd))
     )
-    const read = ({ start, length }: Pick<Place, "start" | "length">): Buffer => {
+    const read = ({ start, length }: Place): Buffer => {
       const bytes = Buffer.alloc(length)
       let done = 0
       while (done < length) {
@@ -72,54 +80,63 @@ export const open = <A, I>(
       return bytes
     }
     const parse = (place: Place) =>
-      Effect.try({ try: () => decodeLine(read(place).toString("utf8")), catch: () => damaged(place.line) })
+      Effect.try({ try: () => decodeLine(read(place).toString("utf8")), catch: () => damaged(place) })
 
-    const places = new Map<string, Place>()
+    const known = new Map<string, Place>()
     const found = yield* Effect.try({ try: () => complete(fd), catch: unusable })
-    for (const place of found) places.set((yield* parse(place)).key, place)
-    let lines = found.length
-    let end = fstatSync(fd).size
+    for (const place of found) known.set((yield* parse(place)).key, place)
 
     return {
       get: Effect.fnUntraced(function* (key) {
-        const place = places.get(key)
+        const place = known.get(key)
         if (place === undefined) return undefined
         const { made } = yield* parse(place)
-        return yield* Effect.try({ try: () => decode(made), catch: () => damaged(place.line) })
+        return yield* Effect.try({ try: () => decode(made), catch: () => damaged(place) })
       }),
-      append: (key, made) =>
-        Effect.try({
+      append: Effect.fnUntraced(function* (key, made) {
+        const encoded = yield* Effect.try({ try: () => encode(made), catch: (cause) => other(key, cause) })
+        const bytes = Buffer.from(`${JSON.stringify({ key, made: encoded })}\n`)
+        yield* Effect.try({
           try: () => {
-            const bytes = Buffer.from(`${JSON.stringify({ key, made: encode(made) })}\n`)
+            // Another stream of the same stage may have the file open, too: its lines are between those of this one.
+            const start = fstatSync(fd).size
             try {
               let done = 0
               while (done < bytes.length) done += writeSync(fd, bytes, done)
             } catch (error) {
               // A full disk must not leave half a line in front of the next one.
-              ftruncateSync(fd, end)
+              ftruncateSync(fd, start)
               throw error
             }
-            places.set(key, { line: ++lines, start: end, length: bytes.length - 1 })
-            end += bytes.length
+            known.set(key, { start, length: bytes.length - 1 })
           },
           catch: unusable
         })
+      })
     }
   })
 
-/** The places of the complete lines; what follows the last line end is cut off. */
-const complete = (fd: number): ReadonlyArray<Place> => {
-  const places: Array<Place> = []
+/** The places of the complete lines. */
+const places = (fd: number): ReadonlyArray<Place> => {
+  const found: Array<Place> = []
   const piece = Buffer.alloc(1 << 16)
   let start = 0
   let at = 0
   for (let n = readSync(fd, piece, 0, piece.length, at); n > 0; n = readSync(fd, piece, 0, piece.length, at)) {
     for (let i = piece.indexOf(0x0a); i >= 0 && i < n; i = piece.indexOf(0x0a, i + 1)) {
-      places.push({ line: places.length + 1, start, length: at + i - start })
+      found.push({ start, length: at + i - start })
       start = at + i + 1
     }
     at += n
   }
-  if (start < at) ftruncateSync(fd, start)
-  return places
+  return found
+}
+
+/** The places of the complete lines; what follows the last line end is cut off. */
+const complete = (fd: number): ReadonlyArray<Place> => {
+  const found = places(fd)
+  const last = found.at(-1)
+  const end = last === undefined ? 0 : last.start + last.length + 1
+  if (end < fstatSync(fd).size) ftruncateSync(fd, end)
+  return found
 }

@@ -32,9 +32,15 @@ export class Models extends Context.Service<
       /** The commit, of a model of the hub. */
       readonly revision?: string
     }
-    /** A policy with an adapter of its own. Its reference for the KL term is the adapter as it was at the start. */
+    /**
+     * A policy with an adapter of its own, in place of any of the same name. Its reference for the KL term is the
+     * adapter as it was at the start.
+     */
     readonly policy: (name: string, from: AdapterSource) => Effect.Effect<Policy["Service"], PolicyError>
-    /** A reward model with an adapter of its own and a score head (made anew when the folder has none). */
+    /**
+     * A reward model with an adapter of its own and a score head (made anew when the folder has none), in place of any
+     * of the same name.
+     */
     readonly rewardModel: (name: string, from: AdapterSource) => Effect.Effect<RewardModel["Service"], RewardModelError>
   }
 >()("charter/Models") {}

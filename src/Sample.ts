@@ -283,27 +283,26 @@ export const trail = (
     ...(model === undefined ? {} : { model }),
     ...(seed === undefined ? {} : { seed })
   })
-  if (record instanceof Prompt) return [{ kind: "prompt", id }]
-  if (record instanceof Response) {
-    const revision = earlier(id)
-    return revision === undefined ? [{ kind: "response", id, ...from(record) }, ...back(record.prompt)] : back(revision)
-  }
-  if (record instanceof Critique) {
+  // Told by what it holds: a record that was edited or read from JSON is none of these classes.
+  if ("messages" in record) return [{ kind: "prompt", id }]
+  if ("response" in record) {
     const { principle, round } = record
     return [{ kind: "critique", id, ...from(record), principle, round }, ...back(record.response)]
   }
-  if (record instanceof Revision) {
+  if ("critique" in record) {
     const { principle } = record.critique
     return [{ kind: "revision", id, ...from(record), principle, round: record.round }, ...back(record.critique)]
   }
-  if (record instanceof Comparison) {
+  if ("first" in record) {
     const first = back(record.first)
     // Both answers are to the same prompt, which comes once.
     return [{ kind: "comparison", id }, ...first.slice(0, -1), ...back(record.second)]
   }
-  if (record instanceof Preference) {
+  if ("comparison" in record) {
     return [{ kind: "preference", id, ...from(record), principle: record.principle }, ...back(record.comparison)]
   }
-  if (record instanceof Rollout) return [{ kind: "rollout", id, ...from(record) }, ...back(record.prompt)]
-  return [{ kind: "reward", id, ...from(record) }, ...back(record.rollout)]
+  if ("rollout" in record) return [{ kind: "reward", id, ...from(record) }, ...back(record.rollout)]
+  if ("tokenIds" in record) return [{ kind: "rollout", id, ...from(record) }, ...back(record.prompt)]
+  const revision = earlier(id)
+  return revision === undefined ? [{ kind: "response", id, ...from(record) }, ...back(record.prompt)] : back(revision)
 }

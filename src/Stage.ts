@@ -8,7 +8,7 @@
  * @example
  * prompts.pipe(Response.stage(), Critique.stage().pipe(Stage.provide(otherModel)), Revision.stage())
  */
-import { Channel, Context, Effect, Layer, Pipeable, Predicate, Schema, Stream } from "effect"
+import { Cause, Channel, Context, Effect, Formatter, Layer, Pipeable, Predicate, Schema, Stream } from "effect"
 import * as Journal from "./Journal.ts"
 
 export { CheckpointError } from "./Journal.ts"
@@ -127,18 +127,18 @@ const reject = <A extends { readonly id: string }, E>(
       id: sample.id,
       stage,
       reason: reasonOf(error),
-      sample: JSON.parse(JSON.stringify(sample)) as Schema.Json
+      sample: JSON.parse(Formatter.formatJson(sample)) as Schema.Json
     })
     // `rejectTo` has put the sink's failure type into the type of the stage.
     return yield* sink(rejected) as Effect.Effect<void, E>
   })
 
-/** A failure in words; the reason nested in it (as `AiError` has one) says more than its own tag. */
-const reasonOf = (error: unknown): Rejected["reason"] => {
+/** A failure in words, whatever failed; the reason nested in it (as `AiError` has one) says more than its own tag. */
+export const reasonOf = (error: unknown): Rejected["reason"] => {
   const nested = Predicate.hasProperty(error, "reason") && Predicate.hasProperty(error.reason, "_tag")
   const tagged = nested ? error.reason : error
   const tag = Predicate.hasProperty(tagged, "_tag") ? String(tagged._tag) : "Error"
-  return { tag, message: error instanceof Error ? error.message : String(error) }
+  return { tag, message: error instanceof Error ? error.message : Cause.prettyErrors(Cause.fail(error))[0]!.message }
 }
 
 /** One stage after the other, as a stage. */

@@ -3,7 +3,8 @@
  *
  * Nothing here loads native code: the engine is in `charter-ai/engine`, models over it in `charter-ai/providers/onnx`,
  * hosted ones in `charter-ai/providers/openai-compatible` and `charter-ai/providers/anthropic`, mocks of all of them in
- * `charter-ai/testing`, and the formats of the field in `charter-ai/data`.
+ * `charter-ai/testing`, and the formats of the field in `charter-ai/data`. Each module is there by its path as well
+ * (`charter-ai/stages/Critique`): the declarations of a program name its types by these.
  *
  * @example
  * import { Critique, Response, Revision } from "charter-ai"

@@ -108,6 +108,13 @@ describe("Sample", () => {
     assert.strictEqual(Sample.trail(seeded).at(-1)!.id, prompt.id)
   })
 
+  it("keeps the trail of records that were edited or read as plain JSON", () => {
+    for (const record of [prompt, first, critique, revision, comparison, preference, rollout, reward]) {
+      assert.deepStrictEqual(Sample.trail(JSON.parse(JSON.stringify(record))), Sample.trail(record))
+      assert.deepStrictEqual(Sample.trail({ ...record }), Sample.trail(record))
+    }
+  })
+
   it("goes on through earlier rounds where they are at hand", () => {
     const again = Sample.critique({ ...critique, response: Sample.revised(revision), round: 2 })
     const second = Sample.revision({ ...revision, critique: again, round: 2 })

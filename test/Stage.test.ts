@@ -61,6 +61,21 @@ describe("Stage", () => {
     })
   )
 
+  it.effect("says in words what failed, whatever it is, and hands over any sample", () =>
+    Effect.gen(function* () {
+      const reject = Effect.fnUntraced(function* (failure: unknown) {
+        const { rejected, to } = sink()
+        const stage = Stage.make("fail", () => Effect.fail(failure))
+        yield* Stream.make({ id: "1", count: 10n }).pipe(stage.pipe(Stage.rejectTo(to)), Stream.runDrain)
+        assert.deepStrictEqual(rejected[0]?.sample, { id: "1", count: "10n" })
+        return rejected[0]?.reason
+      })
+      assert.deepStrictEqual(yield* reject({ _tag: "Slow", message: "too slow" }), { tag: "Slow", message: "too slow" })
+      assert.deepStrictEqual(yield* reject({ status: 503 }), { tag: "Error", message: '{"status":503}' })
+      assert.deepStrictEqual(yield* reject("too slow"), { tag: "Error", message: "too slow" })
+    })
+  )
+
   it.effect("has one sink for composed stages, and says which of them it was", () =>
     Effect.gen(function* () {
       const { rejected, to } = sink()
@@ -296,6 +311,53 @@ describe("Stage.checkpoint", () => {
       const error = yield* numbers(items(2).pipe(kept)).pipe(Effect.flip)
       assert.instanceOf(error, Stage.CheckpointError)
       assert.include(String(error), `${path}:2: is damaged; delete this line`)
+    })
+  )
+
+  it.effect("gives each sample its own records where several streams share a file", () =>
+    Effect.gen(function* () {
+      const pass = Stage.make("pass", (item: Item) => Effect.as(Effect.yieldNow, item))
+      const kept = pass.pipe(Stage.checkpoint({ file: yield* file, schema: Item, concurrency: 1 }))
+      const twice = (...ns: ReadonlyArray<number>) => items(...ns, ...ns).pipe(kept)
+      const [odd, even] = yield* Effect.all([numbers(twice(1, 3, 5)), numbers(twice(2, 4, 6))], { concurrency: 2 })
+      assert.deepStrictEqual(
+        [odd, even],
+        [
+          [1, 3, 5, 1, 3, 5],
+          [2, 4, 6, 2, 4, 6]
+        ]
+      )
+    })
+  )
+
+  it.effect("replays what JSON has no form for as it was", () =>
+    Effect.gen(function* () {
+      const Scored = Schema.Struct({
+        id: Schema.String,
+        at: Schema.Date,
+        scores: Schema.ReadonlyMap(Schema.String, Schema.Number)
+      })
+      let asked = 0
+      const score = Stage.make("score", ({ id }: Item) =>
+        Effect.sync(() => ({ id, at: new Date(++asked), scores: new Map([["harm", Number.NaN]]) }))
+      )
+      const kept = items(1).pipe(score.pipe(Stage.checkpoint({ file: yield* file, schema: Scored })))
+      const made = yield* Stream.runCollect(kept)
+      assert.deepStrictEqual(yield* Stream.runCollect(kept), made)
+      assert.strictEqual(asked, 1)
+    })
+  )
+
+  it.effect("says which sample a record was made of that is none of the schema's", () =>
+    Effect.gen(function* () {
+      class Scored extends Schema.Class<Scored>("Scored")({ id: Schema.String, score: Schema.Number }) {}
+      const score = Stage.make("score", ({ id, n }: Item) => Effect.succeed({ ...new Scored({ id, score: n }) }))
+      const kept = score.pipe(Stage.checkpoint({ file: yield* file, schema: Scored }))
+      const error = yield* items(1).pipe(kept, Stream.runDrain, Effect.flip)
+      assert.include(
+        error.message,
+        "cannot hold what was made of item 1 (Expected Scored at [0]); { ...record } is no record"
+      )
     })
   )
 

@@ -25,7 +25,7 @@ const numbers = Effect.fnUntraced(function* (dir: string) {
   const json = yield* ModelFile.readJson(fileOf(dir))
   if (!isTokenizer(json)) return undefined
   const { added_tokens = [], model } = json
-  return new Map([
+  return new Map<string, number>([
     ...(Array.isArray(model.vocab)
       ? model.vocab.map(([token], id) => [token, id] as const)
       : Object.entries(model.vocab)),

@@ -50,7 +50,7 @@ const unreadable = (file: string) => (error: PlatformError) => {
 }
 
 /** The first bytes of a file, still packed; a typed sentence when it cannot be read or is a folder. */
-export const head = Effect.fnUntraced(function* (file: string, length = 4096) {
+export const head = Effect.fnUntraced(function* (file: string, length: number = 4096) {
   const fs = yield* FileSystem.FileSystem
   const info = yield* fs.stat(file).pipe(Effect.mapError(unreadable(file)))
   if (info.type === "Directory") {

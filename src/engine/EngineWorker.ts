@@ -9,7 +9,6 @@ import * as NodeWorkerRunner from "@effect/platform-node/NodeWorkerRunner"
 import { Cause, Context, Effect, Exit, Layer, Logger } from "effect"
 import type { Scope } from "effect"
 import { RpcClient, RpcClientError, RpcServer } from "effect/rpc"
-import { fileURLToPath } from "node:url"
 import * as worker from "node:worker_threads"
 import * as Engine from "./Engine.ts"
 import { EngineRpc } from "./EngineRpc.ts"
@@ -21,6 +20,8 @@ export type Client = RpcClient.FromGroup<typeof EngineRpc, RpcClientError.RpcCli
 /** Starts an engine in a worker thread of its own; the thread ends with the scope. */
 export const client = (options: Engine.Options): Effect.Effect<Client, RpcClientError.RpcClientError, Scope.Scope> =>
   Effect.gen(function* () {
+    // A program that is in one file with this one begins anew in the engine's thread, and would start the next there.
+    if (started?.charterEngine !== undefined) return yield* Effect.callback<never>(() => end(bundled))
     // Started here, as nobody would hear of what keeps a thread from starting where the protocol starts it.
     let first: worker.Worker | undefined = yield* Effect.try({
       try: () => start(options),
@@ -79,7 +80,9 @@ const inItsWords = (protocol: RpcClient.Protocol["Service"]): RpcClient.Protocol
  * runtime's binding would end the whole process with an abort, so whoever wants to terminate it waits for its end.
  */
 const start = (options: Engine.Options): worker.Worker => {
-  const thread = new worker.Worker(fileURLToPath(import.meta.url), {
+  // As a text and not by its path: a thread has the options of its process, and `--input-type` is refused with a file.
+  const thread = new worker.Worker(`import(${JSON.stringify(import.meta.url)})`, {
+    eval: true,
     workerData: { charterEngine: options },
     // What a session sets in the environment is meant for the process.
     env: worker.SHARE_ENV
@@ -93,14 +96,21 @@ const start = (options: Engine.Options): worker.Worker => {
   return thread
 }
 
+const bundled =
+  "The program is in one bundle with charter-ai and began anew in the engine's thread; leave charter-ai out of the bundle (esbuild: --external:charter-ai)."
+
 /** What an engine ends with is thrown in its thread: so the client hears of it in the thread's own `error` event. */
+const end = (message: string): void => {
+  setImmediate(() => {
+    throw new Error(message)
+  })
+}
+
 const teardown = (exit: Exit.Exit<unknown, unknown>, onExit: (code: number) => void): void => {
   if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return onExit(0)
   const error = Cause.squash(exit.cause)
   const expected = error instanceof Error && "_tag" in error
-  setImmediate(() => {
-    throw new Error(expected ? error.message : Cause.pretty(exit.cause))
-  })
+  end(expected ? error.message : Cause.pretty(exit.cause))
 }
 
 const started = worker.workerData as { readonly charterEngine?: Engine.Options } | null

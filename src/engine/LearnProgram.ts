@@ -60,7 +60,10 @@ const objectiveOf = (
   const input = Program.raggedInputs(graph)
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   const at = once(() => hidden(Graph.input(graph, "at", "int64", ["N"])))
-  const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
+  const projection = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
+  const head = (kind: keyof typeof heads, maker: string): Value =>
+    trainable.get(heads[kind]) ??
+    Graph.fail(graph, "objective", [], `what is trained has no ${kind} head; ${maker} adds one with { ${kind}: true }`)
   const result = objective.build(
     {
       logprobs: once(() =>
@@ -68,16 +71,19 @@ const objectiveOf = (
           chunks: shape.chunks,
           projection: Transformer.projection(config, parameters),
           cap: config.logitSoftCap,
-          learns: !learns ? "nothing" : (trainable.get(head) ?? "hidden")
+          learns: !learns ? "nothing" : (trainable.get(projection) ?? "hidden")
         })
       ),
-      values: once(() => Program.head(Op.detach(at()), trainable.get(heads.value)!)),
-      scores: once(() => Program.head(hidden(Graph.input(graph, "last", "int64", ["S"])), trainable.get(heads.score)!))
+      values: once(() => Program.head(Op.detach(at()), head("value", "Adapters.fromLora"))),
+      scores: once(() => Program.head(hidden(Graph.input(graph, "last", "int64", ["S"])), head("score", "Lora.init")))
     },
     Object.fromEntries(
       Object.entries(objective.inputs).map(([name, { dtype, shape }]) => [name, Graph.input(graph, name, dtype, shape)])
     )
   )
+  if ("loss" in result.metrics) {
+    Graph.fail(graph, "objective", [], "no metric can have the name loss, under which the loss itself is reported")
+  }
   return { input, loss: result.loss, trainable, metrics: { loss: result.loss, ...result.metrics } }
 }
 
@@ -101,7 +107,12 @@ const update = (graph: Graph.Graph, layout: Trainables.Layout, vector: Value, gr
 }
 
 const report = (graph: Graph.Graph, metrics: Readonly<Record<string, Value>>): ReadonlyArray<string> => {
-  for (const [name, value] of Object.entries(metrics)) Graph.output(graph, `metric_${name}`, value)
+  for (const [name, value] of Object.entries(metrics)) {
+    if (value.shape.length !== 0 || value.dtype !== "float32") {
+      Graph.fail(graph, "objective", [value], `${name} must be a float32 scalar`)
+    }
+    Graph.output(graph, `metric_${name}`, value)
+  }
   return Object.keys(metrics)
 }
 

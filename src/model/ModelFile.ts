@@ -1,7 +1,7 @@
 /**
  * ModelFile: the small files of a model folder, which are untrusted like the large ones.
  */
-import { Effect, Schema } from "effect"
+import { Effect, Predicate, Schema } from "effect"
 import * as fs from "node:fs/promises"
 import { reason } from "./Quoted.ts"
 
@@ -44,7 +44,8 @@ export const readText = Effect.fnUntraced(function* (
         if (stat.size > mostBytes) throw new Error(`it has ${stat.size} bytes, more than ${mostBytes}`)
         return await fs.readFile(file)
       } catch (cause) {
-        if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined
+        // Where tests run in contexts of their own, as Jest's do, what Node throws is no `Error` of this context.
+        if (Predicate.hasProperty(cause, "code") && cause.code === "ENOENT") return undefined
         throw cause
       }
     },

@@ -51,8 +51,10 @@ export const open = Effect.fnUntraced(function* <A, I>(
   options: Options<A, I>
 ): Effect.fn.Return<Log<A>, RunError, Scope.Scope> {
   const { file, key, sources = [] } = options
-  const decode = Schema.decodeUnknownSync(options.schema)
-  const encode = Schema.encodeSync(options.schema)
+  // What JSON has no form for, such as a date, a map or NaN, would come back as something else.
+  const json = Schema.toCodecJson(options.schema)
+  const decode = Schema.decodeUnknownSync(json)
+  const encode = Schema.encodeSync(json)
   const parse = (from: string, line: string, i: number) =>
     Effect.try({
       try: () => decode(JSON.parse(line)),

@@ -57,7 +57,9 @@ export const orRejected =
   <B>(log: Records<B>, stage: string, at: string) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A | undefined, E | RunError, R> =>
     Effect.catch(self, (error): Effect.Effect<undefined, E | RunError> =>
-      isOfTheSample(error) ? Effect.as(log.reject(stage, at, words(error)), undefined) : Effect.fail(error)
+      isOfTheSample(error)
+        ? Effect.as(log.reject(stage, at, Stage.reasonOf(error).message), undefined)
+        : Effect.fail(error)
     )
 
 /** Whether a failure is about the sample: the same request would fail again, and another one would not. */
@@ -77,6 +79,3 @@ const everyRequest: ReadonlySet<string> = new Set([
   "RateLimitError",
   "InvalidResponseError"
 ])
-
-/** What went wrong, in words. */
-const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -2,6 +2,8 @@ import { NodeServices } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Stream } from "effect"
 import { RpcTest } from "effect/rpc"
+import { execFileSync } from "node:child_process"
+import { Worker } from "node:worker_threads"
 import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
 import * as EngineWorker from "../../src/engine/EngineWorker.ts"
@@ -78,6 +80,33 @@ describe("the engine's contract", () => {
       const error = yield* Effect.flip(client.Generate(generate))
       expect(error._tag).toBe("RpcClientError")
       expect(error.message).toMatch(/^nowhere does not exist/)
+    })
+  )
+
+  it("starts from a program that Node was given as a text", () => {
+    const program = `
+      import { Effect } from "effect"
+      import * as EngineWorker from ${JSON.stringify(new URL("../../src/engine/EngineWorker.ts", import.meta.url))}
+      const client = EngineWorker.client({ dir: ${JSON.stringify(Golden.folder)} })
+      const asked = Effect.flatMap(client, (engine) => engine.Logprobs({ ids: [5, 6], from: 1, adapter: null }))
+      console.log((await Effect.runPromise(Effect.scoped(asked))).length)`
+    const said = execFileSync(process.execPath, ["--input-type=module", "--eval", program], { encoding: "utf8" })
+    expect(said).toBe("1\n")
+  })
+
+  it.live("starts no engine from an engine's thread, in which a program begins that is bundled with it", () =>
+    Effect.gen(function* () {
+      const thread = new Worker(new URL("bundled.ts", import.meta.url), {
+        workerData: { charterEngine: { dir: Golden.folder } }
+      })
+      const ended = yield* Effect.promise(
+        () =>
+          new Promise<Error | undefined>((resolve) => {
+            thread.once("error", (error: Error) => resolve(error))
+            thread.once("exit", () => resolve(undefined))
+          })
+      )
+      expect(ended?.message).toContain("leave charter-ai out of the bundle")
     })
   )
 

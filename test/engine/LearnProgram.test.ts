@@ -15,6 +15,7 @@ import type * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Quantized from "../../src/model/Quantized.ts"
 import type * as Graph from "../../src/onnx/Graph.ts"
+import * as Op from "../../src/onnx/Op.ts"
 import * as Golden from "./golden.ts"
 
 const rates = { learningRates: [1e-2], weightDecays: [0.01], maxGradNorm: 1 }
@@ -149,6 +150,43 @@ describe("a learning program against transformers", () => {
           const expected = yield* golden.floats(peft)
           expect(Golden.distance(data, expected), name).toBeLessThan(1e-3 * Golden.largest(expected))
         }
+      })
+    )
+  }
+})
+
+describe("an objective that is wrong", () => {
+  const mean = (outputs: Objective.Outputs, weights: Graph.Value) => Objective.mean(outputs.logprobs(), weights)
+  const wrong: Readonly<Record<string, [Objective.Objective["build"], RegExp]>> = {
+    "a loss that is no scalar": [(o) => ({ loss: o.logprobs(), metrics: {} }), /loss must be a scalar/],
+    "a metric that is no scalar": [
+      (o, { weights }) => ({ loss: mean(o, weights!), metrics: { nats: o.logprobs() } }),
+      /nats must be a float32 scalar \(inputs: float32\[N\]/
+    ],
+    "a metric that is a count": [
+      (o, { weights }) => ({ loss: mean(o, weights!), metrics: { count: Op.cast(mean(o, weights!), "int64") } }),
+      /count must be a float32 scalar \(inputs: int64\[\]/
+    ],
+    "a metric in place of the loss": [
+      (o, { weights }) => ({ loss: mean(o, weights!), metrics: { loss: Op.neg(mean(o, weights!)) } }),
+      /no metric can have the name loss/
+    ],
+    "scores without a head for them": [
+      (o, { weights }) => ({ loss: Objective.mean(o.scores(), weights!), metrics: {} }),
+      /has no score head; Lora\.init adds one with \{ score: true \}/
+    ],
+    "values without a head for them": [
+      (o, { weights }) => ({ loss: Objective.mean(o.values(), weights!), metrics: {} }),
+      /has no value head; Adapters\.fromLora adds one with \{ value: true \}/
+    ]
+  }
+  for (const [name, [build, says]] of Object.entries(wrong)) {
+    it.effect(`says so when it is built: ${name}`, () =>
+      Effect.gen(function* () {
+        const { checkpoint } = yield* Golden.load
+        const adapter = Adapters.fromLora(yield* Lora.read(adapterFolder), checkpoint.config)
+        const objective = { name: "wrong", inputs: { weights: Objective.perToken }, build }
+        expect(() => LearnProgram.accumulate(checkpoint, adapter, objective, { chunks: 1 })).toThrow(says)
       })
     )
   }

@@ -35,6 +35,17 @@ describe("a log", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("gives back what JSON has no form for as it was", () =>
+    Effect.gen(function* () {
+      const file = join(workplace(), "rows.jsonl")
+      const schema = Schema.Struct({ id: Schema.String, at: Schema.Date, n: Schema.Number })
+      const row = { id: "a", at: new Date(0), n: Number.NaN }
+      const opened = Log.open({ file, schema, key: ({ id }) => id })
+      yield* Effect.scoped(Effect.flatMap(opened, (log) => log.append(row)))
+      assert.deepStrictEqual((yield* opened).values(), [row])
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("is settled in the order of the keys, and goes on after that", () =>
     Effect.gen(function* () {
       const file = join(workplace(), "rows.jsonl")

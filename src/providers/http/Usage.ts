@@ -56,7 +56,7 @@ export const label =
 const stages = new Set(["response", "critique", "revision", "preference", "evaluation"])
 
 /** The label of a call: the ids that stages give to their calls name the stage. */
-export const labelOf = Effect.fnUntraced(function* (model: string, principle = ""): Effect.fn.Return<Label> {
+export const labelOf = Effect.fnUntraced(function* (model: string, principle: string = ""): Effect.fn.Return<Label> {
   const { id, principle: known } = yield* Sampling.Sampling
   const stage = id.split("/").findLast((part) => stages.has(part)) ?? "other"
   return { model, stage, principle: known ?? principle, ...(yield* Labels) }
