@@ -211,7 +211,8 @@ export interface Recompute {
  * Adds the gradients of a scalar loss with respect to `parameters` and returns them in that order. A parameter on
  * which the loss does not depend gets zeros.
  *
- * Throws `GraphError` when the loss is no scalar or depends on a parameter through an operator without a derivative.
+ * Throws `GraphError` when the loss is no scalar, depends on none of the parameters, or on one through an operator
+ * without a derivative.
  */
 export const gradients = (
   loss: Value,
@@ -258,6 +259,9 @@ export const gradients = (
       if (vjp === undefined) return Graph.fail(graph, node.op, node.inputs, `it has no derivative (in ${node.label})`)
       const given = vjp(used, dy)
       node.inputs.forEach((x, i) => give(x, given[i]))
+    }
+    if (!parameters.some((p) => arrived.has(p))) {
+      Graph.fail(graph, "gradients", [loss], "the loss depends on nothing that is trained")
     }
     return parameters.map((p) => total(p) ?? Op.zerosLike(p))
   })

@@ -5,6 +5,7 @@ import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Atomic from "../../src/recipes/Atomic.ts"
 import * as Golden from "../engine/golden.ts"
+import "../quiet.ts"
 import { contents, jsonl, lines, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
 /** Five steps as the golden values were made. */

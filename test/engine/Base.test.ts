@@ -11,6 +11,7 @@ import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Device from "../../src/onnx/Device.ts"
+import "../quiet.ts"
 import * as Golden from "./golden.ts"
 
 const ids = [5, 9, 17, 33]

@@ -167,6 +167,10 @@ describe("an objective that is wrong", () => {
       (o, { weights }) => ({ loss: mean(o, weights!), metrics: { count: Op.cast(mean(o, weights!), "int64") } }),
       /count must be a float32 scalar \(inputs: int64\[\]/
     ],
+    "a loss that is detached from the model": [
+      (o, { weights }) => ({ loss: Op.detach(mean(o, weights!)), metrics: {} }),
+      /the loss depends on nothing that is trained/
+    ],
     "a metric in place of the loss": [
       (o, { weights }) => ({ loss: mean(o, weights!), metrics: { loss: Op.neg(mean(o, weights!)) } }),
       /no metric can have the name loss/

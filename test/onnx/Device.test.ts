@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Result } from "effect"
 import * as Device from "../../src/onnx/Device.ts"
+import "../quiet.ts"
 
 describe("Device", () => {
   it.effect("computes on the processor everywhere", () => Device.check("cpu"))
