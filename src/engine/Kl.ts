@@ -42,8 +42,15 @@ export const next = (control: Control, beta: number, kl: number, answers: number
 const rounding = 1e-4
 
 /**
+ * Nats by which answers, all together, are likelier under the reference by chance. Over what π samples E[ρ/π] ≤ 1, so by
+ * Markov's inequality answers that are e^x times as likely under ρ come up with a probability of e^{−x} at most, be they
+ * ever so few. A standard error of a handful of answers is no such bound.
+ */
+const chance = Math.log(20)
+
+/**
  * Why the mean of k1 over answers is below zero, which a KL cannot be, or no number; undefined when it is neither, or
- * when so small a mean is what chance (within two standard errors) or rounding gives.
+ * when so small a mean is what chance (once in 20, and within two standard errors) or rounding gives.
  *
  * @param k1 the k1 sums, one an answer
  * @param tokens of an answer, on the mean
@@ -55,7 +62,7 @@ export const diagnose = (k1: ReadonlyArray<number>, tokens: number, mismatch: nu
   if (!Number.isFinite(mean)) {
     return `The KL to the reference is ${mean}: a log-probability under the policy or the reference is not finite, and nothing can be learnt from such an answer; lower the learning rate.`
   }
-  if (n === 0 || -mean <= rounding * tokens) return undefined
+  if (n === 0 || -mean <= rounding * tokens || -mean * n <= chance) return undefined
   const deviation = Math.sqrt(k1.reduce((sum, x) => sum + (x - mean) ** 2, 0) / Math.max(1, n - 1))
   if (-mean <= (2 * deviation) / Math.sqrt(n)) return undefined
   const said = `The KL to the reference is ${mean.toPrecision(3)} nats per answer, which no KL is`

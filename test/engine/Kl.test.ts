@@ -56,6 +56,13 @@ describe("a negative KL", () => {
     expect(Kl.diagnose(around(-1), 8, 0.3)).toContain("were not sampled from the policy that learns")
   })
 
+  it("is told from the chance of few answers, which may all be a little likelier under the reference", () => {
+    expect(Kl.diagnose([-0.002, -0.011, -0.006, -0.005, -0.012], 15, 0)).toBeUndefined()
+    // The likeliest answer, five times, of a policy that has moved a little of it to others.
+    expect(Kl.diagnose(Array(5).fill(Math.log(0.8 / 0.9)), 1, 0)).toBeUndefined()
+    expect(Kl.diagnose([-1.9, -2.2, -2.1, -2, -1.8], 15, 0)).toContain("temperature 1")
+  })
+
   it("is told from rounding, which longer answers have more of", () => {
     // A policy that has not moved: all answers are off by the same few units in the last place.
     expect(Kl.diagnose(around(-5e-4, 1e-6), 8, 1e-6)).toBeUndefined()
