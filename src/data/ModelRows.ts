@@ -69,6 +69,9 @@ const inputOf = (row: Rows.Row, taken: ReadonlyArray<Input["_tag"]>): Result.Res
   if (shape === undefined || (shape === "completion" && !has("prompt"))) {
     return Result.fail("none of the shapes: text; input_ids; messages; prompt with completion; prompt")
   }
+  // What the command does not take is no matter of how well it is formed.
+  const tag = shapes.find(([column]) => column === shape)?.[1] ?? "completion"
+  if (!taken.includes(tag)) return Result.fail(untaken(tag, taken))
   const named =
     shape === "completion" ? { prompt: row["prompt"], completion: row["completion"] } : { [shape]: row[shape] }
   return Result.flatMap(Trl.decode(named), (found): Result.Result<Input, string> => {
@@ -84,6 +87,9 @@ const inputOf = (row: Rows.Row, taken: ReadonlyArray<Input["_tag"]>): Result.Res
   })
 }
 
+const untaken = (tag: Input["_tag"], taken: ReadonlyArray<Input["_tag"]>): string =>
+  `a row with ${shapeOf[tag]}; this command takes ${taken.map((t) => shapeOf[t]).join("; ")}`
+
 /** What a row gives to read, or why it gives nothing; one of the shapes that are taken here. */
 export const decode =
   (taken: ReadonlyArray<Input["_tag"]>) =>
@@ -95,11 +101,7 @@ export const decode =
       return Result.fail(`\`id\` is beyond the numbers that are kept exactly (${id}); give it as text`)
     }
     return Result.flatMap(inputOf(row, taken), (input) =>
-      taken.includes(input._tag)
-        ? Result.succeed({ id, line, input })
-        : Result.fail(
-            `a row with ${shapeOf[input._tag]}; this command takes ${taken.map((t) => shapeOf[t]).join("; ")}`
-          )
+      taken.includes(input._tag) ? Result.succeed({ id, line, input }) : Result.fail(untaken(input._tag, taken))
     )
   }
 

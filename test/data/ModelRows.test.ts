@@ -30,6 +30,13 @@ describe("a row for a model", () => {
     expect(read(continued, row)).toContain("a row with prompt and completion")
   })
 
+  it("of a shape that the command does not take is rejected for that, however it ends", () => {
+    const asked = messages.slice(0, 1)
+    expect(read(continued, { messages: asked })).toContain("this command takes a prompt alone")
+    expect(read(continued, { messages: "Why?" })).toContain("this command takes a prompt alone")
+    expect(read(continued, { prompt: "Why?", completion: "" })).toContain("this command takes a prompt alone")
+  })
+
   it("of other shapes alone is rejected with what it has", () => {
     expect(read(continued, { messages })).toContain("a row with prompt and completion, or messages; this command takes")
     expect(read(scored, { prompt: "Why?" })).toContain("a row with a prompt alone")
