@@ -10,7 +10,8 @@ import type { PolicyError } from "../../Policy.ts"
 export const fromPolicyError =
   (module: string, method: string) =>
   (error: PolicyError): AiError.AiError => {
-    const description = error.id === undefined ? error.message : `${error.message} (sample ${error.id})`
+    // Outside of a stage a sample has no name.
+    const description = error.id ? `${error.message} (sample ${error.id})` : error.message
     const reason = error.retryable
       ? new AiError.InternalProviderError({ description })
       : new AiError.InvalidRequestError({ description })
