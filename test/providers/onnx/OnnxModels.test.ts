@@ -191,7 +191,8 @@ describe("the models of a folder", () => {
         for (const [fact, wrong] of [
           ["maxTokens: expected an integer, not 1.5", policy.sample({ ...request, maxTokens: 1.5 })],
           ["topK: expected an integer, not 1.5", policy.sample({ ...request, topK: 1.5 })],
-          ["logitBias", policy.sample({ ...request, logitBias: new Map([[1.5, 1]]) })],
+          ["an integer, not 1.5", policy.sample({ ...request, logitBias: new Map([[1.5, 1]]) })],
+          ['"cosine", not "Cosine"', learn({ schedule: "Cosine" as "cosine" })],
           ["batchSize", learn({ batchSize: 0 })],
           ["epochs", learn({ epochs: 1.5 })],
           ["learningRate", learn({ learningRate: Number.NaN })],
