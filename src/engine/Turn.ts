@@ -21,18 +21,6 @@ const spent = (): boolean => {
   return performance.now() - since >= stretch
 }
 
-/** Goes on at once, or in a later turn of the event loop where this one has been long. */
-export const pause: Effect.Effect<void> = Effect.suspend(() =>
-  spent()
-    ? Effect.flatMap(
-        Effect.callback<void>((resume) => {
-          setImmediate(() => resume(Effect.void))
-        }),
-        () => pause
-      )
-    : Effect.void
-)
-
 /** A listener that is told of what arrives together in several turns, in the same order. */
 export const spread = <A>(listener: (event: A) => void): ((event: A) => void) => {
   const waiting: Array<A> = []
@@ -50,3 +38,11 @@ export const spread = <A>(listener: (event: A) => void): ((event: A) => void) =>
     if (waiting.length === 1) tell()
   }
 }
+
+/** Who waits for a later turn goes on in the order in which they came, each woken once, however many wait. */
+const later = spread<() => void>((goOn) => goOn())
+
+/** Goes on at once, or in a later turn of the event loop where this one has been long. */
+export const pause: Effect.Effect<void> = Effect.suspend(() =>
+  spent() ? Effect.callback<void>((resume) => later(() => resume(Effect.void))) : Effect.void
+)

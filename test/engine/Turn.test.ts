@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, vi } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Turn from "../../src/engine/Turn.ts"
 
@@ -43,6 +43,28 @@ describe("a turn", () => {
       // At most a few pieces of a millisecond are done in a turn of two.
       expect(passed()).toBeGreaterThan(20)
       expect(done).toHaveLength(100)
+    })
+  )
+
+  it.live("of many who pause does not wake all of them", () =>
+    Effect.gen(function* () {
+      const timers = vi.spyOn(globalThis, "setImmediate")
+      yield* Effect.addFinalizer(() => Effect.sync(() => timers.mockRestore()))
+      const done: Array<number> = []
+      yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, i) => i),
+        (i) =>
+          Effect.andThen(
+            Turn.pause,
+            Effect.sync(() => {
+              work()
+              done.push(i)
+            })
+          ),
+        { concurrency: "unbounded" }
+      )
+      expect(done).toEqual(done.toSorted((a, b) => a - b))
+      expect(timers.mock.calls.length).toBeLessThan(1000)
     })
   )
 
