@@ -125,8 +125,9 @@ export const make = Effect.fnUntraced(function* (
 
       /** Takes waiting prompts into free rows. */
       const admit = Effect.fnUntraced(function* () {
-        const wanted = queue.filter(({ finish }) => finish === undefined)
-        queue.splice(0, queue.length, ...wanted)
+        let wanted = 0
+        for (const job of queue) if (job.finish === undefined) queue[wanted++] = job
+        queue.length = wanted
         // An adapter that has learnt meanwhile: rows end with the weights that they began with, others wait for them.
         if (adapter?.vector !== vector) return
         if (active.length === 0) cache = KvCache.make(config, { memory: options.memory, maxSlots })

@@ -69,7 +69,7 @@ export const make = Effect.fnUntraced(function* (
   const { device = "cpu" } = checkpoint
   const scope = yield* Effect.scope
   const arrival = yield* Latch.make(false)
-  const waiting: Array<Job> = []
+  let waiting: Array<Job> = []
   const waitFor = yield* Waiting.make
   // Most runs are large, so fp32 weights are not worth a second copy; those in 8 bits are small, and faster with one.
   const large = checkpoint.quantized === undefined && !ScoreProgram.isNarrow(checkpoint.config)
@@ -173,8 +173,7 @@ export const make = Effect.fnUntraced(function* (
       taken.push(job)
     }
     const chosen = new Set(taken)
-    const left = waiting.filter((j) => !chosen.has(j))
-    waiting.splice(0, waiting.length, ...left)
+    waiting = waiting.filter((j) => !chosen.has(j))
     return taken
   }
 

@@ -74,7 +74,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
   let size = length
   const records = new Map<string, A>()
   // The key of each line: settling moves lines, and does not write records anew.
-  const order: Array<string> = []
+  let order: Array<string> = []
   for (const [i, line] of lines.entries()) {
     const record = yield* parse(file, line, i)
     records.set(key(record), record)
@@ -137,7 +137,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
         closeSync(fd)
         fd = openSync(file, "a+")
         size = fstatSync(fd).size
-        order.splice(0, order.length, ...settled)
+        order = settled
         const sorted = settled.map((key) => [key, records.get(key)!] as const)
         records.clear()
         for (const [key, record] of sorted) records.set(key, record)
