@@ -55,7 +55,7 @@ export const build = (checkpoint: Base, adapter: Adapters.Adapter | undefined): 
  * The running sum over the vocabulary is taken in two steps: over the sums of blocks of it, then within the block that
  * is hit. It is the slowest pass over [N, V] otherwise.
  */
-const sample = (
+export const sample = (
   logits: Graph.Value,
   inverseTemperature: Graph.Value,
   uniform: Graph.Value
@@ -73,8 +73,10 @@ const sample = (
   const column = (x: Graph.Value): Graph.Value => Op.cast(Op.reshape(x, [rows, 1]), "int64")
   const sum = Op.gatherElements(sums, column(block))
   const before = Op.sub(Op.gatherElements(cumulative, column(block)), sum)
+  // A sum less its last part is not exactly what came before. A share of 0 would take a token that has no probability.
+  const least = Graph.scalar(graph, 2 ** -24)
   const one = Graph.scalar(graph, 1)
-  const share = Op.minimum(Op.maximum(Op.div(Op.sub(target, before), sum), Graph.scalar(graph, 0)), one)
+  const share = Op.minimum(Op.maximum(Op.div(Op.sub(target, before), sum), least), one)
 
   // 0, blocks, 2·blocks, …: where the rows begin among all blocks.
   const ones = Op.shift(Op.zerosLike(block), 1)
