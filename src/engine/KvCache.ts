@@ -122,10 +122,7 @@ export const make = (config: ModelConfig, options: { readonly memory: number; re
           for (let h = 0; h < kvHeads; h++) {
             const from = ((a * width + w.row) * kvHeads + h) * tokens * headDim
             const to = ((w.slot * kvHeads + h) * capacity + lengths[w.slot]!) * headDim
-            const size = w.tokens * headDim
-            // A view costs more than copying one short row by hand, and far less than copying a prompt.
-            if (w.tokens > 1) array.set(rows.subarray(from, from + size), to)
-            else for (let i = 0; i < size; i++) array[to + i] = rows[from + i]!
+            array.set(rows.subarray(from, from + w.tokens * headDim), to)
           }
         }
       }
