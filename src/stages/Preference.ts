@@ -18,12 +18,18 @@ import * as Text from "./Text.ts"
 
 /** Two answers that cannot be compared: a label for them would say nothing about answers. */
 export class UnusableComparison extends Schema.TaggedError<UnusableComparison>()("UnusableComparison", {
-  reason: Schema.Literals(["identical", "empty"])
+  reason: Schema.Literals(["identical", "empty", "apart"])
 }) {
   override get message(): string {
-    return this.reason === "identical" ? "both answers are the same text" : "an answer has no text"
+    return reasons[this.reason]
   }
 }
+
+const reasons = {
+  identical: "both answers are the same text",
+  empty: "an answer has no text",
+  apart: "the answers are to different prompts"
+} as const
 
 export interface Options extends Sampling.Options {
   /** How many principles are drawn and averaged; 1 if not given, as in the paper. */
@@ -48,6 +54,9 @@ type Plain = Options & { readonly reasoning?: false | undefined }
 /** What the judge sees besides the principle and the two answers. */
 const Input = Schema.Struct({ conversation: Schema.Array(Message) })
 
+/** What an answer is to. */
+const asked = ({ prompt }: Sample.Response): string => JSON.stringify(prompt.messages)
+
 const ask = Effect.fnUntraced(function* (
   comparison: Sample.Comparison,
   options: Options = {}
@@ -56,6 +65,7 @@ const ask = Effect.fnUntraced(function* (
   const texts = [first.text.trim(), second.text.trim()] as const
   if (texts.includes("")) return yield* new UnusableComparison({ reason: "empty" })
   if (texts[0] === texts[1]) return yield* new UnusableComparison({ reason: "identical" })
+  if (asked(first) !== asked(second)) return yield* new UnusableComparison({ reason: "apart" })
 
   const constitution = yield* Constitution.Constitution
   const seed = options.seed ?? (yield* Sampling.Sampling).seed

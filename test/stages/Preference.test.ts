@@ -200,11 +200,12 @@ describe("Preference", () => {
     })
   )
 
-  it.effect("hands identical and empty answers over with the reason", () =>
+  it.effect("hands over what cannot be compared, with the reason", () =>
     Effect.gen(function* () {
       const comparisons = [
         Sample.comparison(answer("Same.", 0), answer("Same. ", 1)),
         Sample.comparison(answer("Some.", 0), answer(" ", 1)),
+        Sample.comparison(answer("Knead.", 0, Sample.prompt("How do I bake bread?")), answer("Play the drums.", 1)),
         pair
       ]
       const rejected: Array<Stage.Rejected> = []
@@ -218,7 +219,8 @@ describe("Preference", () => {
         rejected.map(({ reason }) => [reason.tag, reason.message]),
         [
           ["UnusableComparison", "both answers are the same text"],
-          ["UnusableComparison", "an answer has no text"]
+          ["UnusableComparison", "an answer has no text"],
+          ["UnusableComparison", "the answers are to different prompts"]
         ]
       )
     })
