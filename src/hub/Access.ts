@@ -41,7 +41,7 @@ export const credentials = ({ endpoint, token }: Access, options: Options = {}) 
   if (secret !== undefined && !/^[\x21-\x7e]+$/.test(secret)) {
     throw new HubError({
       file: "HF_TOKEN",
-      reason: "has characters that are in no token; set it to the token alone, or unset it",
+      reason: "has characters that are in no token; set it to the token alone, or unset it and log in anew",
       offline: false
     })
   }

@@ -6,6 +6,7 @@
  * `snapshots/<commit>/<path>` with links to them (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
  */
 import { Redacted } from "effect"
+import { readFileSync } from "node:fs"
 import * as path from "node:path"
 import * as CacheHome from "./CacheHome.ts"
 
@@ -24,16 +25,28 @@ export interface Environment {
   readonly token: Redacted.Redacted | undefined
 }
 
-/** Reads `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN`; an empty one is not set. */
+/**
+ * Reads `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN`; an empty one is not set. Without a
+ * token, it is the one that `hf auth login` has put into a file, `HF_TOKEN_PATH` or `token` in the home.
+ */
 export const environment = (env: CacheHome.Variables = process.env): Environment => {
   const read = (key: string) => env[key]?.trim() || undefined
-  const home = read("HF_HOME") ?? path.join(CacheHome.cacheHome(env), "huggingface")
-  const token = read("HF_TOKEN")
+  const home = expanded(read("HF_HOME") ?? path.join(CacheHome.cacheHome(env), "huggingface"), env)
+  const token = read("HF_TOKEN") ?? saved(expanded(read("HF_TOKEN_PATH") ?? path.join(home, "token"), env))
   return {
     cacheDir: expanded(read("HF_HUB_CACHE") ?? read("HUGGINGFACE_HUB_CACHE") ?? path.join(home, "hub"), env),
     endpoint: (read("HF_ENDPOINT") ?? "https://huggingface.co").replace(/\/+$/, ""),
     offline: /^(1|on|yes|true)$/i.test(read("HF_HUB_OFFLINE") ?? ""),
     token: token === undefined ? undefined : Redacted.make(token)
+  }
+}
+
+/** The token in a file; none where it cannot be read. */
+const saved = (file: string): string | undefined => {
+  try {
+    return readFileSync(file, "utf8").trim() || undefined
+  } catch {
+    return undefined
   }
 }
 

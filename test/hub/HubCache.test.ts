@@ -1,5 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
-import { homedir } from "node:os"
+import { Redacted } from "effect"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { homedir, tmpdir } from "node:os"
 import * as path from "node:path"
 import * as HubCache from "../../src/hub/HubCache.ts"
 
@@ -13,6 +15,25 @@ describe("HubCache.environment", () => {
     expect(cached({ HF_HOME: "$SCRATCH/hf", SCRATCH: "/scratch" })).toBe(path.join("/scratch/hf", "hub"))
     expect(cached({ HF_HUB_CACHE: "${SCRATCH}/a~$NONE", SCRATCH: "/scratch" })).toBe("/scratch/a~$NONE")
     expect(cached({ XDG_CACHE_HOME: "/x" })).toBe(path.join("/x", "huggingface", "hub"))
+  })
+
+  it("takes the token that is set, or the one that a login has left", () => {
+    const dir = mkdtempSync(path.join(tmpdir(), "charter-token-"))
+    const tokenOf = (env: Record<string, string>) => {
+      const { token } = HubCache.environment({ HF_HOME: dir, ...env })
+      return token === undefined ? undefined : Redacted.value(token)
+    }
+    try {
+      expect(tokenOf({})).toBeUndefined()
+      writeFileSync(path.join(dir, "token"), "hf_saved\n")
+      writeFileSync(path.join(dir, "other"), "hf_other")
+      expect(tokenOf({})).toBe("hf_saved")
+      expect(tokenOf({ HF_TOKEN: "" })).toBe("hf_saved")
+      expect(tokenOf({ HF_TOKEN_PATH: path.join(dir, "other") })).toBe("hf_other")
+      expect(tokenOf({ HF_TOKEN: "hf_set" })).toBe("hf_set")
+    } finally {
+      rmSync(dir, { recursive: true })
+    }
   })
 
   it("asks huggingface.co where no other hub is set", () => {

@@ -248,7 +248,9 @@ describe("A token", () => {
       expect(storage.asked.every((line) => line.endsWith(" -"))).toBe(true)
 
       const said = yield* refusal({ token: Redacted.make("hf_secret\nx") })
-      expect(said).toBe("HF_TOKEN has characters that are in no token; set it to the token alone, or unset it.")
+      expect(said).toBe(
+        "HF_TOKEN has characters that are in no token; set it to the token alone, or unset it and log in anew."
+      )
     })
   )
 })
