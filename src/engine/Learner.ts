@@ -85,8 +85,10 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const { device = "cpu" } = checkpoint
-  // Many tokens are multiplied at a time: weights in the order of the fastest product would be a second copy of them.
-  const options = { folder: Program.weightsFolder, weights: "unpacked", device } as const
+  // Each map is multiplied both ways. In the order of the fastest product fp32 would be there twice, for little; in 8
+  // bits, where the transposed maps are copies in any case, it takes no more memory.
+  const weights = checkpoint.quantized === undefined ? "unpacked" : "resident"
+  const options = { folder: Program.weightsFolder, weights, device } as const
   const compile = (build: () => LearnProgram.LearnGraph) =>
     Effect.cached(
       Effect.suspend(() => {
