@@ -34,6 +34,10 @@ export const generate = Effect.fnUntraced(function* (
   const response = yield* LanguageModel.generateText({ prompt: promptOf(context) }).pipe(
     Effect.provideService(Sampling.Sampling, sampling)
   )
+  if (response.finishReason === "content-filter") {
+    const reason = "the content filter of the model's server withheld it or broke it off; another model may write it"
+    return yield* new Transcript.UnusableAnswer({ what, reason })
+  }
   const metadata = response.content.find((part) => part.type === "response-metadata")
   const text = yield* Transcript.clean(response.text, what, stop)
   return {

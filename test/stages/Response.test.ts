@@ -3,10 +3,17 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
+import { LanguageModel } from "effect/ai"
 import { Response, Sample, Sampling, Stage, Transcript } from "../../src/index.ts"
 import * as OnnxLanguageModel from "../../src/providers/onnx/OnnxLanguageModel.ts"
 import { MockLanguageModel, MockPolicy } from "../../src/testing/index.ts"
 import { prompt } from "./Fixture.ts"
+
+/** No counts of tokens. */
+const usage = {
+  inputTokens: { uncached: undefined, total: undefined, cacheRead: undefined, cacheWrite: undefined },
+  outputTokens: { total: undefined, text: undefined, reasoning: undefined }
+}
 
 describe("Response", () => {
   it.effect("puts the conversation to the model and keeps its answer, whole", () =>
@@ -36,6 +43,27 @@ describe("Response", () => {
       assert.strictEqual(yield* finishOf("Talk first.\n\nHuman: And then? I", "length"), "stop")
       const silent = MockLanguageModel.make("Talk first.")
       assert.notProperty(yield* Response.one(prompt).pipe(Effect.provide(silent.layer)), "finish")
+    })
+  )
+
+  it.effect("rejects what a content filter withheld or broke off, and says so", () =>
+    Effect.gen(function* () {
+      for (const text of ["", "First you"]) {
+        const filtered = LanguageModel.make({
+          generateText: () =>
+            Effect.succeed([
+              { type: "text", text },
+              { type: "finish", reason: "content-filter", usage, response: undefined }
+            ]),
+          streamText: () => Stream.empty
+        })
+        const error = yield* Response.one(prompt).pipe(
+          Effect.provideServiceEffect(LanguageModel.LanguageModel, filtered),
+          Effect.flip
+        )
+        assert.strictEqual(error._tag, "UnusableAnswer")
+        assert.include(error.message, "the content filter of the model's server")
+      }
     })
   )
 
