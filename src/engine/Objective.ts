@@ -6,22 +6,23 @@
  *
  * @example
  * // Confidence is penalised: L = −Σ w log p + λ Σ w p.
- * const cautious = (lambda: number): Objective.Objective => ({
- *   name: "cautious",
- *   inputs: { weights: Objective.perToken },
- *   build: (outputs, { weights }) => {
- *     const logprobs = outputs.logprobs()
- *     const confidence = Objective.mean(Op.exp(logprobs), weights!)
- *     const loss = Op.sub(Op.scale(confidence, lambda), Objective.mean(logprobs, weights!))
- *     return { loss, metrics: { confidence } }
- *   }
- * })
+ * const cautious = (lambda: number) =>
+ *   Objective.make({
+ *     name: "cautious",
+ *     inputs: { weights: Objective.perToken },
+ *     build: (outputs, { weights }) => {
+ *       const logprobs = outputs.logprobs()
+ *       const confidence = Objective.mean(Op.exp(logprobs), weights)
+ *       const loss = Op.sub(Op.scale(confidence, lambda), Objective.mean(logprobs, weights))
+ *       return { loss, metrics: { confidence } }
+ *     }
+ *   })
  */
 import type { DType, Shape, Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
-import { mean, perToken } from "./ObjectiveTerms.ts"
+import { make, mean, perToken } from "./ObjectiveTerms.ts"
 
-export { indicator, mean, pairOf, perPair, perSequence, perToken, sequenceOf, sums } from "./ObjectiveTerms.ts"
+export { indicator, make, mean, pairOf, perPair, perSequence, perToken, sequenceOf, sums } from "./ObjectiveTerms.ts"
 export { grpo, ppo, rloo, type GrpoOptions, type PpoOptions } from "./PolicyObjective.ts"
 export { bradleyTerry, dpo, type DpoOptions } from "./PreferenceObjective.ts"
 
@@ -41,7 +42,7 @@ export interface Result {
   readonly metrics: Readonly<Record<string, Value>>
 }
 
-/** An objective: the tensors it needs from the data, by name, and what it makes of them. */
+/** An objective: the tensors it needs from the data, by name, and what it makes of them. Made by {@link make}. */
 export interface Objective {
   readonly name: string
   readonly inputs: Readonly<Record<string, { readonly dtype: DType; readonly shape: Shape }>>
@@ -52,8 +53,8 @@ export interface Objective {
  * Cross-entropy: L = −Σ wᵢ log p(xᵢ). With equal weights over the unmasked tokens it is the mean negative
  * log-likelihood, Hugging Face's loss.
  */
-export const sft: Objective = {
+export const sft: Objective = make({
   name: "sft",
   inputs: { weights: perToken },
-  build: (outputs, { weights }) => ({ loss: Op.neg(mean(outputs.logprobs(), weights!)), metrics: {} })
-}
+  build: (outputs, { weights }) => ({ loss: Op.neg(mean(outputs.logprobs(), weights)), metrics: {} })
+})

@@ -5,6 +5,14 @@
 import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
+import type { Objective, Outputs, Result } from "./Objective.ts"
+
+/** An objective whose `build` can ask for the inputs that it declares and for no others. */
+export const make = <Inputs extends Objective["inputs"]>(objective: {
+  readonly name: string
+  readonly inputs: Inputs
+  readonly build: (outputs: Outputs, inputs: { readonly [Name in keyof Inputs]: Value }) => Result
+}): Objective => objective as Objective
 
 /** A number for each token that counts [N]. */
 export const perToken = { dtype: "float32", shape: ["N"] } as const

@@ -4,6 +4,7 @@ import type { Objective } from "./Objective.ts"
 import {
   clippedSurrogate,
   k3,
+  make,
   mean,
   outside,
   perSequence,
@@ -31,36 +32,37 @@ export interface PpoOptions {
  * Metrics: `policy_loss`, `value_loss`, `approx_kl` (k2: ½ (log r)²), `approx_kl_k3` (r − 1 − log r), both
  * estimates of KL(old ‖ new) that no token makes negative (http://joschu.net/blog/kl-approx.html), `clipfrac`.
  */
-export const ppo = (options: PpoOptions): Objective => ({
-  name: "ppo",
-  inputs: {
-    old_logprobs: perToken,
-    advantages: perToken,
-    old_values: perToken,
-    returns: perToken,
-    weights: perToken
-  },
-  build: (outputs, { advantages, old_logprobs, old_values, returns, weights }) => {
-    const logRatio = Op.sub(outputs.logprobs(), old_logprobs!)
-    const ratio = Op.exp(logRatio)
-    const policy = mean(clippedSurrogate(ratio, advantages!, options.clip), weights!)
+export const ppo = (options: PpoOptions): Objective =>
+  make({
+    name: "ppo",
+    inputs: {
+      old_logprobs: perToken,
+      advantages: perToken,
+      old_values: perToken,
+      returns: perToken,
+      weights: perToken
+    },
+    build: (outputs, { advantages, old_logprobs, old_values, returns, weights }) => {
+      const logRatio = Op.sub(outputs.logprobs(), old_logprobs)
+      const ratio = Op.exp(logRatio)
+      const policy = mean(clippedSurrogate(ratio, advantages, options.clip), weights)
 
-    const values = outputs.values()
-    const near = Op.add(old_values!, Op.clip(Op.sub(values, old_values!), -options.valueClip, options.valueClip))
-    const errors = Op.maximum(square(Op.sub(values, returns!)), square(Op.sub(near, returns!)))
-    const value = Op.scale(mean(errors, weights!), 0.5)
-    return {
-      loss: Op.add(policy, Op.scale(value, options.valueCoefficient)),
-      metrics: {
-        policy_loss: policy,
-        value_loss: value,
-        approx_kl: Op.scale(mean(square(logRatio), weights!), 0.5),
-        approx_kl_k3: mean(Op.sub(Op.shift(ratio, -1), logRatio), weights!),
-        clipfrac: mean(outside(ratio, options.clip), weights!)
+      const values = outputs.values()
+      const near = Op.add(old_values, Op.clip(Op.sub(values, old_values), -options.valueClip, options.valueClip))
+      const errors = Op.maximum(square(Op.sub(values, returns)), square(Op.sub(near, returns)))
+      const value = Op.scale(mean(errors, weights), 0.5)
+      return {
+        loss: Op.add(policy, Op.scale(value, options.valueCoefficient)),
+        metrics: {
+          policy_loss: policy,
+          value_loss: value,
+          approx_kl: Op.scale(mean(square(logRatio), weights), 0.5),
+          approx_kl_k3: mean(Op.sub(Op.shift(ratio, -1), logRatio), weights),
+          clipfrac: mean(outside(ratio, options.clip), weights)
+        }
       }
     }
-  }
-})
+  })
 
 /** The constants of group-relative policy optimisation. */
 export interface GrpoOptions {
@@ -80,33 +82,34 @@ export interface GrpoOptions {
  * `clipfrac`; `policy_loss` is the first term of the loss. Where β is 0 there is neither an input nor a metric of the
  * reference.
  */
-export const grpo = (options: GrpoOptions): Objective => ({
-  name: "grpo",
-  inputs: {
-    old_logprobs: perToken,
-    ...(options.beta === 0 ? {} : { reference_logprobs: perToken }),
-    advantages: perToken,
-    weights: perToken,
-    shares: perToken
-  },
-  build: (outputs, { advantages, old_logprobs, reference_logprobs, shares, weights }) => {
-    const logprobs = outputs.logprobs()
-    const logRatio = Op.sub(logprobs, old_logprobs!)
-    const ratio = Op.exp(logRatio)
-    const policy = mean(clippedSurrogate(ratio, advantages!, options.clip), weights!)
-    const metrics = {
-      policy_loss: policy,
-      approx_kl: Op.scale(mean(square(logRatio), shares!), 0.5),
-      clipfrac: mean(outside(ratio, options.clip), shares!)
+export const grpo = (options: GrpoOptions): Objective =>
+  make({
+    name: "grpo",
+    inputs: {
+      old_logprobs: perToken,
+      ...(options.beta === 0 ? {} : { reference_logprobs: perToken }),
+      advantages: perToken,
+      weights: perToken,
+      shares: perToken
+    },
+    build: (outputs, { advantages, old_logprobs, reference_logprobs, shares, weights }) => {
+      const logprobs = outputs.logprobs()
+      const logRatio = Op.sub(logprobs, old_logprobs)
+      const ratio = Op.exp(logRatio)
+      const policy = mean(clippedSurrogate(ratio, advantages, options.clip), weights)
+      const metrics = {
+        policy_loss: policy,
+        approx_kl: Op.scale(mean(square(logRatio), shares), 0.5),
+        clipfrac: mean(outside(ratio, options.clip), shares)
+      }
+      if (reference_logprobs === undefined) return { loss: policy, metrics }
+      const kl = k3(Op.sub(logprobs, reference_logprobs))
+      return {
+        loss: Op.add(policy, Op.scale(mean(kl, weights), options.beta)),
+        metrics: { ...metrics, kl: mean(kl, shares) }
+      }
     }
-    if (reference_logprobs === undefined) return { loss: policy, metrics }
-    const kl = k3(Op.sub(logprobs, reference_logprobs))
-    return {
-      loss: Op.add(policy, Op.scale(mean(kl, weights!), options.beta)),
-      metrics: { ...metrics, kl: mean(kl, shares!) }
-    }
-  }
-})
+  })
 
 /**
  * REINFORCE with leave-one-out advantages (Ahmadian et al. 2024, section 3): an answer is one action, so the ratio
@@ -116,20 +119,21 @@ export const grpo = (options: GrpoOptions): Objective => ({
  * `sequence` numbers each token's answer; `advantages` and `weights` have one entry for each answer. Metrics:
  * `policy_loss`, `approx_kl` (k2 of whole answers, against the old policy), `clipfrac`.
  */
-export const rloo = (options: { readonly clip: number }): Objective => ({
-  name: "rloo",
-  inputs: { sequence: sequenceOf, old_logprobs: perToken, advantages: perSequence, weights: perSequence },
-  build: (outputs, { advantages, old_logprobs, sequence, weights }) => {
-    const logRatio = sums(Op.sub(outputs.logprobs(), old_logprobs!), sequence!, advantages!)
-    const ratio = Op.exp(logRatio)
-    const policy = mean(clippedSurrogate(ratio, advantages!, options.clip), weights!)
-    return {
-      loss: policy,
-      metrics: {
-        policy_loss: policy,
-        approx_kl: Op.scale(mean(square(logRatio), weights!), 0.5),
-        clipfrac: mean(outside(ratio, options.clip), weights!)
+export const rloo = (options: { readonly clip: number }): Objective =>
+  make({
+    name: "rloo",
+    inputs: { sequence: sequenceOf, old_logprobs: perToken, advantages: perSequence, weights: perSequence },
+    build: (outputs, { advantages, old_logprobs, sequence, weights }) => {
+      const logRatio = sums(Op.sub(outputs.logprobs(), old_logprobs), sequence, advantages)
+      const ratio = Op.exp(logRatio)
+      const policy = mean(clippedSurrogate(ratio, advantages, options.clip), weights)
+      return {
+        loss: policy,
+        metrics: {
+          policy_loss: policy,
+          approx_kl: Op.scale(mean(square(logRatio), weights), 0.5),
+          clipfrac: mean(outside(ratio, options.clip), weights)
+        }
       }
     }
-  }
-})
+  })

@@ -3,7 +3,7 @@ import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import type { Objective } from "./Objective.ts"
-import { indicator, mean, pairOf, perPair, perSequence, sequenceOf, square, sums } from "./ObjectiveTerms.ts"
+import { indicator, make, mean, pairOf, perPair, perSequence, sequenceOf, square, sums } from "./ObjectiveTerms.ts"
 
 /** t softplus(−d) + (1 − t) softplus(d): the cross-entropy of σ(d) against the soft label t. */
 const crossEntropy = (d: Value, target: Value): Value => {
@@ -26,18 +26,18 @@ const agrees = (d: Value, target: Value): Value => {
  * `first` and `second` index the scored sequences. Metric: `accuracy`, the share of pairs that d ranks as the
  * label does: by the margin, where there is one.
  */
-export const bradleyTerry: Objective = {
+export const bradleyTerry: Objective = make({
   name: "bradleyTerry",
   inputs: { first: pairOf, second: pairOf, target: perPair, margin: perPair, weights: perPair },
   build: (outputs, { first, margin, second, target, weights }) => {
     const scores = outputs.scores()
-    const d = Op.sub(Op.sub(Op.gather(scores, first!), Op.gather(scores, second!)), margin!)
+    const d = Op.sub(Op.sub(Op.gather(scores, first), Op.gather(scores, second)), margin)
     return {
-      loss: mean(crossEntropy(d, target!), weights!),
-      metrics: { accuracy: mean(agrees(d, target!), weights!) }
+      loss: mean(crossEntropy(d, target), weights),
+      metrics: { accuracy: mean(agrees(d, target), weights) }
     }
   }
-}
+})
 
 /** How direct preference optimisation weighs a pair. */
 export interface DpoOptions {
@@ -61,38 +61,39 @@ export interface DpoOptions {
  * answers. Metrics: `rewards_chosen` and `rewards_rejected`, the means of β ρ, `rewards_margin`, their difference, and
  * `accuracy`, the share of pairs that h ranks as the label does.
  */
-export const dpo = ({ beta, labelSmoothing = 0, loss }: DpoOptions): Objective => ({
-  name: `dpo ${loss}`,
-  inputs: {
-    sequence: sequenceOf,
-    reference: perSequence,
-    first: pairOf,
-    second: pairOf,
-    target: perPair,
-    margin: perPair,
-    weights: perPair
-  },
-  build: (outputs, { first, margin, reference, second, sequence, target, weights }) => {
-    const ratios = Op.sub(sums(outputs.logprobs(), sequence!, reference!), reference!)
-    const [chosen, rejected] = [Op.gather(ratios, first!), Op.gather(ratios, second!)]
-    const h = Op.sub(chosen, rejected)
-    const smooth = Op.shift(Op.scale(target!, 1 - 2 * labelSmoothing), labelSmoothing)
-    const losses =
-      loss === "sigmoid"
-        ? crossEntropy(Op.sub(Op.scale(h, beta), margin!), smooth)
-        : ipo(Op.sub(h, margin!), smooth, 1 / (2 * beta))
-    const reward = (x: Value) => Op.scale(mean(x, weights!), beta)
-    return {
-      loss: mean(losses, weights!),
-      metrics: {
-        rewards_chosen: reward(chosen),
-        rewards_rejected: reward(rejected),
-        rewards_margin: reward(h),
-        accuracy: mean(agrees(h, target!), weights!)
+export const dpo = ({ beta, labelSmoothing = 0, loss }: DpoOptions): Objective =>
+  make({
+    name: `dpo ${loss}`,
+    inputs: {
+      sequence: sequenceOf,
+      reference: perSequence,
+      first: pairOf,
+      second: pairOf,
+      target: perPair,
+      margin: perPair,
+      weights: perPair
+    },
+    build: (outputs, { first, margin, reference, second, sequence, target, weights }) => {
+      const ratios = Op.sub(sums(outputs.logprobs(), sequence, reference), reference)
+      const [chosen, rejected] = [Op.gather(ratios, first), Op.gather(ratios, second)]
+      const h = Op.sub(chosen, rejected)
+      const smooth = Op.shift(Op.scale(target, 1 - 2 * labelSmoothing), labelSmoothing)
+      const losses =
+        loss === "sigmoid"
+          ? crossEntropy(Op.sub(Op.scale(h, beta), margin), smooth)
+          : ipo(Op.sub(h, margin), smooth, 1 / (2 * beta))
+      const reward = (x: Value) => Op.scale(mean(x, weights), beta)
+      return {
+        loss: mean(losses, weights),
+        metrics: {
+          rewards_chosen: reward(chosen),
+          rewards_rejected: reward(rejected),
+          rewards_margin: reward(h),
+          accuracy: mean(agrees(h, target), weights)
+        }
       }
     }
-  }
-})
+  })
 
 const ipo = (h: Value, target: Value, goal: number): Value => {
   const rest = Op.sub(Graph.scalar(h.graph, 1), target)

@@ -372,18 +372,17 @@ describe("rloo", () => {
 
 describe("an objective of a user's own", () => {
   /** Confidence is penalised: L = −Σ w log p + λ Σ w p. */
-  const cautious = (lambda: number): Objective.Objective => ({
-    name: "cautious",
-    inputs: { weights: Objective.perToken },
-    build: (outputs, { weights }) => {
-      const logprobs = outputs.logprobs()
-      const confidence = Objective.mean(Op.exp(logprobs), weights!)
-      return {
-        loss: Op.sub(Op.scale(confidence, lambda), Objective.mean(logprobs, weights!)),
-        metrics: { confidence }
+  const cautious = (lambda: number) =>
+    Objective.make({
+      name: "cautious",
+      inputs: { weights: Objective.perToken },
+      build: (outputs, { weights }) => {
+        const logprobs = outputs.logprobs()
+        const confidence = Objective.mean(Op.exp(logprobs), weights)
+        const loss = Op.sub(Op.scale(confidence, lambda), Objective.mean(logprobs, weights))
+        return { loss, metrics: { confidence } }
       }
-    }
-  })
+    })
 
   it.effect("gets its gradient the same way", () =>
     Effect.gen(function* () {
@@ -397,4 +396,13 @@ describe("an objective of a user's own", () => {
       })
     })
   )
+
+  it("does not compile where it asks for an input that it does not declare", () => {
+    Objective.make({
+      name: "undeclared",
+      inputs: { weights: Objective.perToken },
+      // @ts-expect-error: there are no `margins` among the inputs.
+      build: (outputs, { margins }) => ({ loss: Objective.mean(outputs.logprobs(), margins), metrics: {} })
+    })
+  })
 })
