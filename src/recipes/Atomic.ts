@@ -50,7 +50,9 @@ export const readUnsafe = (file: string): string | undefined => {
   try {
     return readFileSync(file, "utf8")
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined
+    const { code } = error as NodeJS.ErrnoException
+    // A part of its path may be a file, in which there is none either.
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined
     throw error
   }
 }

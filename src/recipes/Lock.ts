@@ -3,11 +3,11 @@
  */
 import { Effect } from "effect"
 import type { Scope } from "effect"
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { readUnsafe, reasonOf } from "./Atomic.ts"
-import { failed, refuse, type RunError } from "./RunError.ts"
+import { refuse, type RunError } from "./RunError.ts"
 
 /** Who holds the lock. */
 interface Owner {
@@ -54,7 +54,7 @@ const parse = (text: string): Owner | undefined => {
 const acquire = (dir: string): RunError | undefined => {
   const file = join(dir, fileName)
   const me: Owner = { pid: process.pid, host: hostname(), born: born(process.pid) }
-  mkdirSync(dir, { recursive: true })
+  makeFolder(dir)
   for (;;) {
     if (create(file, JSON.stringify(me))) return undefined
     const text = readUnsafe(file)
@@ -78,6 +78,21 @@ const acquire = (dir: string): RunError | undefined => {
     const other = readUnsafe(aside)
     if (other !== undefined && other !== text) create(file, other)
     rmSync(aside, { force: true })
+  }
+}
+
+/**
+ * Makes a folder and those around it. Node's own way says of a read-only file system that there is no such folder, and
+ * never ends under `/proc`.
+ */
+const makeFolder = (dir: string): void => {
+  if (existsSync(dir)) return
+  makeFolder(dirname(dir))
+  try {
+    mkdirSync(dir)
+  } catch (error) {
+    // Another process may have made it meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error
   }
 }
 
@@ -113,7 +128,7 @@ export const hold = (dir: string): Effect.Effect<void, RunError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.try({
       try: () => acquire(dir),
-      catch: (cause) => failed(`${dir} cannot be written: ${reasonOf(cause)}.`)
+      catch: (cause) => refuse(`${dir} cannot be written: ${reasonOf(cause)}.`)
     }).pipe(Effect.flatMap((error) => (error === undefined ? Effect.void : Effect.fail(error)))),
     () => Effect.sync(() => rmSync(join(dir, fileName), { force: true }))
   )

@@ -91,6 +91,19 @@ describe("a run folder", () => {
     })
   )
 
+  it.live("says what keeps a folder from being made", () =>
+    Effect.gen(function* () {
+      const file = join(workplace(), "mine")
+      writeFileSync(file, "")
+      const inFile = join(file, "run")
+      assert.strictEqual(
+        yield* message(inFile),
+        `${inFile} cannot be written: ENOTDIR: not a directory, mkdir '${inFile}'.`
+      )
+      if (existsSync("/proc")) assert.match(yield* message("/proc/none/run"), /^\/proc\/none\/run cannot be written: E/)
+    })
+  )
+
   it.live("refuses a writer while another one is at work", () =>
     Effect.gen(function* () {
       const dir = workplace()
