@@ -109,6 +109,52 @@ describe("a bandit", () => {
   }
 })
 
+describe("what is learnt from answers", () => {
+  const answer = (id: string, logprobs: ReadonlyArray<number>, reward: number, expected: ReadonlyArray<number>) => {
+    const tokenIds = logprobs.map((_, t) => t)
+    const [measured] = PolicyGradient.answersOf([{ id, promptIds: [7, 8], tokenIds, logprobs, reward }])
+    const kl = logprobs.reduce((sum, x, t) => sum + x - expected[t]!, 0)
+    return { ...measured!, expected, kl, kl3: 0 }
+  }
+  const answers = [answer("far", [-1, -1], 1, [-2, -3]), answer("near", [-1], 1, [-1])]
+  const rounded = (numbers: ArrayLike<number> | undefined) => Array.from(numbers!, (x) => Math.round(1e4 * x) / 1e4)
+
+  it("is every token of an answer, and none of its prompt", () => {
+    expect(answers[0]!.ids).toEqual([7, 8, 0, 1])
+    expect(answers[0]!.weights).toEqual([0, 0, 1, 1])
+    expect(answers[0]!.from).toBe(2)
+  })
+
+  it.effect("is, for ppo, what the value head did not expect of the reward less the KL term", () =>
+    Effect.gen(function* () {
+      const values = [[0.5, 0.25], [0.5]].map((row) => Float32Array.from(row))
+      const forward = { values: () => Effect.succeed(values) } as unknown as Forward.Forward
+      const models = { adapter: {} as Adapters.Adapter, forward }
+      const { rows } = yield* PolicyGradient.ppoRows(models, answers, { gamma: 1, klCoefficient: 0.1, lambda: 1 })
+      // Rewards of the tokens: −0.1 · 1 and 1 − 0.1 · 2; and 1. Returns are what is still to come of them.
+      expect(rows.map(({ perToken }) => rounded(perToken["returns"]))).toEqual([[0.7, 0.8], [1]])
+      expect(rows.map(({ perToken }) => rounded(perToken["old_values"]))).toEqual([[0.5, 0.25], [0.5]])
+      // Returns less values are 0.2, 0.55 and 0.5, of mean 0.4167 and deviation 0.1893.
+      expect(rows.map(({ perToken }) => rounded(perToken["advantages"]))).toEqual([[-1.1446, 0.7044], [0.4402]])
+    })
+  )
+
+  it("is, for rloo, the reward less the KL term against those of the other answers", () => {
+    const rows = PolicyGradient.rlooRows(answers, 2, 0.1)
+    expect(rows.map(({ perSequence }) => rounded([perSequence["advantages"]!])[0])).toEqual([-0.3, 0.3])
+  })
+
+  it("counts by tokens, or by answers and then by their tokens", () => {
+    const rows = PolicyGradient.grpoRows(answers, 2, true)
+    const weights = (aggregation: "token" | "sequence", name: "weights" | "shares") =>
+      rows.map((row) => rounded(PolicyGradient.aggregate(aggregation)(rows)(row).perToken[name]))
+    expect(weights("token", "weights")).toEqual([[0.3333, 0.3333], [0.3333]])
+    expect(weights("sequence", "weights")).toEqual([[0.25, 0.25], [0.5]])
+    expect(weights("sequence", "shares")).toEqual([[0.3333, 0.3333], [0.3333]])
+    expect(PolicyGradient.bySequence(rows)(rows[0]!).perSequence).toEqual({ weights: 0.5 })
+  })
+})
+
 describe("an update", () => {
   it("warms its learning rate up and lets it fall to the floor", () => {
     const at = (iteration: number) =>
@@ -157,6 +203,40 @@ describe("an update", () => {
       expect(yield* learn([0], 2)).toMatchObject({ inARow: 3, stopped: true })
       expect((yield* learn([0], 2)).skipped).toHaveLength(1)
       expect(yield* learn([1], 2)).toMatchObject({ inARow: 0, stopped: false })
+    })
+  )
+
+  it.effect("that stops leaves everything as it was, and one learns nothing from an empty answer", () =>
+    Effect.gen(function* () {
+      const begun = Float32Array.of(1)
+      const state = Learner.initialState(begun)
+      const config = { rank: 1, alpha: 1, targets: [] }
+      const lora = { config, taskType: "CAUSAL_LM", tensors: new Map(), scales: new Map() } as const
+      const adapter = Adapters.fromLora(lora, (yield* Checkpoint.open(sandbox)).config, { value: true })
+      const minusOne = (_: unknown, answers: ReadonlyArray<PolicyGradient.Answer>) =>
+        Effect.succeed(answers.map(({ logprobs }) => logprobs.map(() => -1)))
+      const forward = { logprobs: minusOne, values: minusOne }
+      let good = 1
+      const step = () =>
+        Effect.sync(() => {
+          if (good-- <= 0) return { loss: NaN, grad_norm: NaN }
+          Object.assign(state, { parameters: Float32Array.of(9), step: state.step + 1 })
+          return { loss: 1, grad_norm: 1 }
+        })
+      const learner = { step, measure: () => Effect.succeed({ loss: 1 }) }
+      const models = { adapter, reference: undefined, forward, learner, state } as unknown as PolicyGradient.Models
+      const rollouts = ["a", "b", "c", "d"].map((id) => ({
+        ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "b") }
+      }))
+      const how = { ...options(0), epochs: 1, minibatchSize: 1 }
+      const error = yield* Effect.flip(PolicyGradient.update(models, rollouts, how))
+      expect(error.message).toContain("3 minibatches in a row")
+      expect([state.parameters, state.step, adapter.vector]).toEqual([begun, 0, begun])
+
+      good = 4
+      const empty = { id: "empty", promptIds: [1], tokenIds: [], logprobs: [], reward: 100 }
+      const metrics = yield* PolicyGradient.update(models, [...rollouts, empty], how)
+      expect([metrics.reward, metrics.tokens, state.step]).toEqual([0.5, 4, 4])
     })
   )
 })
