@@ -131,6 +131,14 @@ describe("a training", () => {
     })
   )
 
+  it("has an order of the rows for each epoch and seed", () => {
+    const orderOf = (seed: number, epoch: number) =>
+      [0, 1, 2].flatMap((i) => Training.batchOf(rows, { batchSize: 3, seed }, 3 * epoch + i).map(({ id }) => id))
+    expect(orderOf(1, 0)).toEqual(orderOf(1, 0))
+    expect(orderOf(1, 1)).not.toEqual(orderOf(1, 0))
+    expect(orderOf(2, 0)).not.toEqual(orderOf(1, 0))
+  })
+
   it("makes micro-batches within the bound out of every row, the longest first", () => {
     const lengths = [3, 9, 4, 40, 5, 5]
     const parts = Training.microBatches(lengths, (n) => n, 20)
