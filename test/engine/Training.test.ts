@@ -131,6 +131,36 @@ describe("a training", () => {
     })
   )
 
+  it.effect("gives each step its learning rate, and the weight decay", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const adapter = Adapters.fromLora(yield* Lora.read(`${Golden.folder}/adapter`), checkpoint.config)
+      const asked: Array<Learner.Rates> = []
+      const step = (_: Learner.State, __: unknown, rates: Learner.Rates) =>
+        Effect.sync(() => {
+          asked.push(rates)
+          return { loss: 1, grad_norm: 1 }
+        })
+      const learner: Learner.Learner = { step, measure: () => Effect.succeed({ loss: 1 }) }
+      const schedule = { schedule: "linear", warmupSteps: 2, floor: 0, learningRate: 1 } as const
+      const how = {
+        ...options(fs.mkdtempSync(path.join(os.tmpdir(), "charter-"))),
+        ...schedule,
+        batchSize: 8,
+        epochs: 6
+      }
+      const data = TrainingData.supervised(rows, how)
+      const metrics = yield* Stream.runCollect(Training.runWith(learner, adapter, data, how))
+      // Half the rate and the whole, and then down to what the next step would find gone.
+      const rates = [0.5, 1, 0.8, 0.6, 0.4, 0.2]
+      asked.forEach(({ learningRates }, i) => expect(learningRates[0]).toBeCloseTo(rates[i]!, 12))
+      expect(Array.from(metrics, (m) => m.learning_rate)).toEqual(asked.map(({ learningRates }) => learningRates[0]))
+      expect(asked.map(({ maxGradNorm, weightDecays }) => [weightDecays[0], maxGradNorm])).toEqual(
+        rates.map(() => [0.01, 1])
+      )
+    })
+  )
+
   it("has an order of the rows for each epoch and seed", () => {
     const orderOf = (seed: number, epoch: number) =>
       [0, 1, 2].flatMap((i) => Training.batchOf(rows, { batchSize: 3, seed }, 3 * epoch + i).map(({ id }) => id))
