@@ -275,6 +275,28 @@ describe("the decoder", () => {
     })
   )
 
+  it.live("keeps room for what a long row is still to write beside those that are taken in", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      // Two rows of 128 tokens, or four of 64.
+      const decoder = yield* Decoder.make(checkpoint, { memory: KvCache.bytes(checkpoint.config, 2, 128), maxRows: 64 })
+      const ticks: Array<string> = []
+      const ticking = (id: string, maxTokens: number) => {
+        const stop = () => {
+          ticks.push(id)
+          return false
+        }
+        return request(id, [5, 6], { maxTokens, stop, stopIds: new Set() })
+      }
+      const all = [ticking("long", 120), ...["a", "b", "c", "d"].map((id) => ticking(id, 20))]
+      yield* Effect.forEach(all, decoder.generate, { concurrency: "unbounded" })
+      // Each step asks every row once, so between two tokens of the long one there is one other, or one and its successor.
+      const others = ticks.join(" ").split("long").slice(1, -1)
+      expect(others.length).toBe(119)
+      expect(others.filter((between) => between.trim().length > 1)).toEqual([" a b ", " b c ", " c d "])
+    })
+  )
+
   it.live("refuses what can never fit into its memory, and options that mean nothing", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
