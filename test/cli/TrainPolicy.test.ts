@@ -104,6 +104,24 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.strictEqual((await train(...args)).status, 1)
   })
 
+  it("bounds scores by --reward-clip, before what an answer without an end is worth less", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const args = changed(command("grpo", place, out, "--reward-clip", "0.5"), { "--steps": "1" })
+    const { status, stderr } = await train(...args)
+    assert.strictEqual(status, 0, stderr)
+    const rollouts = lines(join(out, "rollouts.jsonl")) as ReadonlyArray<{
+      finish: string
+      reward: number
+      score: number
+    }>
+    assert.isTrue(rollouts.some(({ score }) => Math.abs(score) > 0.5))
+    for (const { finish, reward, score } of rollouts) {
+      const bounded = Math.max(-0.5, Math.min(0.5, score))
+      assert.closeTo(reward, finish === "length" ? bounded - 1 : bounded, 1e-9)
+    }
+  })
+
   it("rejects prompts that are longer than --max-length", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")
