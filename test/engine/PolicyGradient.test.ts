@@ -206,6 +206,38 @@ describe("an update", () => {
     })
   )
 
+  it.effect("takes each answer once an epoch, in an order of its own for each epoch and update", () =>
+    Effect.gen(function* () {
+      const rows = Array.from({ length: 8 }, (_, i) => ({
+        ...{ id: `${i}`, ids: [1, 10 + i], from: 1, perToken: { old_logprobs: [-1] }, perSequence: {} }
+      }))
+      const seen: Array<Array<number>> = []
+      const step = (_: Learner.State, batch: ReadonlyArray<Learner.MicroBatch>) =>
+        Effect.sync(() => {
+          seen.push(batch.flatMap(({ feeds }) => Array.from(feeds["targets"]!.data as BigInt64Array, Number)))
+          return { loss: 1, grad_norm: 1 }
+        })
+      const learner: Learner.Learner = { step, measure: () => Effect.succeed({ loss: 1 }) }
+      const state = Learner.initialState(new Float32Array(1))
+      const models = { adapter: {} as Adapters.Adapter, learner, state }
+      const rates = { learningRates: [0.1], weightDecays: [0], maxGradNorm: 1 }
+      const orders = (iteration: number) =>
+        Effect.gen(function* () {
+          seen.length = 0
+          const how = { seed: 1, iteration, epochs: 2, minibatchSize: 3, microTokens: 64 }
+          yield* Minibatches.learn(models, rows, PolicyGradient.byToken, rates, how)
+          expect(seen.map(({ length }) => length)).toEqual([3, 3, 2, 3, 3, 2])
+          return [seen.slice(0, 3).flat(), seen.slice(3).flat()]
+        })
+      const [first, second] = yield* orders(0)
+      const [next] = yield* orders(1)
+      const all = rows.map(({ ids }) => ids[1]!)
+      for (const order of [first, second, next]) expect(order!.toSorted((a, b) => a - b)).toEqual(all)
+      expect(second).not.toEqual(first)
+      expect(next).not.toEqual(first)
+    })
+  )
+
   it.effect("that stops leaves everything as it was, and one learns nothing from an empty answer", () =>
     Effect.gen(function* () {
       const begun = Float32Array.of(1)
