@@ -24,9 +24,12 @@ export const architectures: Readonly<Record<Family.Name, string>> = {
 
 const isNamed = Schema.is(Schema.Struct({ architectures: Schema.Array(Schema.String) }))
 
+/** The ends of such names, those of other people's code among them, such as `Qwen2ForRewardModel`. */
+const ends = /For(Sequence|Token)Classification$|RewardModel$/
+
 /** Whether a parsed `config.json` is that of a model that classifies, and so writes nothing. */
 export const classifies = (json: unknown): boolean =>
-  isNamed(json) && json.architectures.some((name) => name.endsWith("ForSequenceClassification"))
+  isNamed(json) && json.architectures.some((name) => ends.test(name))
 
 /** Whether a folder is a whole model that classifies. */
 export const isIn = (dir: string): Effect.Effect<boolean, ModelFile.CheckpointError> =>

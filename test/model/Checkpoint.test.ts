@@ -174,6 +174,18 @@ describe("Checkpoint", () => {
     })
   )
 
+  it.effect("that rewards with a head of another kind is told from a model that writes, and refused", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const json = { ...(yield* configJson), architectures: ["Qwen2ForRewardModel"] }
+      const first = { name: "score.0.weight", shape: [1, json.hidden_size], data: new Float32Array(json.hidden_size) }
+      yield* Checkpoint.writeModel(dir, json, [...(yield* loadAll(yield* Checkpoint.open(tiny))), first], "F32")
+      expect((yield* Effect.flip(Lora.read(dir))).message).toContain(
+        "has no score.weight; a reward model has one of shape [1, hidden]"
+      )
+    })
+  )
+
   it.effect("refuses surplus layers and parameters of layers, and leaves other surplus tensors alone", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
