@@ -31,7 +31,7 @@ export interface Environment {
  */
 export const environment = (env: CacheHome.Variables = process.env): Environment => {
   const read = (key: string) => env[key]?.trim() || undefined
-  const home = expanded(read("HF_HOME") ?? path.join(CacheHome.cacheHome(env), "huggingface"), env)
+  const home = read("HF_HOME") ?? path.join(CacheHome.cacheHome(env), "huggingface")
   const token = read("HF_TOKEN") ?? saved(expanded(read("HF_TOKEN_PATH") ?? path.join(home, "token"), env))
   return {
     cacheDir: expanded(read("HF_HUB_CACHE") ?? read("HUGGINGFACE_HUB_CACHE") ?? path.join(home, "hub"), env),
