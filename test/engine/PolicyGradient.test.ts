@@ -164,24 +164,34 @@ describe("an update", () => {
     expect(at(13)).toBeCloseTo(0.65, 12)
   })
 
+  /** An adapter of no maps. */
+  const adapterOf = Effect.fnUntraced(function* (heads: { readonly value?: boolean } = {}) {
+    const config = { rank: 1, alpha: 1, targets: [] }
+    const lora = { config, taskType: "CAUSAL_LM", tensors: new Map(), scales: new Map() } as const
+    return Adapters.fromLora(lora, (yield* Checkpoint.open(sandbox)).config, heads)
+  })
+
+  /** A learner that only takes steps. */
+  const learnerOf = (step: Learner.Learner["step"]): Learner.Learner => ({
+    step,
+    measure: () => Effect.succeed({ loss: 1 })
+  })
+
+  const rates = { learningRates: [0.1], weightDecays: [0], maxGradNorm: 1 }
+
   /** Minibatches of two of six answers, of which those in `bad` (by number) have no finite loss. */
   const learn = (bad: ReadonlyArray<number>, skipped: number) =>
     Effect.gen(function* () {
       let minibatch = 0
       const step = () => Effect.sync(() => ({ loss: bad.includes(minibatch++) ? NaN : 1, grad_norm: 1 }))
-      const measure = () => Effect.succeed({ loss: 1 })
       const state = Learner.initialState(new Float32Array(1))
-      const config = { rank: 1, alpha: 1, targets: [] }
-      const lora = { config, taskType: "CAUSAL_LM", tensors: new Map(), scales: new Map() } as const
-      const adapter = Adapters.fromLora(lora, (yield* Checkpoint.open(sandbox)).config)
       const answers = ["a", "b", "c", "d", "e", "f"].map((id) => ({
         ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "c") },
         ...{ ids: [1, 2], from: 1, weights: [0, 1] }
       }))
       const rows = PolicyGradient.grpoRows(answers, 6, true)
-      const rates = { learningRates: [0.1], weightDecays: [0], maxGradNorm: 1 }
       const how = { seed: 1, iteration: 0, epochs: 1, minibatchSize: 2, microTokens: 64, skipped }
-      const models = { adapter, learner: { step, measure }, state }
+      const models = { adapter: yield* adapterOf(), learner: learnerOf(step), state }
       return yield* Minibatches.learn(models, rows, PolicyGradient.byToken, rates, how)
     })
 
@@ -212,15 +222,14 @@ describe("an update", () => {
         ...{ id: `${i}`, ids: [1, 10 + i], from: 1, perToken: { old_logprobs: [-1] }, perSequence: {} }
       }))
       const seen: Array<Array<number>> = []
-      const step = (_: Learner.State, batch: ReadonlyArray<Learner.MicroBatch>) =>
+      const learner = learnerOf((_, batch) =>
         Effect.sync(() => {
           seen.push(batch.flatMap(({ feeds }) => Array.from(feeds["targets"]!.data as BigInt64Array, Number)))
           return { loss: 1, grad_norm: 1 }
         })
-      const learner: Learner.Learner = { step, measure: () => Effect.succeed({ loss: 1 }) }
+      )
       const state = Learner.initialState(new Float32Array(1))
-      const models = { adapter: {} as Adapters.Adapter, learner, state }
-      const rates = { learningRates: [0.1], weightDecays: [0], maxGradNorm: 1 }
+      const models = { adapter: yield* adapterOf(), learner, state }
       const orders = (iteration: number) =>
         Effect.gen(function* () {
           seen.length = 0
@@ -242,20 +251,18 @@ describe("an update", () => {
     Effect.gen(function* () {
       const begun = Float32Array.of(1)
       const state = Learner.initialState(begun)
-      const config = { rank: 1, alpha: 1, targets: [] }
-      const lora = { config, taskType: "CAUSAL_LM", tensors: new Map(), scales: new Map() } as const
-      const adapter = Adapters.fromLora(lora, (yield* Checkpoint.open(sandbox)).config, { value: true })
+      const adapter = yield* adapterOf({ value: true })
       const minusOne = (_: unknown, answers: ReadonlyArray<PolicyGradient.Answer>) =>
         Effect.succeed(answers.map(({ logprobs }) => logprobs.map(() => -1)))
       const forward = { logprobs: minusOne, values: minusOne }
       let good = 1
-      const step = () =>
+      const learner = learnerOf(() =>
         Effect.sync(() => {
           if (good-- <= 0) return { loss: NaN, grad_norm: NaN }
           Object.assign(state, { parameters: Float32Array.of(9), step: state.step + 1 })
           return { loss: 1, grad_norm: 1 }
         })
-      const learner = { step, measure: () => Effect.succeed({ loss: 1 }) }
+      )
       const models = { adapter, reference: undefined, forward, learner, state } as unknown as PolicyGradient.Models
       const rollouts = ["a", "b", "c", "d"].map((id) => ({
         ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "b") }

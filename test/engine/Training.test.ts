@@ -143,12 +143,7 @@ describe("a training", () => {
         })
       const learner: Learner.Learner = { step, measure: () => Effect.succeed({ loss: 1 }) }
       const schedule = { schedule: "linear", warmupSteps: 2, floor: 0, learningRate: 1 } as const
-      const how = {
-        ...options(fs.mkdtempSync(path.join(os.tmpdir(), "charter-"))),
-        ...schedule,
-        batchSize: 8,
-        epochs: 6
-      }
+      const how = { ...options(yield* temporary), ...schedule, batchSize: 8, epochs: 6 }
       const data = TrainingData.supervised(rows, how)
       const metrics = yield* Stream.runCollect(Training.runWith(learner, adapter, data, how))
       // Half the rate and the whole, and then down to what the next step would find gone.

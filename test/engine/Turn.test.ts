@@ -23,23 +23,29 @@ const turns = () => {
   }
 }
 
+/** So many who pause before a piece of work: their numbers in the order in which they did it. */
+const pausing = Effect.fnUntraced(function* (count: number) {
+  const done: Array<number> = []
+  yield* Effect.forEach(
+    Array.from({ length: count }, (_, i) => i),
+    (i) =>
+      Effect.andThen(
+        Turn.pause,
+        Effect.sync(() => {
+          work()
+          done.push(i)
+        })
+      ),
+    { concurrency: "unbounded" }
+  )
+  return done
+})
+
 describe("a turn", () => {
   it.live("of a hundred who pause between pieces of work leaves room for others, and nobody waits for ever", () =>
     Effect.gen(function* () {
       const passed = turns()
-      const done: Array<number> = []
-      yield* Effect.forEach(
-        Array.from({ length: 100 }, (_, i) => i),
-        (i) =>
-          Effect.andThen(
-            Turn.pause,
-            Effect.sync(() => {
-              work()
-              done.push(i)
-            })
-          ),
-        { concurrency: "unbounded" }
-      )
+      const done = yield* pausing(100)
       // At most a few pieces of a millisecond are done in a turn of two.
       expect(passed()).toBeGreaterThan(20)
       expect(done).toHaveLength(100)
@@ -50,19 +56,7 @@ describe("a turn", () => {
     Effect.gen(function* () {
       const timers = vi.spyOn(globalThis, "setImmediate")
       yield* Effect.addFinalizer(() => Effect.sync(() => timers.mockRestore()))
-      const done: Array<number> = []
-      yield* Effect.forEach(
-        Array.from({ length: 200 }, (_, i) => i),
-        (i) =>
-          Effect.andThen(
-            Turn.pause,
-            Effect.sync(() => {
-              work()
-              done.push(i)
-            })
-          ),
-        { concurrency: "unbounded" }
-      )
+      const done = yield* pausing(200)
       expect(done).toEqual(done.toSorted((a, b) => a - b))
       expect(timers.mock.calls.length).toBeLessThan(1000)
     })

@@ -5,15 +5,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import { LanguageModel } from "effect/ai"
 import { Response, Sample, Sampling, Stage, Transcript } from "../../src/index.ts"
+import * as Written from "../../src/providers/http/Written.ts"
 import * as OnnxLanguageModel from "../../src/providers/onnx/OnnxLanguageModel.ts"
 import { MockLanguageModel, MockPolicy } from "../../src/testing/index.ts"
 import { prompt } from "./Fixture.ts"
-
-/** No counts of tokens. */
-const usage = {
-  inputTokens: { uncached: undefined, total: undefined, cacheRead: undefined, cacheWrite: undefined },
-  outputTokens: { total: undefined, text: undefined, reasoning: undefined }
-}
 
 describe("Response", () => {
   it.effect("puts the conversation to the model and keeps its answer, whole", () =>
@@ -49,12 +44,9 @@ describe("Response", () => {
   it.effect("rejects what a content filter withheld or broke off, and says so", () =>
     Effect.gen(function* () {
       for (const text of ["", "First you"]) {
+        const written = { text, model: "m", finish: "content-filter", tokens: { input: 0, output: 0 } } as const
         const filtered = LanguageModel.make({
-          generateText: () =>
-            Effect.succeed([
-              { type: "text", text },
-              { type: "finish", reason: "content-filter", usage, response: undefined }
-            ]),
+          generateText: () => Effect.succeed(Written.parts(written)),
           streamText: () => Stream.empty
         })
         const error = yield* Response.one(prompt).pipe(
