@@ -65,6 +65,20 @@ export const open = Effect.fnUntraced(function* (reference: string) {
   return checkpoint
 })
 
+/**
+ * Opens what a reward model is trained from: a model that writes or, to go on with all of its parameters, a whole reward
+ * model. An adapter over one would be an adapter over no policy's model.
+ */
+export const openJudge = Effect.fnUntraced(function* (reference: string, full: boolean) {
+  const checkpoint = yield* openAny(reference)
+  if (!full && (yield* Effect.mapError(RewardHead.isIn(checkpoint.dir), fromInput))) {
+    return yield* new UsageError({
+      message: `${reference} is a whole reward model; add --full to train it further, or give the model that writes to train a new adapter with a score.`
+    })
+  }
+  return checkpoint
+})
+
 /** Reads an adapter for a model. A reward model that is a whole folder is none: its weights are its own. */
 export const adapter = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint) {
   const found = yield* Effect.mapError(Lora.read(dir, checkpoint.config), fromInput)

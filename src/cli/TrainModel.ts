@@ -87,14 +87,21 @@ export const judge = Effect.fnUntraced(function* (dir: string, checkpoint: Check
   return { checkpoint: own, adapter: Adapters.fromLora(lora, own.config) }
 })
 
-/** All parameters as an adapter that replaces the model's own, with a head where one is asked for. */
+/**
+ * All parameters as an adapter that replaces the model's own, with a head where one is asked for: that of the folder,
+ * if it is a reward model already, or a new one.
+ */
 const whole = Effect.fnUntraced(function* ({ checkpoint, head, seed }: Start) {
   const tensors = new Map<string, Lora.LoraTensor>()
   for (const [name, shape] of ModelConfig.parameters(checkpoint.config)) {
     const data = yield* Effect.mapError(Safetensors.load(checkpoint.tensors.get(name)!), fromInput)
     tensors.set(name, { shape, data })
   }
-  if (head === "score") tensors.set("score", Lora.scoreHead(checkpoint.config, seed))
+  if (head === "score") {
+    const goesOn = yield* Effect.mapError(RewardHead.isIn(checkpoint.dir), fromInput)
+    const own = Lora.read(checkpoint.dir, checkpoint.config).pipe(Effect.mapError(fromInput))
+    tensors.set("score", goesOn ? (yield* own).tensors.get("score")! : Lora.scoreHead(checkpoint.config, seed))
+  }
   const taskType = head === "score" ? ("SEQ_CLS" as const) : ("CAUSAL_LM" as const)
   return { config: Lora.nothing, taskType, tensors, scales: new Map<string, number>() } satisfies Lora.Adapter
 })

@@ -125,7 +125,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     })
   }
   if (input.kind === "dpo") yield* TrainSettings.positive("--beta", input.beta)
-  const checkpoint = yield* Model.open(input.model)
+  const checkpoint = yield* input.kind === "reward" ? Model.openJudge(input.model, input.full) : Model.open(input.model)
   yield* Effect.mapError(Finite.check(checkpoint), fromInput)
   const settings = yield* TrainSettings.common(input.kind, input, checkpoint.config.maxPositions, 8)
   const encoder = yield* Effect.mapError(TrainRows.encoder(checkpoint, settings.maxLength), fromInput)

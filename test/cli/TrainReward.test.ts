@@ -114,6 +114,21 @@ describe("a reward model that was trained as a whole", () => {
     assert.strictEqual((await run("rloo")).status, 0)
   })
 
+  it("is trained further as a whole, from the loss that it ended with", async () => {
+    const { data, dir, out } = await trained()
+    const [more, args] = [join(dir, "more"), ["--model", out, "--data", data]]
+    const { status, stderr } = await train("reward", ...args, "--out", more, "--full", "--steps", "2")
+    assert.strictEqual(status, 0, stderr)
+    const { last } = JSON.parse(readFileSync(join(out, "summary.json"), "utf8"))
+    assert.closeTo(lines(join(more, "metrics.jsonl"))[0]!["loss"] as number, last.eval_loss, 1e-6)
+    const rows = jsonl(join(dir, "rows.jsonl"), [{ input_ids: [10, 11, 12, 20, 30, 2] }])
+    assert.strictEqual(charter("score", "--model", more, "--in", rows, "--out", join(dir, "s.jsonl")).status, 0)
+    const adapter = await train("reward", ...args, "--out", join(dir, "adapter"))
+    assert.strictEqual(adapter.status, 2)
+    assert.include(adapter.stderr, "is a whole reward model; add --full to train it further")
+    assert.isFalse(existsSync(join(dir, "adapter")))
+  })
+
   it("is refused where a model has to write, and where an adapter is wanted", async () => {
     const { data, dir, out } = await trained()
     const rows = jsonl(join(dir, "rows.jsonl"), tokenRows(2))
