@@ -9,6 +9,7 @@ import * as HubModel from "../model/HubModel.ts"
 import * as Lora from "../model/Lora.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as ShardIndex from "../model/ShardIndex.ts"
+import * as AdapterBase from "./AdapterBase.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** Where to draw: standard error, or something like it. */
@@ -79,7 +80,7 @@ export const openJudge = Effect.fnUntraced(function* (reference: string, full: b
   return checkpoint
 })
 
-/** Reads an adapter for a model. A reward model that is a whole folder is none: its weights are its own. */
+/** Reads an adapter for a model, and tells if it was made for another one. A reward model that is a whole folder is none: its weights are its own. */
 export const adapter = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint) {
   const found = yield* Effect.mapError(Lora.read(dir, checkpoint.config), fromInput)
   if (found.config === Lora.nothing) {
@@ -87,5 +88,6 @@ export const adapter = Effect.fnUntraced(function* (dir: string, checkpoint: Che
       message: `${dir} is a whole reward model and no adapter; give it to charter score as --model, or to charter train as --reward-model.`
     })
   }
+  yield* AdapterBase.tell(dir, checkpoint)
   return found
 })
