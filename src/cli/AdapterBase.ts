@@ -21,7 +21,8 @@ const named = Schema.decodeUnknownOption(Schema.Struct({ base_model_name_or_path
 export const other = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint) {
   const json = yield* ModelFile.readJson(join(dir, "adapter_config.json"))
   const base = Option.getOrUndefined(named(json))?.base_model_name_or_path
-  if (base === undefined) return undefined
+  // An adapter comes from other people: what it names must not make Windows sign in at another machine.
+  if (base === undefined || /^[\\/]{2}/.test(base)) return undefined
   if (!existsSync(join(base, "config.json"))) {
     const given = HubCache.snapshotOf(checkpoint.dir)
     return given !== undefined && HubCache.isName(base) && given.name !== base ? base : undefined
