@@ -27,7 +27,7 @@ export const other = Effect.fnUntraced(function* (dir: string, checkpoint: Check
     const given = HubCache.snapshotOf(checkpoint.dir)
     return given !== undefined && HubCache.isName(base) && given.name !== base ? base : undefined
   }
-  if (realpathSync(base) === realpathSync(checkpoint.dir)) return undefined
+  if (realpathSync(base) === checkpoint.dir) return undefined
   const meant = yield* Fingerprint.of(yield* Checkpoint.open(base))
   return meant === (yield* Fingerprint.of(checkpoint)) ? undefined : base
 })

@@ -55,32 +55,38 @@ export const openAny = Effect.fnUntraced(function* (reference: string) {
   return yield* Effect.mapError(Checkpoint.open(dir), fromInput)
 })
 
-/** Opens a model that writes: a reward model that is a whole folder has a head of another kind. */
-export const open = Effect.fnUntraced(function* (reference: string) {
+/** Opens a model that is no whole reward model; `refusal` says of one what to do instead. */
+const openWriter = Effect.fnUntraced(function* (reference: string, refusal: string) {
   const checkpoint = yield* openAny(reference)
   if (yield* Effect.mapError(RewardHead.isIn(checkpoint.dir), fromInput)) {
-    return yield* new UsageError({
-      message: `${reference} is a reward model, which writes nothing; use it with charter score, or as a --reward-model of charter train.`
-    })
+    return yield* new UsageError({ message: `${reference} is ${refusal}` })
   }
   return checkpoint
 })
+
+/** Opens a model that writes: a reward model that is a whole folder has a head of another kind. */
+export const open = (reference: string) =>
+  openWriter(
+    reference,
+    "a reward model, which writes nothing; use it with charter score, or as a --reward-model of charter train."
+  )
 
 /**
  * Opens what a reward model is trained from: a model that writes or, to go on with all of its parameters, a whole reward
  * model. An adapter over one would be an adapter over no policy's model.
  */
-export const openJudge = Effect.fnUntraced(function* (reference: string, full: boolean) {
-  const checkpoint = yield* openAny(reference)
-  if (!full && (yield* Effect.mapError(RewardHead.isIn(checkpoint.dir), fromInput))) {
-    return yield* new UsageError({
-      message: `${reference} is a whole reward model; add --full to train it further, or give the model that writes to train a new adapter with a score.`
-    })
-  }
-  return checkpoint
-})
+export const openJudge = (reference: string, full: boolean) =>
+  full
+    ? openAny(reference)
+    : openWriter(
+        reference,
+        "a whole reward model; add --full to train it further, or give the model that writes to train a new adapter with a score."
+      )
 
-/** Reads an adapter for a model, and tells if it was made for another one. A reward model that is a whole folder is none: its weights are its own. */
+/**
+ * Reads an adapter for a model, and tells if it was made for another one. A reward model that is a whole folder is none:
+ * its weights are its own.
+ */
 export const adapter = Effect.fnUntraced(function* (dir: string, checkpoint: Checkpoint.Checkpoint) {
   const found = yield* Effect.mapError(Lora.read(dir, checkpoint.config), fromInput)
   if (found.config === Lora.nothing) {

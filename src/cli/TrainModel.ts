@@ -98,9 +98,8 @@ const whole = Effect.fnUntraced(function* ({ checkpoint, head, seed }: Start) {
     tensors.set(name, { shape, data })
   }
   if (head === "score") {
-    const goesOn = yield* Effect.mapError(RewardHead.isIn(checkpoint.dir), fromInput)
-    const own = Lora.read(checkpoint.dir, checkpoint.config).pipe(Effect.mapError(fromInput))
-    tensors.set("score", goesOn ? (yield* own).tensors.get("score")! : Lora.scoreHead(checkpoint.config, seed))
+    const own = yield* Effect.mapError(Lora.wholeReward(checkpoint.dir, checkpoint.config), fromInput)
+    tensors.set("score", own?.tensors.get("score") ?? Lora.scoreHead(checkpoint.config, seed))
   }
   const taskType = head === "score" ? ("SEQ_CLS" as const) : ("CAUSAL_LM" as const)
   return { config: Lora.nothing, taskType, tensors, scales: new Map<string, number>() } satisfies Lora.Adapter

@@ -124,8 +124,8 @@ const asLoraError = ({ file, reason }: { readonly file: string; readonly reason:
 /** Nothing is adapted. */
 export const nothing: LoraConfig = { rank: 1, alpha: 1, targets: [] }
 
-/** The head of a reward model that is a whole model folder, if it is one. */
-const wholeReward = Effect.fnUntraced(function* (dir: string, model: ModelConfig | undefined) {
+/** The head of a reward model that is a whole model folder, as an adapter that changes nothing else, if it is one. */
+export const wholeReward = Effect.fnUntraced(function* (dir: string, model: ModelConfig | undefined) {
   if (!(yield* RewardHead.isIn(dir))) return undefined
   const score = yield* RewardHead.read(dir)
   if (model !== undefined && score.shape[1] !== model.hiddenSize) {

@@ -10,11 +10,7 @@ import { tiny, train, jsonl, tokenRows } from "./TrainFixture.ts"
 /** A model, another one of its shape, and an adapter that names its base. */
 const folders = Effect.gen(function* () {
   const dir = yield* temporaryFolder
-  const [model, tuned, adapter] = ["model", "tuned", "adapter"].map((name) => join(dir, name)) as [
-    string,
-    string,
-    string
-  ]
+  const [model, tuned, adapter] = [join(dir, "model"), join(dir, "tuned"), join(dir, "adapter")]
   for (const folder of [model, tuned]) cpSync(tiny, folder, { recursive: true })
   const file = join(tuned, "model.safetensors")
   const bytes = readFileSync(file)
