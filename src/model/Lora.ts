@@ -125,7 +125,10 @@ const asLoraError = ({ file, reason }: { readonly file: string; readonly reason:
 export const nothing: LoraConfig = { rank: 1, alpha: 1, targets: [] }
 
 /** The head of a reward model that is a whole model folder, as an adapter that changes nothing else, if it is one. */
-export const wholeReward = Effect.fnUntraced(function* (dir: string, model: ModelConfig | undefined) {
+export const wholeReward = Effect.fnUntraced(function* (
+  dir: string,
+  model: ModelConfig | undefined
+): Effect.fn.Return<Adapter | undefined, LoraError | ModelFile.CheckpointError | Safetensors.SafetensorsError> {
   if (!(yield* RewardHead.isIn(dir))) return undefined
   const score = yield* RewardHead.read(dir)
   if (model !== undefined && score.shape[1] !== model.hiddenSize) {
@@ -137,7 +140,7 @@ export const wholeReward = Effect.fnUntraced(function* (dir: string, model: Mode
     taskType: "SEQ_CLS",
     tensors: new Map([["score", score]]),
     scales: new Map()
-  } satisfies Adapter
+  }
 })
 
 /**
