@@ -89,11 +89,12 @@ export const make = Effect.fnUntraced(function* (
   // bits, where the transposed maps are copies in any case, it takes no more memory.
   const weights = checkpoint.quantized === undefined ? "unpacked" : "resident"
   const options = { folder: Program.weightsFolder, weights, device } as const
-  const compile = (build: () => LearnProgram.LearnGraph) =>
+  const compile = (build: () => LearnProgram.LearnGraph, on: Session.Device = device) =>
     Effect.cached(
       Effect.suspend(() => {
         const built = build()
-        return Effect.map(Effect.provideService(Session.make(built.graph, options), Scope.Scope, scope), (session) => ({
+        const made = Session.make(built.graph, { ...options, device: on })
+        return Effect.map(Effect.provideService(made, Scope.Scope, scope), (session) => ({
           session,
           metrics: built.metrics
         }))
@@ -103,7 +104,8 @@ export const make = Effect.fnUntraced(function* (
   const shape = { chunks, recompute }
   const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
   const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
-  const apply = yield* compile(() => ({ graph: LearnProgram.apply(trained), metrics: [] }))
+  // Parameters and moments would cross the bus both ways for a handful of passes over them.
+  const apply = yield* compile(() => ({ graph: LearnProgram.apply(trained), metrics: [] }), "cpu")
   const size = trained.layout.size
   const vector = (data: Float32Array) => Session.float32(data, [size])
 

@@ -65,15 +65,25 @@ export const pack = (of: Layout, numbers: (entry: Entry) => Float32Array): Float
 
 /** The parameters as values of a graph, cut out of its vector [P]. */
 export const values = (of: Layout, vector: Value): Map<string, Value> => {
+  const width = commonWidth(of)
   const parts =
     of.entries.length === 1
       ? [vector]
       : Op.split(
-          vector,
+          Op.reshape(vector, [of.size / width, width]),
           0,
-          of.entries.map((e) => e.size)
+          of.entries.map((e) => e.size / width)
         )
   return new Map(of.entries.map((e, i) => [e.name, Op.reshape(parts[i]!, e.shape)]))
+}
+
+/**
+ * What all sizes are multiples of. The vector is cut and joined in rows so wide: on a GPU the runtime writes a table
+ * with an entry for each of the rows, at every run, and one for each number took longer than a small network's step.
+ */
+const commonWidth = ({ entries }: Layout): number => {
+  const common = (a: number, b: number): number => (b === 0 ? a : common(b, a % b))
+  return entries.reduce((width, { size }) => common(width, size), 0)
 }
 
 /** One number for each group [G] as one for each parameter [P] (a scalar where there is one group). */
@@ -92,8 +102,9 @@ export const spread = (of: Layout, numbers: Value): Value => {
 
 /** A flat gradient [P] from those of the parameters, in the layout's order. */
 export const flatten = (of: Layout, gradients: ReadonlyArray<Value>): Value => {
-  const flat = gradients.map((g, i) => Op.reshape(g, [of.entries[i]!.size]))
-  return flat.length === 1 ? flat[0]! : Op.concat(flat, 0)
+  const width = commonWidth(of)
+  const rows = gradients.map((g, i) => Op.reshape(g, [of.entries[i]!.size / width, width]))
+  return Op.reshape(rows.length === 1 ? rows[0]! : Op.concat(rows, 0), [of.size])
 }
 
 /** The vector of a graph, as an input. */
