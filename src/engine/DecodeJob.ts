@@ -48,15 +48,51 @@ export interface Job {
 /** The tokens that a request may come to hold. */
 export const need = ({ ids, maxTokens }: Request): number => ids.length + maxTokens
 
-/** The uniform number for the next token of a request. */
-const uniformFor = ({ request, tokenIds }: Job): number =>
+/** The uniform number for the next token of a request, or for one further `ahead`. */
+const uniformFor = ({ request, tokenIds }: Job, ahead = 0): number =>
   Random.uniform(
     request.seed,
     "token",
     request.id,
-    tokenIds.length,
+    tokenIds.length + ahead,
     ...(request.sample === undefined ? [] : [request.sample])
   )
+
+/** Whether the graph can draw all tokens of a request. */
+export const drawnInGraph = ({ plain, request }: Job): boolean =>
+  plain || (Sampling.isGreedy(request) && Sampling.isUnbiased(request))
+
+/** Notes the tokens of a burst, [steps, rows], up to the one that ends a request. */
+export const noteBurst = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session.Tensor>>): void => {
+  const [steps, rows] = results["token"]!.dims as [number, number]
+  const tokens = results["token"]!.data as BigInt64Array
+  const logprobs = Session.floats(results["logprob"]!)
+  const probabilities = Session.floats(results["probability"]!)
+  jobs.forEach((job, i) => {
+    const greedy = Sampling.isGreedy(job.request)
+    for (let step = 0; step < steps && job.finish === undefined; step++) {
+      const at = step * rows + i
+      const logprob = logprobs[at]!
+      const samplingLogprob = greedy ? 0 : underSampling(job, logprob, probabilities[at]!)
+      push(job, { token: Number(tokens[at]!), logprob, samplingLogprob })
+    }
+  })
+}
+
+/** The log-probability of a token that the graph drew from the whole vocabulary. */
+const underSampling = ({ request }: Job, logprob: number, probability: number): number =>
+  request.temperature === 1 ? logprob : Math.log(probability)
+
+/** Adds a token to a job, which may end with it. */
+const push = (job: Job, { logprob, samplingLogprob, token }: Sampling.Draw): void => {
+  const { maxTokens, stop, stopIds } = job.request
+  job.tokenIds.push(token)
+  job.logprobs.push(logprob)
+  job.samplingLogprobs.push(samplingLogprob)
+  if (job.finish !== undefined) return
+  if (stopIds.has(token) || stop?.(job.tokenIds) === true) job.finish = "stop"
+  else if (job.tokenIds.length >= maxTokens) job.finish = "length"
+}
 
 /** Notes the sampled tokens, and which requests end with them. */
 export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session.Tensor>>): void => {
@@ -65,40 +101,48 @@ export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, 
   const probabilities = Session.floats(results["probability"]!)
   let filtered = 0
   jobs.forEach((job, i) => {
-    const { maxTokens, stop, stopIds, temperature } = job.request
-    let token = Number(tokens[i]!)
-    let logprob = logprobs[i]!
-    let samplingLogprob = temperature === 1 ? logprob : Math.log(probabilities[i]!)
-    if (!job.plain) {
-      const logits = results["logits"]!
-      const width = logits.dims[1]!
-      const row = Session.floats(logits).subarray(filtered * width, (filtered + 1) * width)
-      filtered++
-      const seen = job.request.ids.concat(job.tokenIds)
-      // The graph's own token and its log-probability tell log Σ exp(logits).
-      const drawn = Sampling.draw(row, job.request, uniformFor(job), seen, row[token]! - logprob)
-      ;({ logprob, samplingLogprob, token } = drawn)
+    const [token, logprob] = [Number(tokens[i]!), logprobs[i]!]
+    if (job.plain) {
+      push(job, { token, logprob, samplingLogprob: underSampling(job, logprob, probabilities[i]!) })
+      return
     }
-    job.tokenIds.push(token)
-    job.logprobs.push(logprob)
-    job.samplingLogprobs.push(samplingLogprob)
-    if (job.finish !== undefined) return
-    if (stopIds.has(token) || stop?.(job.tokenIds) === true) job.finish = "stop"
-    else if (job.tokenIds.length >= maxTokens) job.finish = "length"
+    const logits = results["logits"]!
+    const width = logits.dims[1]!
+    const row = Session.floats(logits).subarray(filtered * width, (filtered + 1) * width)
+    filtered++
+    const seen = job.request.ids.concat(job.tokenIds)
+    // The graph's own token and its log-probability tell log Σ exp(logits).
+    push(job, Sampling.draw(row, job.request, uniformFor(job), seen, row[token]! - logprob))
   })
 }
 
 /** The feeds that sampling needs for the next token of each job, the first of so many rows. */
 export const sampling = (jobs: ReadonlyArray<Job>, rows: number): Session.Feeds => {
-  // The greedy token is taken from the logits themselves.
-  const inverse = new Float32Array(rows).fill(1)
   const uniform = new Float32Array(rows)
+  jobs.forEach((job, i) => (uniform[i] = uniformFor(job)))
+  return { inverse_temperature: temperatures(jobs, rows), uniform: Session.float32(uniform, [rows, 1]) }
+}
+
+/** The same for the next `steps` tokens of each. */
+export const samplingBurst = (jobs: ReadonlyArray<Job>, rows: number, steps: number): Session.Feeds => {
+  const uniform = new Float32Array(steps * rows)
+  const greedy = new Uint8Array(rows)
   jobs.forEach((job, i) => {
-    if (!Sampling.isGreedy(job.request)) inverse[i] = 1 / job.request.temperature
-    uniform[i] = uniformFor(job)
+    greedy[i] = Number(Sampling.isGreedy(job.request))
+    for (let step = 0; step < steps; step++) uniform[step * rows + i] = uniformFor(job, step)
   })
   return {
-    inverse_temperature: Session.float32(inverse, [rows, 1]),
-    uniform: Session.float32(uniform, [rows, 1])
+    inverse_temperature: temperatures(jobs, rows),
+    uniform: Session.float32(uniform, [steps, rows, 1]),
+    greedy: new Session.Tensor("bool", greedy, [rows])
   }
+}
+
+/** 1 / temperature of each row; a greedy token is taken from the logits themselves. */
+const temperatures = (jobs: ReadonlyArray<Job>, rows: number): Session.Tensor => {
+  const inverse = new Float32Array(rows).fill(1)
+  jobs.forEach(({ request }, i) => {
+    if (!Sampling.isGreedy(request)) inverse[i] = 1 / request.temperature
+  })
+  return Session.float32(inverse, [rows, 1])
 }

@@ -8,6 +8,8 @@
  * Results: `token` [N], `logprob` [N] at temperature 1, `probability` [N] under the sampling distribution, `rows`
  * [2·layers·B, kvHeads, T, headDim], and `logits` [F, V] of the positions `wanted` of N, for `Sampling.draw`.
  */
+import * as Attention from "../model/Attention.ts"
+import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Transformer from "../model/Transformer.ts"
 import * as Graph from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
@@ -20,20 +22,8 @@ import * as Program from "./Program.ts"
 export const build = (checkpoint: Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
   const graph = Graph.make(adapter === undefined ? "decode" : "decode with adapter")
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "steady")
-  const cache = ["B", config.kvHeads, "M", config.headDim]
-  const layers = Array.from({ length: config.layers }, (_, i) => i)
-  const input: Transformer.Input = {
-    ...Program.tokenInputs(graph),
-    past: {
-      keys: layers.map((i) => Graph.input(graph, `key${i}`, "float32", cache)),
-      values: layers.map((i) => Graph.input(graph, `value${i}`, "float32", cache)),
-      mask: Graph.input(graph, "past_mask", "float32", ["B", 1, 1, "M"]),
-      sizes: Graph.input(graph, "sizes", "int64", [2])
-    }
-  }
-  // The runtime wants tables that are no shorter than a run is wide, padding included.
-  const positions = Math.max(config.maxPositions, Prefill.block)
-  const { hidden, keys, values } = Transformer.build(config, parameters, input, positions)
+  const input = { ...Program.tokenInputs(graph), past: pastInputs(graph, config) }
+  const { hidden, keys, values } = Transformer.build(config, parameters, input, tableRows(config))
   const logits = Transformer.logits(config, parameters, hidden(Graph.input(graph, "last", "int64", ["N"])))
   const { probability, token } = sample(
     logits,
@@ -47,6 +37,84 @@ export const build = (checkpoint: Base, adapter: Adapters.Adapter | undefined): 
   Graph.output(graph, "rows", Op.concat([...keys, ...values], 0, `${2 * config.layers}*B`))
   return graph
 }
+
+/**
+ * `steps` tokens for each row, one after the other, in one run: the graph of a device that keeps nothing between two
+ * runs, so that keys and values cross the bus once for many tokens.
+ *
+ * What it attends over grows by a column with each token, behind those of the past. `uniform` [K, B, 1] has the random
+ * numbers of all steps; where `greedy` (bool [B]), the likeliest token is taken. Results: `token`, `logprob` and
+ * `probability` [K, B], and `rows` [2·layers·B, kvHeads, K, headDim], as `build` has them.
+ */
+export const burst = (checkpoint: Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+  const graph = Graph.make(adapter === undefined ? "decode in bursts" : "decode in bursts with adapter")
+  const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "steady")
+  const past = pastInputs(graph, config)
+  const inverse = Graph.input(graph, "inverse_temperature", "float32", ["B", 1])
+  const uniform = Graph.input(graph, "uniform", "float32", ["K", "B", 1])
+  const greedy = Graph.input(graph, "greedy", "bool", ["B"])
+  const [one, last] = [1, config.maxPositions - 1].map((n) => Graph.constant(graph, "int64", [], [n]))
+  const row = ["B", 1, 1, "S"]
+  const tensor = ["B", config.kvHeads, "S", config.headDim]
+
+  const { carried, collected } = Graph.repeat(
+    graph,
+    Graph.input(graph, "steps", "int64", []),
+    "K",
+    [
+      { value: Graph.input(graph, "ids", "int64", ["B", 1]) },
+      { value: Graph.input(graph, "positions", "int64", ["B", 1]) },
+      { value: past.mask, shape: row },
+      { value: Attention.columns(past.mask), shape: row },
+      ...[...past.keys, ...past.values].map((value) => ({ value, shape: tensor }))
+    ],
+    (step, [ids, positions, seen, columns, ...cache]) => {
+      const at = Op.cast(positions!, "float32")
+      const grown = (x: Graph.Value, more: Graph.Value) => Op.concat([x, Op.reshape(more, ["B", 1, 1, 1])], 3, "S+1")
+      const growing = {
+        keys: cache.slice(0, config.layers),
+        values: cache.slice(config.layers),
+        mask: grown(seen!, Op.zerosLike(at)),
+        positions: grown(columns!, at)
+      }
+      const input = { ids: ids!, positions: positions!, mask: undefined, growing }
+      const { hidden, keys, values } = Transformer.build(config, parameters, input, tableRows(config))
+      const logits = Transformer.logits(config, parameters, Op.reshape(hidden(), ["B", config.hiddenSize]))
+      const drawn = sample(logits, inverse, Op.gather(uniform, step))
+      const token = Op.where(greedy, Op.argmax(logits), drawn.token)
+      return {
+        carried: [
+          Op.reshape(token, ["B", 1]),
+          Op.minimum(Op.add(positions!, one!), last!),
+          growing.mask,
+          growing.positions,
+          ...keys,
+          ...values
+        ],
+        collected: [token, Op.tokenLogprobs(logits, token), drawn.probability]
+      }
+    }
+  )
+  for (const [i, name] of ["token", "logprob", "probability"].entries()) Graph.output(graph, name, collected[i]!)
+  const fresh = carried.slice(4).map((x) => Op.splitBy(x, 2, past.sizes, ["M", "K"])[1]!)
+  Graph.output(graph, "rows", Op.concat(fresh, 0, `${2 * config.layers}*B`))
+  return graph
+}
+
+/** The past as a `KvCache` feeds it; `sizes` are its columns and the new ones. */
+const pastInputs = (graph: Graph.Graph, { headDim, kvHeads, layers }: ModelConfig): Attention.Past => {
+  const cache = (name: string) =>
+    Array.from({ length: layers }, (_, i) => Graph.input(graph, `${name}${i}`, "float32", ["B", kvHeads, "M", headDim]))
+  return {
+    keys: cache("key"),
+    values: cache("value"),
+    mask: Graph.input(graph, "past_mask", "float32", ["B", 1, 1, "M"]),
+    sizes: Graph.input(graph, "sizes", "int64", [2])
+  }
+}
+
+/** The runtime wants rotary tables that are no shorter than a run is wide, padding included. */
+const tableRows = ({ maxPositions }: ModelConfig): number => Math.max(maxPositions, Prefill.block)
 
 /**
  * One token for each row of logits [N, V], with its probability: the inverse of the cumulative distribution of

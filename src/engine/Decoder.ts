@@ -10,7 +10,7 @@ import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import type { Base } from "./Base.ts"
-import { need, note, sampling } from "./DecodeJob.ts"
+import { drawnInGraph, need, note, noteBurst, sampling, samplingBurst } from "./DecodeJob.ts"
 import type { Continuation, Job, Request } from "./DecodeJob.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
 import * as KvCache from "./KvCache.ts"
@@ -38,6 +38,11 @@ export interface Options {
   readonly memory: number
   /** Rows of a batch at most; 1 where less is given. */
   readonly maxRows: number
+  /**
+   * Tokens that a row gets in one run at most, where nothing is to be looked at between them; a row that ends within
+   * them waits for the others. If not given 1, and on a GPU, where keys and values cross the bus at each run, 16.
+   */
+  readonly burst?: number
 }
 
 /**
@@ -74,6 +79,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Decoder, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const { config, device = "cpu" } = checkpoint
+  const { burst = device === "cpu" ? 1 : 16 } = options
   const maxRows = Math.max(1, options.maxRows)
   const maxSlots = Math.max(leastSlots, maxRows)
   const lastPosition = config.maxPositions - 1
@@ -84,11 +90,14 @@ export const make = Effect.fnUntraced(function* (
   const sessions = new Map<string, Session.Session>()
   const waitFor = yield* Waiting.make
 
-  const sessionFor = Effect.fnUntraced(function* (adapter: Adapters.Adapter | undefined) {
-    const key = Adapters.key(adapter)
+  const sessionFor = Effect.fnUntraced(function* (
+    adapter: Adapters.Adapter | undefined,
+    program: "build" | "burst" = "build"
+  ) {
+    const key = `${program} ${Adapters.key(adapter)}`
     const known = sessions.get(key)
     if (known !== undefined) return known
-    const session = yield* Session.make(DecodeProgram.build(checkpoint, adapter), {
+    const session = yield* Session.make(DecodeProgram[program](checkpoint, adapter), {
       folder: Program.weightsFolder,
       device
     }).pipe(Effect.provideService(Scope.Scope, scope))
@@ -174,27 +183,44 @@ export const make = Effect.fnUntraced(function* (
         note(jobs, results)
       })
 
-      /** One new token for every active row. */
+      /** What the next token of every active row depends on. */
+      const next = (rows: number): Session.Feeds => ({
+        ids: Session.int64(
+          Array.from({ length: rows }, (_, row) => active[row]?.tokenIds.at(-1) ?? 0),
+          [rows, 1]
+        ),
+        positions: Session.int64(cache.lengths.subarray(0, rows), [rows, 1]),
+        ...cache.feeds(Array.from({ length: rows }, (_, row) => row))
+      })
+
+      /** New tokens for every active row: one, or a burst of them. */
       const advance = Effect.fnUntraced(function* () {
-        const at = active.map((_, row) => row)
         const rows = Math.max(leastRows, active.length)
-        const feeds: Session.Feeds = {
-          ids: Session.int64(
-            Array.from({ length: rows }, (_, row) => active[row]?.tokenIds.at(-1) ?? 0),
-            [rows, 1]
-          ),
-          positions: Session.int64(cache.lengths.subarray(0, rows), [rows, 1]),
-          causal: Session.float32(new Float32Array(1), [1, 1]),
-          ...cache.feeds(Array.from({ length: rows }, (_, row) => row))
-        }
-        const results = yield* run(feeds, at, active, 1)
-        cache.append(
-          Session.floats(results["rows"]!),
-          rows,
-          1,
-          at.map((row) => ({ row, slot: row, tokens: 1 }))
-        )
-        note(active, results)
+        const left = Math.max(...active.map(({ request, tokenIds }) => request.maxTokens - tokenIds.length))
+        const steps = active.every(drawnInGraph) ? Math.min(burst, left) : 1
+        const feeds = next(rows)
+        const results = yield* steps === 1 ? advanceOne(feeds) : advanceBurst(feeds, rows, steps)
+        const before = active.map(({ tokenIds }) => tokenIds.length)
+        if (steps === 1) note(active, results)
+        else noteBurst(active, results)
+        const writes = active.map(({ tokenIds }, row) => ({ row, slot: row, tokens: tokenIds.length - before[row]! }))
+        cache.append(Session.floats(results["rows"]!), rows, steps, writes)
+      })
+
+      const advanceOne = (feeds: Session.Feeds) => {
+        const causal = Session.float32(new Float32Array(1), [1, 1])
+        const at = active.map((_, row) => row)
+        return run({ ...feeds, causal }, at, active, 1)
+      }
+
+      const advanceBurst = Effect.fnUntraced(function* (feeds: Session.Feeds, rows: number, steps: number) {
+        return yield* (yield* sessionFor(adapter, "burst")).run({
+          ...feeds,
+          ...weights,
+          ...samplingBurst(active, rows, steps),
+          steps: Session.int64([steps], []),
+          sizes: Session.int64([feeds["past_mask"]!.dims[3]!, steps], [2])
+        })
       })
 
       /** Runs the graph, sampling for each job at its flat position of `at`. */

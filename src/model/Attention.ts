@@ -22,6 +22,17 @@ export interface Past {
   readonly sizes: Value
 }
 
+/** A past that one new token of each row is joined to before they attend, so that it can be the next token's past. */
+export interface Growing {
+  /** Keys and values of each layer, [B, kvHeads, S, headDim]. */
+  readonly keys: ReadonlyArray<Value>
+  readonly values: ReadonlyArray<Value>
+  /** 0 where a column holds a token of the row, the last its new one, a large negative number elsewhere: [B, 1, 1, S+1]. */
+  readonly mask: Value
+  /** The position of the token of each column, float32 [B, 1, 1, S+1]. */
+  readonly positions: Value
+}
+
 /** The network's input. */
 export interface Input {
   /** int64 [B, T], padded on the right. */
@@ -34,6 +45,8 @@ export interface Input {
    */
   readonly mask: Value | undefined
   readonly past?: Past
+  /** What stands for `mask` and `past` where the keys and values that come back are those of the past, too. T is 1. */
+  readonly growing?: Growing
   /** The rows in which tokens [T, 1] attend that stand side by side. There is no `past` then. */
   readonly ragged?: Ragged.Ragged
   /**
@@ -50,7 +63,7 @@ export const masked = -1e9
 export interface Attended {
   /** [B, T, heads·d]. */
   readonly mixed: Value
-  /** The keys and values of these tokens, [B, kvHeads, T, d]; none with `whole`. */
+  /** The keys and values of these tokens, [B, kvHeads, T, d], or with `growing` of all so far; none with `whole`. */
   readonly keys?: Value
   readonly values?: Value
 }
@@ -61,12 +74,18 @@ export const make = (
   input: Input
 ): ((layer: number, q: Value, k: Value, v: Value) => Attended) => {
   const { attentionScale: scale, headDim, kvHeads } = config
-  const { past, ragged, whole } = input
+  const { growing, past, ragged, whole } = input
   const masks = maskings(config, input)
   const mix = (layer: number, q: Value, k: Value, v: Value): Required<Attended> => {
     const [keys, values] = [heads(k, kvHeads, headDim), heads(v, kvHeads, headDim)]
     const queries = stack(q, config)
     const masking = masks(layer)
+    if (growing !== undefined) {
+      const join = (before: Value, own: Value) => Op.concat([before, own], 2, growing.mask.shape[3]!)
+      const [all, allValues] = [join(growing.keys[layer]!, keys), join(growing.values[layer]!, values)]
+      const scores = Op.add(Op.matmul(queries, all, { transB: true, alpha: scale }), masking.own)
+      return { mixed: unstack(Attend.weighted(scores, allValues), q, config), keys: all, values: allValues }
+    }
     const mixed = ((): Value => {
       const own = Op.add(Op.matmul(queries, keys, { transB: true, alpha: scale }), masking.own)
       if (past === undefined) return Attend.weighted(own, values)
@@ -93,7 +112,7 @@ export const make = (
 
 /** What is added to the scores of stacked queries, for these tokens and for the past. */
 interface Masking {
-  /** [group·T, T], or [S, 1, group·L, P + L]. */
+  /** [group·T, T], or [S, 1, group·L, P + L], or of a growing past [B, 1, 1, S+1] or [B, 1, group, S+1]. */
   readonly own: Value
   /** [B, 1, 1, M] or [B, 1, group·T, M]. */
   readonly past: Value | undefined
@@ -112,16 +131,15 @@ const maskings = (config: ModelConfig, input: Input): ((layer: number) => Maskin
     const { window } = config.attention[layer]!
     const known = made.get(window)
     if (known !== undefined) return known
-    const { past } = input
-    const mask = input.mask ?? Graph.fail(input.ids.graph, "attention", [input.ids], "it needs a mask")
+    const { growing, past } = input
+    const mask = growing?.mask ?? input.mask ?? Graph.fail(input.ids.graph, "attention", [input.ids], "it needs a mask")
     const masking = ((): Masking => {
       if (window === undefined) return { own: stackedMask(mask), past: past?.mask }
       const { keys, queries } = positions(input)
-      const [B, K] = keys.shape as [Dim, Dim]
       const within = (mask: Value, keyPosition: Value) =>
         stackedMask(Op.add(mask, beyond(queries, keyPosition, window)))
       return {
-        own: within(mask, Op.reshape(keys, [B, 1, 1, K])),
+        own: within(mask, growing?.positions ?? Op.reshape(keys, [keys.shape[0]!, 1, 1, keys.shape[1]!])),
         past: past && within(past.mask, columns(past.mask))
       }
     })()
@@ -147,19 +165,24 @@ const beyond = (queries: Value, keys: Value, window: number): Value => {
 }
 
 /** 0, 1, … along the last axis of a mask [B, 1, 1, M]. */
-const columns = (mask: Value): Value => Op.shift(Op.cumsum(Op.shift(Op.zerosLike(mask), 1)), -1)
+export const columns = (mask: Value): Value => Op.shift(Op.cumsum(Op.shift(Op.zerosLike(mask), 1)), -1)
 
-const stacked = (tokens: Dim, group: number): Dim => `${group}*${tokens}`
+const stacked = (tokens: Dim, group: number): Dim =>
+  typeof tokens === "number" ? group * tokens : `${group}*${tokens}`
 
-/** [B, T, heads·d] to [B, heads, T, d]. */
-const heads = (x: Value, count: number, width: number): Value =>
-  Op.transpose(Op.reshape(x, [x.shape[0]!, x.shape[1]!, count, width]), [0, 2, 1, 3])
+/** [B, T, heads·d] to [B, heads, T, d]; of one token the numbers stay where they are. */
+const heads = (x: Value, count: number, width: number): Value => {
+  const [B, T] = x.shape as [Dim, Dim, Dim]
+  if (T === 1) return Op.reshape(x, [B, count, T, width])
+  return Op.transpose(Op.reshape(x, [B, T, count, width]), [0, 2, 1, 3])
+}
 
 /** Queries [B, T, heads·d] to [B, kvHeads, group·T, d]. */
 const stack = (q: Value, { headDim, heads: count, kvHeads }: ModelConfig): Value => {
   const group = count / kvHeads
   if (group === 1) return heads(q, count, headDim)
   const [B, T] = q.shape as [Dim, Dim, Dim]
+  if (T === 1) return Op.reshape(q, [B, kvHeads, group, headDim])
   const apart = Op.transpose(Op.reshape(q, [B, T, kvHeads, group, headDim]), [0, 2, 3, 1, 4])
   return Op.reshape(apart, [B, kvHeads, stacked(T, group), headDim])
 }
@@ -169,6 +192,7 @@ const unstack = (x: Value, q: Value, { headDim, heads: count, kvHeads }: ModelCo
   const group = count / kvHeads
   const [B, T] = q.shape as [Dim, Dim, Dim]
   const width = count * headDim
+  if (T === 1) return Op.reshape(x, [B, T, width])
   if (group === 1) return Op.reshape(Op.transpose(x, [0, 2, 1, 3]), [B, T, width])
   const apart = Op.reshape(x, [B, kvHeads, group, T, headDim])
   return Op.reshape(Op.transpose(apart, [0, 3, 1, 2, 4]), [B, T, width])

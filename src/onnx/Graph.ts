@@ -23,6 +23,7 @@ export type Attribute =
   | ReadonlyArray<number>
   | { readonly int: number }
   | { readonly ints: ReadonlyArray<number> }
+  | Body
 
 /** A handle to a tensor of the graph. */
 export interface Value {
@@ -40,6 +41,15 @@ export interface Node {
   readonly outputs: ReadonlyArray<Value>
   readonly attributes: Readonly<Record<string, Attribute>>
   readonly label: string
+}
+
+/** A part of the graph that is repeated. It reads what is outside of it by name. */
+export interface Body {
+  /** The number of the repetition, whether it is to take place, and what is carried. */
+  readonly inputs: ReadonlyArray<Value>
+  readonly nodes: ReadonlyArray<Node>
+  /** What is carried on, then what is collected. */
+  readonly outputs: ReadonlyArray<Value>
 }
 
 /** A tensor stored in the graph itself, or as a part of a file (ONNX external data). */
@@ -207,6 +217,65 @@ export const node = (
   const values = outputs.map((o): Value => ({ graph, name: fresh(graph, op), dtype: o.dtype, shape: o.shape }))
   graph.nodes.push({ op, domain, inputs, outputs: values, attributes, label: graph.scope.join("/") })
   return values
+}
+
+/** What a repetition makes of what it is given. */
+export interface Repetition {
+  /** What the next repetition is given, in the order of the initial values; shapes may grow. */
+  readonly carried: ReadonlyArray<Value>
+  /** Of each repetition one entry of the result. */
+  readonly collected: ReadonlyArray<Value>
+}
+
+/**
+ * Repeats a part of the graph `count` times (int64 scalar): `build` is given the number of the repetition, int64 from 0,
+ * and what is carried, first the initial values, of which a growing axis has the name of `shapes`. The results are what
+ * was carried at last, and what was collected, stacked along a new first axis `size`. No gradient.
+ *
+ * What does not depend on the repetition is computed once, before them.
+ */
+export const repeat = (
+  graph: Graph,
+  count: Value,
+  size: Dim,
+  initial: ReadonlyArray<{ readonly value: Value; readonly shape?: Shape }>,
+  build: (repetition: Value, carried: ReadonlyArray<Value>) => Repetition
+): Repetition => {
+  const entering = (hint: string, dtype: DType, shape: Shape): Value => ({
+    graph,
+    name: fresh(graph, hint),
+    dtype,
+    shape
+  })
+  const carried = initial.map(({ shape, value }) => entering("carried", value.dtype, shape ?? value.shape))
+  const repetition = entering("repetition", "int64", [])
+  const inputs = [repetition, entering("goes_on", "bool", []), ...carried]
+  const before = graph.nodes.length
+  const made = build(repetition, carried)
+  if (made.carried.length !== carried.length) {
+    fail(graph, "Loop", made.carried, `${carried.length} values are to be carried on`)
+  }
+  const inside = new Set<Value | null>(inputs)
+  const nodes: Array<Node> = []
+  for (const node of graph.nodes.splice(before)) {
+    if (node.inputs.some((value) => inside.has(value))) {
+      nodes.push(node)
+      for (const value of node.outputs) inside.add(value)
+    } else {
+      graph.nodes.push(node)
+    }
+  }
+  const results = node(
+    graph,
+    "Loop",
+    [count, null, ...initial.map(({ value }) => value)],
+    [
+      ...carried.map(({ dtype, shape }) => ({ dtype, shape })),
+      ...made.collected.map(({ dtype, shape }) => ({ dtype, shape: [size, ...shape] }))
+    ],
+    { body: { inputs, nodes, outputs: [...made.carried, ...made.collected] } }
+  )
+  return { carried: results.slice(0, carried.length), collected: results.slice(carried.length) }
 }
 
 /** Gives the part of the graph from `inputs` to `output` a derivative by hand, which is cheaper than the derived one. */

@@ -70,6 +70,46 @@ describe("the decoder", () => {
     })
   )
 
+  it.live("ends in the middle of a burst where it would without, and at the last position of a model", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const short = { ...checkpoint, config: { ...checkpoint.config, maxPositions: 50 } }
+      const free = { stopIds: new Set<number>() }
+      const ticks: Array<number> = []
+      const requests = [
+        request("length", [5, 6, 7], { ...free, maxTokens: 3 }),
+        request("stop", [5, 6, 7], { maxTokens: 30, stopIds: new Set(Array.from({ length: 60 }, (_, i) => 5 * i)) }),
+        request("text", [5, 6, 8], { ...free, maxTokens: 30, stop: (ids) => ids.length === 11 }),
+        request("last", prompts[3]!.ids, { ...free, maxTokens: 50 - prompts[3]!.ids.length }),
+        request(
+          "long",
+          Array.from({ length: 45 }, (_, t) => 3 + t),
+          { ...free, maxTokens: 5, temperature: 0 }
+        ),
+        // Is looked at between two tokens, and so are those beside it.
+        request("bias", [9, 9], { ...free, maxTokens: 9, logitBias: new Map([[4, 2]]), temperature: 0 }),
+        request("asked", [5, 6, 9], { ...free, maxTokens: 8, stop: (ids) => ticks.push(ids.length) < 0 })
+      ]
+      const answers = (burst: number) =>
+        Effect.gen(function* () {
+          const decoder = yield* Decoder.make(short, { memory: 1e8, maxRows: 3, burst })
+          return yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
+        }).pipe(Effect.scoped)
+      const apart = yield* answers(1)
+      expect(apart.map(({ tokenIds }) => tokenIds.length)).toEqual([3, 3, 11, 38, 5, 9, 8])
+      expect(apart[1]!.finish).toBe("stop")
+      for (const burst of [2, 5, 64]) {
+        ticks.length = 0
+        for (const [i, answer] of (yield* answers(burst)).entries()) {
+          expect(answer.tokenIds, requests[i]!.id).toEqual(apart[i]!.tokenIds)
+          expect(answer.finish).toBe(apart[i]!.finish)
+          expect(Golden.distance(answer.logprobs, apart[i]!.logprobs)).toBeLessThan(1e-4)
+        }
+        expect(ticks).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
+      }
+    })
+  )
+
   it.live("gives the same bits alone, in other batches and in other orders: 64 prompts of 48 tokens", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load

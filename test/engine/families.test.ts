@@ -213,5 +213,32 @@ for (const model of Golden.models) {
         expect(Golden.distance(logprobs, scored)).toBeLessThan(1e-4)
       })
     )
+
+    it.live("decodes in bursts what it decodes token by token, alone and with an adapter", () =>
+      Effect.gen(function* () {
+        const { adapter, checkpoint } = yield* load(model)
+        const requests = Array.from({ length: 12 }, (_, i) => ({
+          id: `${i}`,
+          // From two tokens to more than any window.
+          ids: Array.from({ length: 2 + i * 7 }, (_, t) => 3 + ((i * 31 + t * 17) % 60)),
+          adapter: i % 2 === 0 ? undefined : adapter,
+          seed: 1,
+          maxTokens: 20 + i,
+          temperature: [0, 1, 0.7][i % 3]!,
+          stopIds: new Set<number>()
+        }))
+        const answers = (burst: number) =>
+          Effect.gen(function* () {
+            const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4, burst })
+            return yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
+          }).pipe(Effect.scoped)
+        const apart = yield* answers(1)
+        for (const [i, { logprobs, samplingLogprobs, tokenIds }] of (yield* answers(7)).entries()) {
+          expect(tokenIds).toEqual(apart[i]!.tokenIds)
+          expect(Golden.distance(logprobs, apart[i]!.logprobs)).toBeLessThan(1e-4)
+          expect(Golden.distance(samplingLogprobs, apart[i]!.samplingLogprobs)).toBeLessThan(1e-4)
+        }
+      })
+    )
   })
 }

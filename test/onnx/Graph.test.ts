@@ -166,6 +166,19 @@ describe("a graph that is encoded and run", () => {
     })
   )
 
+  it.effect("returns what others read, too, as it was when they read it", () =>
+    Effect.gen(function* () {
+      const graph = Graph.make("read on")
+      const doubled = Op.scale(Graph.input(graph, "x", "float32", [2]), 2)
+      Graph.output(graph, "doubled", doubled)
+      Graph.output(graph, "exp", Op.exp(Op.neg(doubled)))
+      const session = yield* Plain.session(graph)
+      const results = yield* session.run({ x: Session.float32(Float32Array.of(0, 1), [2]) })
+      expect(Plain.plain(results["doubled"]!).data).toEqual([0, 2])
+      expect(results["exp"]!.data[1]).toBeCloseTo(Math.exp(-2))
+    })
+  )
+
   it.effect("computes only what is fetched, for every size of a symbol", () =>
     Effect.gen(function* () {
       const graph = Graph.make("sizes")
@@ -213,4 +226,62 @@ describe("a graph that is encoded and run", () => {
       expect(Plain.plain(y!)).toEqual({ sizes: [2, 2], data: [2.5, 0, 10.5, 10] })
     })
   )
+})
+
+describe("a part that is repeated", () => {
+  /** Powers of x, each with a column more, and what was added in each repetition. */
+  const powers = () => {
+    const graph = Graph.make("powers")
+    const x = Graph.input(graph, "x", "float32", ["B", 1])
+    const outside = Op.scale(x, 3)
+    const repeated = Graph.repeat(
+      graph,
+      Graph.input(graph, "count", "int64", []),
+      "K",
+      [{ value: x, shape: ["B", "S"] }, { value: x }],
+      (step, [row, power]) => {
+        const next = Op.mul(power!, x)
+        // Nothing here depends on the repetition.
+        const steady = Op.exp(outside)
+        const added = Op.add(Op.cast(step, "float32"), Op.scale(steady, 0))
+        return { carried: [Op.concat([row!, next], 1, "S+1"), next], collected: [added, power!] }
+      }
+    )
+    repeated.carried.forEach((value, i) => Graph.output(graph, `carried${i}`, value))
+    repeated.collected.forEach((value, i) => Graph.output(graph, `collected${i}`, value))
+    return graph
+  }
+
+  it.effect("carries on what may grow, and collects something each time", () =>
+    Effect.gen(function* () {
+      const session = yield* Plain.session(powers())
+      for (const count of [0, 1, 3]) {
+        const x = Session.float32(Float32Array.of(2, 3), [2, 1])
+        const results = yield* session.run({ x, count: Session.int64([count], []) })
+        const columns = (base: number) => Array.from({ length: count + 1 }, (_, i) => base ** (i + 1))
+        expect(Plain.plain(results["carried0"]!)).toEqual({
+          sizes: [2, count + 1],
+          data: [...columns(2), ...columns(3)]
+        })
+        expect(Plain.plain(results["carried1"]!).data).toEqual([columns(2).at(-1), columns(3).at(-1)])
+        if (count === 0) continue
+        const steps = Array.from({ length: count }, (_, i) => i)
+        expect(Plain.plain(results["collected0"]!).data).toEqual(steps.flatMap((i) => [i, i]))
+        expect(Plain.plain(results["collected1"]!).data).toEqual(steps.flatMap((i) => [2 ** (i + 1), 3 ** (i + 1)]))
+      }
+    })
+  )
+
+  it("does not repeat what is the same each time", () => {
+    const loop = powers().nodes.find(({ op }) => op === "Loop")!
+    const { nodes } = loop.attributes["body"] as Graph.Body
+    expect(nodes.map(({ op }) => op).toSorted()).toEqual(["Add", "Cast", "Concat", "Mul"])
+  })
+
+  it("is refused where something is not carried on", () => {
+    const none = { carried: [], collected: [] }
+    expect(mistake((graph, x) => Graph.repeat(graph, integers(graph), "K", [{ value: x(2) }], () => none))).toMatch(
+      /^Loop at model\/block 2\/attention: 1 values are to be carried on/
+    )
+  })
 })
