@@ -73,14 +73,14 @@ describe("the decoder", () => {
   it.live("ends in the middle of a burst where it would without, and at the last position of a model", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
-      const short = { ...checkpoint, config: { ...checkpoint.config, maxPositions: 50 } }
+      const short = { ...checkpoint, config: { ...checkpoint.config, maxPositions: 80 } }
       const free = { stopIds: new Set<number>() }
       const ticks: Array<number> = []
       const requests = [
         request("length", [5, 6, 7], { ...free, maxTokens: 3 }),
         request("stop", [5, 6, 7], { maxTokens: 30, stopIds: new Set(Array.from({ length: 60 }, (_, i) => 5 * i)) }),
         request("text", [5, 6, 8], { ...free, maxTokens: 30, stop: (ids) => ids.length === 11 }),
-        request("last", prompts[3]!.ids, { ...free, maxTokens: 50 - prompts[3]!.ids.length }),
+        request("last", prompts[3]!.ids, { ...free, maxTokens: 80 - prompts[3]!.ids.length }),
         request(
           "long",
           Array.from({ length: 45 }, (_, t) => 3 + t),
@@ -96,7 +96,7 @@ describe("the decoder", () => {
           return yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
         }).pipe(Effect.scoped)
       const apart = yield* answers(1)
-      expect(apart.map(({ tokenIds }) => tokenIds.length)).toEqual([3, 3, 11, 38, 5, 9, 8])
+      expect(apart.map(({ tokenIds }) => tokenIds.length)).toEqual([3, 3, 11, 68, 5, 9, 8])
       expect(apart[1]!.finish).toBe("stop")
       for (const burst of [2, 5, 64]) {
         ticks.length = 0
@@ -107,6 +107,23 @@ describe("the decoder", () => {
         }
         expect(ticks).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
       }
+    })
+  )
+
+  it.live("writes no more than a row is to hold, however long the burst is", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const memory = KvCache.bytes(checkpoint.config, 2, 64)
+      const answers = (burst: number) =>
+        Effect.gen(function* () {
+          const decoder = yield* Decoder.make(checkpoint, { memory, maxRows: 2, burst })
+          const full = [50, 10].map((length) =>
+            request(`${length}`, Array(length).fill(5), { maxTokens: 64 - length, stopIds: new Set(), temperature: 0 })
+          )
+          return yield* Effect.forEach(full, decoder.generate, { concurrency: "unbounded" })
+        }).pipe(Effect.scoped)
+      const [apart, together] = [yield* answers(1), yield* answers(64)]
+      expect(together.map(({ tokenIds }) => tokenIds)).toEqual(apart.map(({ tokenIds }) => tokenIds))
     })
   )
 
