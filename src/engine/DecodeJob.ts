@@ -58,10 +58,6 @@ const uniformFor = ({ request, tokenIds }: Job, ahead = 0): number =>
     ...(request.sample === undefined ? [] : [request.sample])
   )
 
-/** Whether the graph can draw all tokens of a request. */
-export const drawnInGraph = ({ plain, request }: Job): boolean =>
-  plain || (Sampling.isGreedy(request) && Sampling.isUnbiased(request))
-
 /** Notes the tokens of a burst, [steps, rows], up to the one that ends a request. */
 export const noteBurst = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session.Tensor>>): void => {
   const [steps, rows] = results["token"]!.dims as [number, number]
@@ -69,11 +65,10 @@ export const noteBurst = (jobs: ReadonlyArray<Job>, results: Readonly<Record<str
   const logprobs = Session.floats(results["logprob"]!)
   const probabilities = Session.floats(results["probability"]!)
   jobs.forEach((job, i) => {
-    const greedy = Sampling.isGreedy(job.request)
     for (let step = 0; step < steps && job.finish === undefined; step++) {
       const at = step * rows + i
       const logprob = logprobs[at]!
-      const samplingLogprob = greedy ? 0 : underSampling(job, logprob, probabilities[at]!)
+      const samplingLogprob = underSampling(job, logprob, probabilities[at]!)
       push(job, { token: Number(tokens[at]!), logprob, samplingLogprob })
     }
   })
@@ -81,7 +76,7 @@ export const noteBurst = (jobs: ReadonlyArray<Job>, results: Readonly<Record<str
 
 /** The log-probability of a token that the graph drew from the whole vocabulary. */
 const underSampling = ({ request }: Job, logprob: number, probability: number): number =>
-  request.temperature === 1 ? logprob : Math.log(probability)
+  Sampling.isGreedy(request) ? 0 : request.temperature === 1 ? logprob : Math.log(probability)
 
 /** Adds a token to a job, which may end with it. */
 const push = (job: Job, { logprob, samplingLogprob, token }: Sampling.Draw): void => {
@@ -116,33 +111,39 @@ export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, 
   })
 }
 
+/**
+ * What takes the likeliest token in the graph: a temperature at which no other has a probability, and a number that falls
+ * on the first of those that are equally likely. A power of two, as two logits must not become one by rounding.
+ */
+export const greedy = { inverseTemperature: 2 ** 40, uniform: 2 ** -24 }
+
 /** The feeds that sampling needs for the next token of each job, the first of so many rows. */
-export const sampling = (jobs: ReadonlyArray<Job>, rows: number): Session.Feeds => {
-  const uniform = new Float32Array(rows)
-  jobs.forEach((job, i) => (uniform[i] = uniformFor(job)))
-  return { inverse_temperature: temperatures(jobs, rows), uniform: Session.float32(uniform, [rows, 1]) }
-}
+export const sampling = (jobs: ReadonlyArray<Job>, rows: number): Session.Feeds => ({
+  inverse_temperature: temperatures(jobs, rows),
+  uniform: Session.float32(uniforms(jobs, rows, 1), [rows, 1])
+})
 
 /** The same for the next `steps` tokens of each. */
-export const samplingBurst = (jobs: ReadonlyArray<Job>, rows: number, steps: number): Session.Feeds => {
-  const uniform = new Float32Array(steps * rows)
-  const greedy = new Uint8Array(rows)
-  jobs.forEach((job, i) => {
-    greedy[i] = Number(Sampling.isGreedy(job.request))
-    for (let step = 0; step < steps; step++) uniform[step * rows + i] = uniformFor(job, step)
-  })
-  return {
-    inverse_temperature: temperatures(jobs, rows),
-    uniform: Session.float32(uniform, [steps, rows, 1]),
-    greedy: new Session.Tensor("bool", greedy, [rows])
-  }
-}
+export const samplingBurst = (jobs: ReadonlyArray<Job>, rows: number, steps: number): Session.Feeds => ({
+  inverse_temperature: temperatures(jobs, rows),
+  uniform: Session.float32(uniforms(jobs, rows, steps), [steps, rows, 1])
+})
 
-/** 1 / temperature of each row; a greedy token is taken from the logits themselves. */
 const temperatures = (jobs: ReadonlyArray<Job>, rows: number): Session.Tensor => {
   const inverse = new Float32Array(rows).fill(1)
   jobs.forEach(({ request }, i) => {
-    if (!Sampling.isGreedy(request)) inverse[i] = 1 / request.temperature
+    inverse[i] = Sampling.isGreedy(request) ? greedy.inverseTemperature : 1 / request.temperature
   })
   return Session.float32(inverse, [rows, 1])
+}
+
+const uniforms = (jobs: ReadonlyArray<Job>, rows: number, steps: number): Float32Array => {
+  const numbers = new Float32Array(steps * rows)
+  jobs.forEach((job, i) => {
+    const same = Sampling.isGreedy(job.request)
+    for (let step = 0; step < steps; step++) {
+      numbers[step * rows + i] = same ? greedy.uniform : uniformFor(job, step)
+    }
+  })
+  return numbers
 }

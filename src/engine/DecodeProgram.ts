@@ -43,7 +43,7 @@ export const build = (checkpoint: Base, adapter: Adapters.Adapter | undefined): 
  * runs, so that keys and values cross the bus once for many tokens.
  *
  * What it attends over grows by a column with each token, behind those of the past. `uniform` [K, B, 1] has the random
- * numbers of all steps; where `greedy` (bool [B]), the likeliest token is taken. Results: `token`, `logprob` and
+ * numbers of all steps. Results: `token`, `logprob` and
  * `probability` [K, B], and `rows` [2·layers·B, kvHeads, K, headDim], as `build` has them.
  */
 export const burst = (checkpoint: Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
@@ -52,7 +52,6 @@ export const burst = (checkpoint: Base, adapter: Adapters.Adapter | undefined): 
   const past = pastInputs(graph, config)
   const inverse = Graph.input(graph, "inverse_temperature", "float32", ["B", 1])
   const uniform = Graph.input(graph, "uniform", "float32", ["K", "B", 1])
-  const greedy = Graph.input(graph, "greedy", "bool", ["B"])
   const [one, last] = [1, config.maxPositions - 1].map((n) => Graph.constant(graph, "int64", [], [n]))
   const row = ["B", 1, 1, "S"]
   const tensor = ["B", config.kvHeads, "S", config.headDim]
@@ -80,8 +79,7 @@ export const burst = (checkpoint: Base, adapter: Adapters.Adapter | undefined): 
       const input = { ids: ids!, positions: positions!, mask: undefined, growing }
       const { hidden, keys, values } = Transformer.build(config, parameters, input, tableRows(config))
       const logits = Transformer.logits(config, parameters, Op.reshape(hidden(), ["B", config.hiddenSize]))
-      const drawn = sample(logits, inverse, Op.gather(uniform, step))
-      const token = Op.where(greedy, Op.argmax(logits), drawn.token)
+      const { probability, token } = sample(logits, inverse, Op.gather(uniform, step))
       return {
         carried: [
           Op.reshape(token, ["B", 1]),
@@ -91,7 +89,7 @@ export const burst = (checkpoint: Base, adapter: Adapters.Adapter | undefined): 
           ...keys,
           ...values
         ],
-        collected: [token, Op.tokenLogprobs(logits, token), drawn.probability]
+        collected: [token, Op.tokenLogprobs(logits, token), probability]
       }
     }
   )

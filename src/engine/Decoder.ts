@@ -10,7 +10,7 @@ import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import type { Base } from "./Base.ts"
-import { drawnInGraph, need, note, noteBurst, sampling, samplingBurst } from "./DecodeJob.ts"
+import { need, note, noteBurst, sampling, samplingBurst } from "./DecodeJob.ts"
 import type { Continuation, Job, Request } from "./DecodeJob.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
 import * as KvCache from "./KvCache.ts"
@@ -197,7 +197,7 @@ export const make = Effect.fnUntraced(function* (
       const advance = Effect.fnUntraced(function* () {
         const rows = Math.max(leastRows, active.length)
         const left = Math.max(...active.map(({ request, tokenIds }) => request.maxTokens - tokenIds.length))
-        const steps = active.every(drawnInGraph) ? Math.min(burst, left) : 1
+        const steps = active.every(({ plain }) => plain) ? Math.min(burst, left) : 1
         const feeds = next(rows)
         const results = yield* steps === 1 ? advanceOne(feeds) : advanceBurst(feeds, rows, steps)
         const before = active.map(({ tokenIds }) => tokenIds.length)

@@ -49,16 +49,13 @@ const coldest = 1e-6
 export const isGreedy = ({ temperature }: Pick<Options, "temperature">): boolean => temperature < coldest
 
 /** Whether a temperature is all there is, so that no single logit has to be looked at outside of the graph. */
-export const isPlain = (options: Options): boolean =>
-  !isGreedy(options) &&
-  isUnbiased(options) &&
-  options.topK === undefined &&
-  (options.topP === undefined || options.topP >= 1) &&
-  (options.minP === undefined || options.minP <= 0)
-
-/** Whether logits are taken as they are. */
-export const isUnbiased = ({ logitBias, repetitionPenalty }: Options): boolean =>
-  (repetitionPenalty === undefined || repetitionPenalty === 1) && (logitBias === undefined || logitBias.size === 0)
+export const isPlain = (options: Options): boolean => {
+  const { logitBias, minP, repetitionPenalty, topK, topP } = options
+  if (repetitionPenalty !== undefined && repetitionPenalty !== 1) return false
+  if (logitBias !== undefined && logitBias.size > 0) return false
+  if (isGreedy(options)) return true
+  return topK === undefined && (topP === undefined || topP >= 1) && (minP === undefined || minP <= 0)
+}
 
 /** What is wrong with options, as the end of a sentence; undefined when nothing is. */
 export const problem = (options: Options, vocabSize: number): string | undefined => {
