@@ -106,8 +106,10 @@ export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, 
     const row = Session.floats(logits).subarray(filtered * width, (filtered + 1) * width)
     filtered++
     const seen = job.request.ids.concat(job.tokenIds)
-    // The graph's own token and its log-probability tell log Σ exp(logits).
-    push(job, Sampling.draw(row, job.request, uniformFor(job), seen, row[token]! - logprob))
+    // The graph's own token and its probabilities tell the sums of those of all tokens.
+    const tempered = row[token]! / job.request.temperature - Math.log(probabilities[i]!)
+    const known = { normalizer: row[token]! - logprob, tempered }
+    push(job, Sampling.draw(row, job.request, uniformFor(job), seen, known))
   })
 }
 

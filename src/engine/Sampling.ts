@@ -79,20 +79,23 @@ export const problem = (options: Options, vocabSize: number): string | undefined
 
 /**
  * Draws a token from `logits` [V] with `uniform` in [0, 1). `seen` holds the ids of the prompt and of the continuation
- * so far, which the repetition penalty needs; `normalizer` is log Σ exp(logits), where the caller has it already.
+ * so far, which the repetition penalty needs. `known` are sums that the caller has already: `normalizer`, log Σ exp(x),
+ * and `tempered`, log Σ exp(x / T), where the logits are taken as they are.
  */
 export const draw = (
   logits: Float32Array,
   options: Options,
   uniform: number,
   seen: Iterable<number> = [],
-  normalizer: number = logSumExp(logits)
+  known: { readonly normalizer?: number; readonly tempered?: number } = {}
 ): Draw => {
+  const { temperature } = options
+  const { normalizer = logSumExp(logits) } = known
   const x = adjusted(logits, options, seen)
-  const unchanged = x === logits && options.temperature === 1
+  const tempered = x !== logits ? undefined : temperature === 1 ? normalizer : known.tempered
   const drawn = isGreedy(options)
     ? { token: argmax(x), samplingLogprob: 0 }
-    : pick(x, survivors(x, options, unchanged ? normalizer : undefined), options.temperature, uniform)
+    : pick(x, survivors(x, options, tempered), temperature, uniform)
   return { ...drawn, logprob: logits[drawn.token]! - normalizer }
 }
 
@@ -109,7 +112,13 @@ const adjusted = (logits: Float32Array, options: Options, seen: Iterable<number>
 
 const argmax = (x: Float32Array): number => {
   let best = 0
-  for (let i = 1; i < x.length; i++) if (x[i]! > x[best]!) best = i
+  let most = Number.NEGATIVE_INFINITY
+  for (let i = 0; i < x.length; i++) {
+    if (x[i]! > most) {
+      most = x[i]!
+      best = i
+    }
+  }
   return best
 }
 
@@ -121,52 +130,94 @@ const logSumExp = (x: Float32Array, temperature = 1): number => {
   return most / temperature + Math.log(sum)
 }
 
-/** The ids of x from `bound` on, the likeliest first. */
+/** The ids of x from `bound` on, in ascending order. */
 const above = (x: Float32Array, bound: number): Array<number> => {
   const ids: Array<number> = []
   for (let i = 0; i < x.length; i++) if (x[i]! >= bound) ids.push(i)
-  return ids.sort((a, b) => x[b]! - x[a]! || a - b)
+  return ids
 }
 
 /** The ids that the filters keep, in ascending order; undefined when they keep all. */
 const survivors = (
   x: Float32Array,
   { minP = 0, temperature, topK = x.length, topP = 1 }: Options,
-  normalizer: number | undefined
+  tempered: number | undefined
 ): ReadonlyArray<number> | undefined => {
   if (topK >= x.length && topP >= 1 && minP <= 0) return undefined
   const most = x[argmax(x)]!
   const weight = (id: number) => Math.exp((x[id]! - most) / temperature)
-  const sumOf = (ids: ReadonlyArray<number>) => ids.reduce((sum, id) => sum + weight(id), 0)
   // minP · p(likeliest) ≤ p  ⇔  T log minP ≤ x − most
   const bound = minP <= 0 ? Number.NEGATIVE_INFINITY : most + temperature * Math.log(minP)
-  let kept: Array<number>
+  const within = (ids: ReadonlyArray<number>) => (minP <= 0 ? ids : ids.filter((id) => x[id]! >= bound))
   if (topK < x.length) {
-    kept = above(x, kthLargest(x, topK)).slice(0, topK)
-    if (topP < 1) kept = reach(kept, topP * sumOf(kept), weight)
-  } else if (topP < 1) {
-    const target = topP * Math.exp((normalizer ?? logSumExp(x, temperature)) - most / temperature)
-    // Only tokens that may belong to the nucleus are sorted, which are few.
-    let width = 4
-    do {
-      kept = above(x, most - width * temperature)
-      width *= 2
-    } while (kept.length < x.length && width < 1e4 && sumOf(kept) < target)
-    kept = reach(kept, target, weight)
-  } else {
-    kept = above(x, bound)
+    const kept = likeliest(x, topK)
+    if (topP >= 1) return within(kept)
+    const weights = Float64Array.from(kept, weight)
+    return within(nucleus(x, kept, weights, topP * sum(weights)))
   }
-  return kept.filter((id) => x[id]! >= bound).sort((a, b) => a - b)
+  if (topP >= 1) return above(x, bound)
+  const target = topP * Math.exp((tempered ?? logSumExp(x, temperature)) - most / temperature)
+  // Only tokens that may belong to the nucleus are looked at, which are few.
+  for (let width = 4; ; width *= 2) {
+    const ids = above(x, most - width * temperature)
+    const weights = Float64Array.from(ids, weight)
+    if (ids.length < x.length && width < 1e4 && sum(weights) < target) continue
+    return within(nucleus(x, ids, weights, target))
+  }
 }
 
-/** The first of `ids`, sorted by falling weight, whose weights together reach the target. */
-const reach = (ids: Array<number>, target: number, weight: (id: number) => number): Array<number> => {
-  let sum = 0
-  for (let i = 0; i < ids.length; i++) {
-    sum += weight(ids[i]!)
-    if (sum >= target) return ids.slice(0, i + 1)
+const sum = (numbers: Float64Array): number => {
+  let total = 0
+  for (let i = 0; i < numbers.length; i++) total += numbers[i]!
+  return total
+}
+
+/** The k likeliest ids, in ascending order. */
+const likeliest = (x: Float32Array, k: number): ReadonlyArray<number> => {
+  const least = kthLargest(x, k)
+  const ids = above(x, least)
+  // Of those as likely as the last one, the first.
+  let excess = ids.length - k
+  for (let i = ids.length - 1; excess > 0; i--) {
+    if (x[ids[i]!] !== least) continue
+    ids.splice(i, 1)
+    excess--
   }
   return ids
+}
+
+/** Ranges of logits that {@link nucleus} sums. */
+const ranges = 512
+
+/**
+ * The fewest of the likeliest of `ids`, ascending ones with weights that rise with their logits, that together reach the
+ * target; ascending, too. Sums over ranges of logits tell in which of them the last one is, and only those are sorted.
+ */
+const nucleus = (
+  x: Float32Array,
+  ids: ReadonlyArray<number>,
+  weights: Float64Array,
+  target: number
+): ReadonlyArray<number> => {
+  let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
+  for (const id of ids) {
+    const logit = x[id]!
+    if (logit > most) most = logit
+    if (logit < least && logit !== Number.NEGATIVE_INFINITY) least = logit
+  }
+  const perRange = most > least ? ranges / (most - least) : 0
+  const rangeOf = (id: number) => (x[id] === most ? 0 : Math.min(ranges - 1, Math.floor((most - x[id]!) * perRange)))
+  const sums = new Float64Array(ranges)
+  for (let i = 0; i < ids.length; i++) sums[rangeOf(ids[i]!)]! += weights[i]!
+  let reached = 0
+  let range = 0
+  while (range < ranges - 1 && reached + sums[range]! < target) reached += sums[range++]!
+  const edge = ids.flatMap((id, i) => (rangeOf(id) === range ? [{ id, weight: weights[i]! }] : []))
+  edge.sort((a, b) => x[b.id]! - x[a.id]! || a.id - b.id)
+  const last = edge.findIndex(({ weight }) => (reached += weight) >= target)
+  if (last < 0) return ids
+  const end = edge[last]!.id
+  return ids.filter((id) => x[id]! > x[end]! || (x[id] === x[end] && id <= end))
 }
 
 /** The k-th largest of x, by a heap of the k largest so far whose root is the smallest of them. */

@@ -76,6 +76,54 @@ describe("sampling", () => {
     )
   })
 
+  it("keeps of a large vocabulary what it keeps of a small one, flat or steep, also where many are equally likely", () => {
+    for (let i = 0; i < 60; i++) {
+      const random = Random.make(3, i)
+      const scale = [0.01, 0.5, 3, 12][i % 4]!
+      const steps = i % 3 === 0 ? 4 : 1e6
+      const x = Float32Array.from({ length: 3000 }, () => Math.round(scale * random.normal() * steps) / steps)
+      x[7] = Number.NEGATIVE_INFINITY
+      const options = {
+        temperature: [0.6, 1, 1.4][i % 3]!,
+        ...(i % 5 === 0 ? { topK: 1 + random.int(2999) } : {}),
+        topP: 0.02 + 0.97 * Random.uniform(3, "p", i),
+        ...(i % 7 === 0 ? { minP: 0.001 } : {})
+      }
+      const expected = reference(Array.from(x), options, [])
+      const least = Math.min(...expected.values())
+      const kept = new Set<number>()
+      for (let u = 0; u < 400; u++) {
+        const { samplingLogprob, token } = Sampling.draw(x, options, (u + 0.5) / 400)
+        // The last token may be one more or less where the sums end within rounding of it.
+        if (!expected.has(token)) expect(Math.exp(samplingLogprob)).toBeLessThan(least + 1e-9)
+        kept.add(token)
+      }
+      if (expected.size <= 40 && least > 0.005) expect(kept).toEqual(new Set(expected.keys()))
+      const drawn = Sampling.draw(x, options, 0.3)
+      expect(drawn.samplingLogprob).toBeCloseTo(Math.log(expected.get(drawn.token)!), 5)
+    }
+  })
+
+  it("draws the same where it is told the sums of all tokens", () => {
+    const x = Float32Array.from({ length: 500 }, (_, i) => 2 * Random.make(4, i).normal())
+    const sum = (temperature: number) => Math.log(x.reduce((all, logit) => all + Math.exp(logit / temperature), 0))
+    for (const temperature of [0.7, 1, 1.3]) {
+      const options = { temperature, topP: 0.9 }
+      const known = { normalizer: sum(1), tempered: sum(temperature) }
+      for (let i = 0; i < 50; i++) {
+        const alone = Sampling.draw(x, options, i / 50)
+        const told = Sampling.draw(x, options, i / 50, [], known)
+        expect(told.token).toBe(alone.token)
+        expect(told.samplingLogprob).toBeCloseTo(alone.samplingLogprob, 9)
+      }
+      // They say nothing about logits that are changed.
+      const biased = { ...options, logitBias: new Map([[3, 5]]) }
+      expect(Sampling.draw(x, biased, 0.4, [], known)).toEqual(
+        Sampling.draw(x, biased, 0.4, [], { normalizer: sum(1) })
+      )
+    }
+  })
+
   it("draws the same with filters that keep everything as without them", () => {
     const x = Float32Array.from({ length: 300 }, (_, i) => 3 * Random.make(1, i).normal())
     for (let i = 0; i < 200; i++) {
