@@ -95,7 +95,7 @@ export const draw = (
   const tempered = x !== logits ? undefined : temperature === 1 ? normalizer : known.tempered
   const drawn = isGreedy(options)
     ? { token: argmax(x), samplingLogprob: 0 }
-    : pick(x, survivors(x, options, tempered), temperature, uniform)
+    : pick(survivors(x, options, tempered), uniform)
   return { ...drawn, logprob: logits[drawn.token]! - normalizer }
 }
 
@@ -125,45 +125,7 @@ const argmax = (x: Float32Array): number => {
 /** log Σ exp(x / T), in double precision. */
 const logSumExp = (x: Float32Array, temperature = 1): number => {
   const most = x[argmax(x)]!
-  let sum = 0
-  for (let i = 0; i < x.length; i++) sum += Math.exp((x[i]! - most) / temperature)
-  return most / temperature + Math.log(sum)
-}
-
-/** The ids of x from `bound` on, in ascending order. */
-const above = (x: Float32Array, bound: number): Array<number> => {
-  const ids: Array<number> = []
-  for (let i = 0; i < x.length; i++) if (x[i]! >= bound) ids.push(i)
-  return ids
-}
-
-/** The ids that the filters keep, in ascending order; undefined when they keep all. */
-const survivors = (
-  x: Float32Array,
-  { minP = 0, temperature, topK = x.length, topP = 1 }: Options,
-  tempered: number | undefined
-): ReadonlyArray<number> | undefined => {
-  if (topK >= x.length && topP >= 1 && minP <= 0) return undefined
-  const most = x[argmax(x)]!
-  const weight = (id: number) => Math.exp((x[id]! - most) / temperature)
-  // minP · p(likeliest) ≤ p  ⇔  T log minP ≤ x − most
-  const bound = minP <= 0 ? Number.NEGATIVE_INFINITY : most + temperature * Math.log(minP)
-  const within = (ids: ReadonlyArray<number>) => (minP <= 0 ? ids : ids.filter((id) => x[id]! >= bound))
-  if (topK < x.length) {
-    const kept = likeliest(x, topK)
-    if (topP >= 1) return within(kept)
-    const weights = Float64Array.from(kept, weight)
-    return within(nucleus(x, kept, weights, topP * sum(weights)))
-  }
-  if (topP >= 1) return above(x, bound)
-  const target = topP * Math.exp((tempered ?? logSumExp(x, temperature)) - most / temperature)
-  // Only tokens that may belong to the nucleus are looked at, which are few.
-  for (let width = 4; ; width *= 2) {
-    const ids = above(x, most - width * temperature)
-    const weights = Float64Array.from(ids, weight)
-    if (ids.length < x.length && width < 1e4 && sum(weights) < target) continue
-    return within(nucleus(x, ids, weights, target))
-  }
+  return most / temperature + Math.log(sum(weigh(x, undefined, most, temperature)))
 }
 
 const sum = (numbers: Float64Array): number => {
@@ -172,52 +134,126 @@ const sum = (numbers: Float64Array): number => {
   return total
 }
 
+/** Tokens in ascending order, all of them where `ids` is undefined, with exp((x − most) / T) of each. */
+interface Weighed {
+  readonly ids: Int32Array | undefined
+  readonly weights: Float64Array
+}
+
+/** Room for what is kept during one draw: memory taken anew for each token would keep the collector at work. */
+let room = { ids: new Int32Array(0), weights: new Float64Array(0), ranges: new Uint16Array(0) }
+
+const roomFor = (count: number): typeof room => {
+  if (room.ids.length < count) {
+    room = { ids: new Int32Array(count), weights: new Float64Array(count), ranges: new Uint16Array(count) }
+  }
+  return room
+}
+
+const weigh = (x: Float32Array, ids: Int32Array | undefined, most: number, temperature: number): Float64Array => {
+  const weights = roomFor(x.length).weights.subarray(0, ids === undefined ? x.length : ids.length)
+  for (let i = 0; i < weights.length; i++) {
+    weights[i] = Math.exp((x[ids === undefined ? i : ids[i]!]! - most) / temperature)
+  }
+  return weights
+}
+
+/** Those of the tokens for which `keeps` is true, in the place of all. */
+const only = ({ ids, weights }: Weighed, keeps: (id: number, i: number) => boolean): Weighed => {
+  const kept = roomFor(weights.length).ids
+  let count = 0
+  for (let i = 0; i < weights.length; i++) {
+    const id = ids === undefined ? i : ids[i]!
+    if (!keeps(id, i)) continue
+    kept[count] = id
+    weights[count++] = weights[i]!
+  }
+  return { ids: kept.subarray(0, count), weights: weights.subarray(0, count) }
+}
+
+/** The ids of x from `bound` on, in ascending order. */
+const above = (x: Float32Array, bound: number): Int32Array => {
+  const { ids } = roomFor(x.length)
+  let count = 0
+  for (let i = 0; i < x.length; i++) if (x[i]! >= bound) ids[count++] = i
+  return ids.subarray(0, count)
+}
+
+/** What the filters keep. */
+const survivors = (
+  x: Float32Array,
+  { minP = 0, temperature, topK = x.length, topP = 1 }: Options,
+  tempered: number | undefined
+): Weighed => {
+  const most = x[argmax(x)]!
+  const weighed = (ids: Int32Array | undefined): Weighed => ({ ids, weights: weigh(x, ids, most, temperature) })
+  // minP · p(likeliest) ≤ p  ⇔  T log minP ≤ x − most
+  const bound = minP <= 0 ? Number.NEGATIVE_INFINITY : most + temperature * Math.log(minP)
+  const within = (kept: Weighed): Weighed => (minP <= 0 ? kept : only(kept, (id) => x[id]! >= bound))
+  if (topK < x.length) {
+    const kept = weighed(likeliest(x, topK))
+    return within(topP >= 1 ? kept : nucleus(x, kept, topP * sum(kept.weights)))
+  }
+  if (topP >= 1) return weighed(minP <= 0 ? undefined : above(x, bound))
+  // Most often the nucleus is among few tokens.
+  const near = most - 6 * temperature
+  if (tempered !== undefined) {
+    const target = topP * Math.exp(tempered - most / temperature)
+    const few = weighed(above(x, near))
+    if (sum(few.weights) >= target) return within(nucleus(x, few, target))
+  }
+  const all = weighed(undefined)
+  const target = topP * sum(all.weights)
+  let nearby = 0
+  for (let id = 0; id < x.length; id++) if (x[id]! >= near) nearby += all.weights[id]!
+  return within(nucleus(x, nearby >= target ? only(all, (id) => x[id]! >= near) : all, target))
+}
+
 /** The k likeliest ids, in ascending order. */
-const likeliest = (x: Float32Array, k: number): ReadonlyArray<number> => {
+const likeliest = (x: Float32Array, k: number): Int32Array => {
   const least = kthLargest(x, k)
   const ids = above(x, least)
   // Of those as likely as the last one, the first.
   let excess = ids.length - k
-  for (let i = ids.length - 1; excess > 0; i--) {
-    if (x[ids[i]!] !== least) continue
-    ids.splice(i, 1)
-    excess--
-  }
-  return ids
+  if (excess === 0) return ids
+  const last = ids.findLastIndex((id) => x[id] === least && excess-- === 1)
+  return ids.filter((id, i) => i < last || x[id] !== least)
 }
 
 /** Ranges of logits that {@link nucleus} sums. */
 const ranges = 512
 
 /**
- * The fewest of the likeliest of `ids`, ascending ones with weights that rise with their logits, that together reach the
- * target; ascending, too. Sums over ranges of logits tell in which of them the last one is, and only those are sorted.
+ * The fewest of the likeliest tokens whose weights together reach the target. Sums over ranges of logits tell in which of
+ * them the last one is, and only those are sorted.
  */
-const nucleus = (
-  x: Float32Array,
-  ids: ReadonlyArray<number>,
-  weights: Float64Array,
-  target: number
-): ReadonlyArray<number> => {
+const nucleus = (x: Float32Array, kept: Weighed, target: number): Weighed => {
+  const { ids, weights } = kept
+  const logit = (i: number) => x[ids === undefined ? i : ids[i]!]!
   let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
-  for (const id of ids) {
-    const logit = x[id]!
-    if (logit > most) most = logit
-    if (logit < least && logit !== Number.NEGATIVE_INFINITY) least = logit
+  for (let i = 0; i < weights.length; i++) {
+    if (logit(i) > most) most = logit(i)
+    if (logit(i) < least && weights[i]! > 0) least = logit(i)
   }
   const perRange = most > least ? ranges / (most - least) : 0
-  const rangeOf = (id: number) => (x[id] === most ? 0 : Math.min(ranges - 1, Math.floor((most - x[id]!) * perRange)))
+  const rangeOf = roomFor(weights.length).ranges
   const sums = new Float64Array(ranges)
-  for (let i = 0; i < ids.length; i++) sums[rangeOf(ids[i]!)]! += weights[i]!
+  for (let i = 0; i < weights.length; i++) {
+    const below = most - logit(i)
+    const range = below === 0 ? 0 : Math.min(ranges - 1, Math.floor(below * perRange))
+    rangeOf[i] = range
+    sums[range]! += weights[i]!
+  }
   let reached = 0
   let range = 0
   while (range < ranges - 1 && reached + sums[range]! < target) reached += sums[range++]!
-  const edge = ids.flatMap((id, i) => (rangeOf(id) === range ? [{ id, weight: weights[i]! }] : []))
-  edge.sort((a, b) => x[b.id]! - x[a.id]! || a.id - b.id)
-  const last = edge.findIndex(({ weight }) => (reached += weight) >= target)
-  if (last < 0) return ids
-  const end = edge[last]!.id
-  return ids.filter((id) => x[id]! > x[end]! || (x[id] === x[end] && id <= end))
+  const edge: Array<number> = []
+  for (let i = 0; i < weights.length; i++) if (rangeOf[i] === range) edge.push(i)
+  edge.sort((a, b) => logit(b) - logit(a) || a - b)
+  const last = edge.find((i) => (reached += weights[i]!) >= target)
+  if (last === undefined) return kept
+  const end = logit(last)
+  return only(kept, (id, i) => rangeOf[i]! < range || x[id]! > end || (x[id] === end && i <= last))
 }
 
 /** The k-th largest of x, by a heap of the k largest so far whose root is the smallest of them. */
@@ -240,28 +276,10 @@ const kthLargest = (x: Float32Array, k: number): number => {
   return heap[0]!
 }
 
-/** Draws from softmax(x / T) over the ids (all of them if undefined), in ascending order. */
-const pick = (
-  x: Float32Array,
-  ids: ReadonlyArray<number> | undefined,
-  temperature: number,
-  uniform: number
-): Pick<Draw, "token" | "samplingLogprob"> => {
-  const count = ids === undefined ? x.length : ids.length
-  const idAt = (i: number) => (ids === undefined ? i : ids[i]!)
-  let most = Number.NEGATIVE_INFINITY
-  for (let i = 0; i < count; i++) most = Math.max(most, x[idAt(i)]!)
-  const cumulative = new Float64Array(count)
-  let total = 0
-  for (let i = 0; i < count; i++) cumulative[i] = total += Math.exp((x[idAt(i)]! - most) / temperature)
-  // Bisection for the first whose running sum is above the target.
-  let low = 0
-  let high = count - 1
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (cumulative[middle]! > uniform * total) high = middle
-    else low = middle + 1
-  }
-  const token = idAt(low)
-  return { token, samplingLogprob: (x[token]! - most) / temperature - Math.log(total) }
+/** Draws a token as its weight suggests: the first up to which the weights are more than their share. */
+const pick = ({ ids, weights }: Weighed, uniform: number): Pick<Draw, "token" | "samplingLogprob"> => {
+  const total = sum(weights)
+  let at = 0
+  for (let below = weights[0]!; at < weights.length - 1 && below <= uniform * total; below += weights[at]!) at++
+  return { token: ids === undefined ? at : ids[at]!, samplingLogprob: Math.log(weights[at]! / total) }
 }
