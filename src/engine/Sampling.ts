@@ -185,28 +185,30 @@ const survivors = (
   { minP = 0, temperature, topK = x.length, topP = 1 }: Options,
   tempered: number | undefined
 ): Weighed => {
-  const most = x[argmax(x)]!
+  const first = topK < x.length ? likeliest(x, topK) : undefined
+  const most =
+    first === undefined ? x[argmax(x)]! : first.reduce((m, id) => Math.max(m, x[id]!), Number.NEGATIVE_INFINITY)
   const weighed = (ids: Int32Array | undefined): Weighed => ({ ids, weights: weigh(x, ids, most, temperature) })
   // minP · p(likeliest) ≤ p  ⇔  T log minP ≤ x − most
   const bound = minP <= 0 ? Number.NEGATIVE_INFINITY : most + temperature * Math.log(minP)
   const within = (kept: Weighed): Weighed => (minP <= 0 ? kept : only(kept, (id) => x[id]! >= bound))
-  if (topK < x.length) {
-    const kept = weighed(likeliest(x, topK))
+  if (first !== undefined) {
+    const kept = weighed(first)
     return within(topP >= 1 ? kept : nucleus(x, kept, topP * sum(kept.weights)))
   }
   if (topP >= 1) return weighed(minP <= 0 ? undefined : above(x, bound))
   // Most often the nucleus is among few tokens.
-  const near = most - 6 * temperature
+  const near = (id: number) => x[id]! >= most - 6 * temperature
   if (tempered !== undefined) {
     const target = topP * Math.exp(tempered - most / temperature)
-    const few = weighed(above(x, near))
+    const few = weighed(above(x, most - 6 * temperature))
     if (sum(few.weights) >= target) return within(nucleus(x, few, target))
   }
   const all = weighed(undefined)
   const target = topP * sum(all.weights)
   let nearby = 0
-  for (let id = 0; id < x.length; id++) if (x[id]! >= near) nearby += all.weights[id]!
-  return within(nucleus(x, nearby >= target ? only(all, (id) => x[id]! >= near) : all, target))
+  if (tempered === undefined) for (let id = 0; id < x.length; id++) if (near(id)) nearby += all.weights[id]!
+  return within(nucleus(x, nearby >= target ? only(all, near) : all, target))
 }
 
 /** The k likeliest ids, in ascending order. */
