@@ -255,7 +255,7 @@ const nucleus = (x: Float32Array, kept: Weighed, target: number): Weighed => {
   const last = edge.find((i) => (reached += weights[i]!) >= target)
   if (last === undefined) return kept
   const end = logit(last)
-  return only(kept, (id, i) => rangeOf[i]! < range || x[id]! > end || (x[id] === end && i <= last))
+  return only(kept, (id, i) => x[id]! > end || (x[id] === end && i <= last))
 }
 
 /** The k-th largest of x, by a heap of the k largest so far whose root is the smallest of them. */

@@ -276,13 +276,19 @@ describe("the decoder", () => {
       const vocabulary = checkpoint.config.vocabSize
       const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 8 })
       const scorer = yield* Scorer.make(checkpoint, { maxTokens: 512 })
-      const options = { temperature: 0.9, topK: 40, topP: 0.8, minP: 0.05, logitBias: new Map([[9, 3]]) }
-      const filtered = prompts.slice(0, 4).map((p) => ({ ...p, ...options, maxTokens: 5 }))
+      const filters: ReadonlyArray<Sampling.Options> = [
+        { temperature: 0.9, topK: 40, topP: 0.8, minP: 0.05, logitBias: new Map([[9, 3]]) },
+        { temperature: 0.7, topP: 0.8 },
+        { temperature: 1.3, topP: 0.6, minP: 0.02 },
+        { temperature: 1, topP: 0.5 },
+        { temperature: 0.8, topK: 10 }
+      ]
+      const filtered = filters.map((options, i) => ({ ...prompts[i]!, ...options, maxTokens: 5 }))
       // In one batch with others that have no filter.
       const [found] = yield* Effect.all(
         [
           Effect.forEach(filtered, decoder.generate, { concurrency: "unbounded" }),
-          Effect.forEach(prompts.slice(4), decoder.generate, { concurrency: "unbounded" })
+          Effect.forEach(prompts.slice(filters.length), decoder.generate, { concurrency: "unbounded" })
         ],
         { concurrency: "unbounded" }
       )
@@ -297,7 +303,7 @@ describe("the decoder", () => {
             at: Array(vocabulary).fill(before.length - 1),
             targets: Array.from({ length: vocabulary }, (_, n) => n)
           })
-          const expected = Sampling.draw(Float32Array.from(scores), options, Random.uniform(seed, "token", id, t))
+          const expected = Sampling.draw(Float32Array.from(scores), filters[i]!, Random.uniform(seed, "token", id, t))
           expect(token).toBe(expected.token)
           expect(logprobs[t]).toBeCloseTo(expected.logprob, 4)
           expect(samplingLogprobs[t]).toBeCloseTo(expected.samplingLogprob, 4)
