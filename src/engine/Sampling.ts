@@ -197,18 +197,12 @@ const survivors = (
     return within(topP >= 1 ? kept : nucleus(x, kept, topP * sum(kept.weights)))
   }
   if (topP >= 1) return weighed(minP <= 0 ? undefined : above(x, bound))
-  // Most often the nucleus is among few tokens.
-  const near = (id: number) => x[id]! >= most - 6 * temperature
-  if (tempered !== undefined) {
-    const target = topP * Math.exp(tempered - most / temperature)
-    const few = weighed(above(x, most - 6 * temperature))
-    if (sum(few.weights) >= target) return within(nucleus(x, few, target))
-  }
-  const all = weighed(undefined)
-  const target = topP * sum(all.weights)
-  let nearby = 0
-  if (tempered === undefined) for (let id = 0; id < x.length; id++) if (near(id)) nearby += all.weights[id]!
-  return within(nucleus(x, nearby >= target ? only(all, near) : all, target))
+  const all = tempered === undefined ? weighed(undefined) : undefined
+  const whole = all === undefined ? Math.exp(tempered! - most / temperature) : sum(all.weights)
+  // However many tokens are below this one, together they are less than what the nucleus leaves out.
+  const least = Math.min(most, most - temperature * Math.log(x.length / ((1 - topP) * whole)))
+  const few = all === undefined ? weighed(above(x, least)) : only(all, (id) => x[id]! >= least)
+  return within(nucleus(x, few, topP * whole))
 }
 
 /** The k likeliest ids, in ascending order. */
