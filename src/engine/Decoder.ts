@@ -169,7 +169,7 @@ export const make = Effect.fnUntraced(function* (
             rows.flatMap(({ start }) => Array.from({ length: width }, (_, t) => Math.min(start + t, lastPosition))),
             [rows.length, width]
           ),
-          ...(past ? cache.feeds(slots) : KvCache.emptyFeeds(config, rows.length))
+          ...(past ? cache.feeds(slots, true) : KvCache.emptyFeeds(config, rows.length))
         }
         const at = ends.map(({ row }) => row * width + rows[row]!.ids.length - 1)
         const results = yield* run(feeds, at, jobs, width)

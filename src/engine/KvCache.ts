@@ -14,6 +14,9 @@ import * as Session from "../onnx/Session.ts"
  */
 export const block = 64
 
+/** The share of the capacity up to which what is used is copied for a run of many tokens. */
+const worthCopying = 0.7
+
 export interface KvCache {
   /** The tokens that each slot holds. */
   readonly lengths: Int32Array
@@ -25,8 +28,11 @@ export interface KvCache {
   readonly append: (rows: Float32Array, width: number, tokens: number, writes: ReadonlyArray<Write>) => void
   /** Copies the tokens [start, end) of a slot into another, which ends with them. */
   readonly copy: (from: number, to: number, start: number, end: number) => void
-  /** The feeds of some slots; consecutive ones are not copied. */
-  readonly feeds: (slots: ReadonlyArray<number>) => Session.Feeds
+  /**
+   * The feeds of some slots. Consecutive ones are not copied, or, for many new tokens, only where little of them is used:
+   * each of these tokens attends over all columns, and a copy of those in use costs less.
+   */
+  readonly feeds: (slots: ReadonlyArray<number>, many?: boolean) => Session.Feeds
 }
 
 /** `tokens` new tokens of row `row` of a run go to slot `slot`, after those that it holds. */
@@ -84,14 +90,17 @@ export const make = (config: ModelConfig, options: { readonly memory: number; re
   const most = (tokens: number) => Math.min(options.maxSlots, slotsWithin(config, options.memory, tokens))
 
   /** The arrays' parts for the slots [B, kvHeads, tokens, headDim]. */
-  const parts = (of: ReadonlyArray<number>): { readonly tokens: number; readonly data: Array<Float32Array> } => {
+  const parts = (
+    of: ReadonlyArray<number>,
+    many: boolean
+  ): { readonly tokens: number; readonly data: Array<Float32Array> } => {
     const size = kvHeads * capacity * headDim
     const first = of[0]!
-    if (of.every((slot, i) => slot === first + i)) {
+    const tokens = roundUp(Math.max(...of.map((slot) => lengths[slot]!)))
+    if (of.every((slot, i) => slot === first + i) && !(many && tokens < worthCopying * capacity)) {
       const data = arrays.map((array) => array.subarray(first * size, (first + of.length) * size))
       return { tokens: capacity, data }
     }
-    const tokens = roundUp(Math.max(...of.map((slot) => lengths[slot]!)))
     const data = arrays.map((array) => {
       const part = new Float32Array(of.length * kvHeads * tokens * headDim)
       of.forEach((slot, b) => {
@@ -138,8 +147,8 @@ export const make = (config: ModelConfig, options: { readonly memory: number; re
       }
       lengths[to] = end
     },
-    feeds: (of) => {
-      const { data, tokens } = parts(of)
+    feeds: (of, many = false) => {
+      const { data, tokens } = parts(of, many)
       const mask = new Float32Array(of.length * tokens).fill(masked)
       of.forEach((slot, b) => mask.fill(0, b * tokens, b * tokens + lengths[slot]!))
       const feeds: Record<string, Session.Tensor> = { past_mask: Session.float32(mask, [of.length, 1, 1, tokens]) }

@@ -71,8 +71,8 @@ describe("the cache of keys and values", () => {
       write(1, 100)
       cache.reserve(6, 10)
       cache.copy(2, 4, 0, 13)
-      const check = (slots: ReadonlyArray<number>, sources: ReadonlyArray<number>) => {
-        const feeds = cache.feeds(slots)
+      const check = (slots: ReadonlyArray<number>, sources: ReadonlyArray<number>, many = false) => {
+        const feeds = cache.feeds(slots, many)
         const mask = Session.floats(feeds["past_mask"]!)
         const tokens = feeds["past_mask"]!.dims[3]!
         for (let a = 0; a < 2 * layers; a++) {
@@ -87,10 +87,15 @@ describe("the cache of keys and values", () => {
             }
           })
         }
+        return tokens
       }
-      check([0, 1, 2], [0, 1, 2])
-      check([4, 1], [2, 1])
-      check([2, 0], [2, 0])
+      expect(check([0, 1, 2], [0, 1, 2])).toBe(128)
+      expect(check([4, 1], [2, 1])).toBe(128)
+      expect(check([2, 0], [2, 0])).toBe(64)
+      // Of what is full to less than a part, many tokens see only that.
+      expect(check([2], [2])).toBe(128)
+      expect(check([2], [2], true)).toBe(64)
+      expect(check([1, 2], [1, 2], true)).toBe(128)
     })
   )
 })
