@@ -37,6 +37,8 @@ export interface Continuation {
 /** A request that is waiting or being served. */
 export interface Job {
   readonly request: Request
+  /** The place among those who wait: see {@link enqueue}. */
+  readonly rank: number
   readonly plain: boolean
   readonly done: Deferred.Deferred<Continuation, Session.SessionError>
   readonly tokenIds: Array<number>
@@ -47,6 +49,23 @@ export interface Job {
 
 /** The tokens that a request may come to hold. */
 export const need = ({ ids, maxTokens }: Request): number => ids.length + maxTokens
+
+/** Tokens up to which requests are alike, and requests that a longer one lets pass for each doubling of them. */
+const alike = { tokens: 256, passing: 256 }
+
+/**
+ * The rank of the `arrival`-th request, the smallest of which is served first. All rows of a batch take the room of the
+ * longest, so those alike in length go together: a longer one lets a number of later ones pass, but no more.
+ */
+export const rankOf = (request: Request, arrival: number): number =>
+  arrival + alike.passing * Math.max(0, Math.ceil(Math.log2(need(request) / alike.tokens)))
+
+/** Puts a job where its rank belongs. */
+export const enqueue = (queue: Array<Job>, job: Job): void => {
+  let at = queue.length
+  while (at > 0 && queue[at - 1]!.rank > job.rank) at--
+  queue.splice(at, 0, job)
+}
 
 /** The uniform number for the next token of a request, or for one further `ahead`. */
 const uniformFor = ({ request, tokenIds }: Job, ahead = 0): number =>

@@ -1,8 +1,8 @@
 /**
  * Decoder: continuous batching over a base and its adapters.
  *
- * Requests wait in a queue for each adapter. Those of one adapter share the rows of a batch; a row that ends is given
- * to the next prompt; the adapters take turns. All randomness comes from (seed, id, position), and what else is in the
+ * Requests wait in a queue for each adapter, those alike in length together. Those of one adapter share the rows of a
+ * batch; a row that ends is given to the next prompt; the adapters take turns. All randomness comes from (seed, id, position), and what else is in the
  * batch changes no bit of a result. Knows token ids, not text.
  */
 import { Deferred, Effect, Latch, Schema, Scope } from "effect"
@@ -10,7 +10,7 @@ import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import type { Base } from "./Base.ts"
-import { need, note, noteBurst, sampling, samplingBurst } from "./DecodeJob.ts"
+import { enqueue, need, note, noteBurst, rankOf, sampling, samplingBurst } from "./DecodeJob.ts"
 import type { Continuation, Job, Request } from "./DecodeJob.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
 import * as KvCache from "./KvCache.ts"
@@ -85,6 +85,7 @@ export const make = Effect.fnUntraced(function* (
   const lastPosition = config.maxPositions - 1
   // The adapters in the order of their turns.
   const queues = new Map<Adapters.Adapter | undefined, Array<Job>>()
+  let arrivals = 0
   let serving = 0
   const arrival = yield* Latch.make(false)
   const sessions = new Map<string, Session.Session>()
@@ -296,6 +297,7 @@ export const make = Effect.fnUntraced(function* (
         const done = yield* Deferred.make<Continuation, Session.SessionError>()
         const job: Job = {
           request,
+          rank: rankOf(request, arrivals++),
           plain: Sampling.isPlain(request),
           done,
           tokenIds: [],
@@ -305,7 +307,7 @@ export const make = Effect.fnUntraced(function* (
         }
         const queue = queues.get(request.adapter)
         if (queue === undefined) queues.set(request.adapter, [job])
-        else queue.push(job)
+        else enqueue(queue, job)
         yield* arrival.open
         // Who no longer waits for an answer gives up the place in the queue, or the row.
         return yield* waitFor(done).pipe(Effect.onInterrupt(() => Effect.sync(() => (job.finish = "abandoned"))))

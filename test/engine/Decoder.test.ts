@@ -360,6 +360,25 @@ describe("the decoder", () => {
     })
   )
 
+  it.live("serves those first that are alike in length, with the same results", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const wide = { ...checkpoint, config: { ...checkpoint.config, maxPositions: 600 } }
+      const long = request("long", Array<number>(300).fill(5), { maxTokens: 4, stopIds: new Set() })
+      const all = [prompts[0]!, long, ...prompts.slice(1, 9)]
+      const decoder = yield* Decoder.make(wide, { memory: 1e8, maxRows: 1 })
+      const order: Array<string> = []
+      const answers = yield* Effect.forEach(
+        all,
+        (r) => Effect.tap(decoder.generate(r), () => Effect.sync(() => order.push(r.id))),
+        { concurrency: "unbounded" }
+      )
+      expect(order).toEqual([...prompts.slice(0, 9), long].map(({ id }) => id))
+      const alone = yield* Decoder.make(wide, { memory: 1e8, maxRows: 1 })
+      expect(yield* Effect.forEach(all, alone.generate)).toEqual(answers)
+    })
+  )
+
   it.live("refuses what can never fit into its memory, and options that mean nothing", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
