@@ -77,25 +77,25 @@ const uniformFor = ({ request, tokenIds }: Job, ahead = 0): number =>
     ...(request.sample === undefined ? [] : [request.sample])
   )
 
-/** Notes the tokens of a burst, [steps, rows], up to the one that ends a request. */
-export const noteBurst = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session.Tensor>>): void => {
-  const [steps, rows] = results["token"]!.dims as [number, number]
-  const tokens = results["token"]!.data as BigInt64Array
-  const logprobs = Session.floats(results["logprob"]!)
-  const probabilities = Session.floats(results["probability"]!)
-  jobs.forEach((job, i) => {
-    for (let step = 0; step < steps && job.finish === undefined; step++) {
-      const at = step * rows + i
-      const logprob = logprobs[at]!
-      const samplingLogprob = underSampling(job, logprob, probabilities[at]!)
-      push(job, { token: Number(tokens[at]!), logprob, samplingLogprob })
-    }
-  })
+/** A token that the graph drew, and its probabilities. */
+interface InGraph {
+  readonly token: number
+  readonly logprob: number
+  readonly probability: number
 }
 
-/** The log-probability of a token that the graph drew from the whole vocabulary. */
-const underSampling = ({ request }: Job, logprob: number, probability: number): number =>
-  Sampling.isGreedy(request) ? 0 : request.temperature === 1 ? logprob : Math.log(probability)
+/** The token that the graph drew from the whole vocabulary. */
+const fromGraph = ({ request }: Job, { logprob, probability, token }: InGraph): Sampling.Draw => {
+  const sampled = request.temperature === 1 ? logprob : Math.log(probability)
+  return { token, logprob, samplingLogprob: Sampling.isGreedy(request) ? 0 : sampled }
+}
+
+/** A token that filters leave of a row of logits. The graph's own one tells the sums of the probabilities of all. */
+const fromLogits = (job: Job, row: Float32Array, { logprob, probability, token }: InGraph): Sampling.Draw =>
+  Sampling.draw(row, job.request, uniformFor(job), job.request.ids.concat(job.tokenIds), {
+    normalizer: row[token]! - logprob,
+    tempered: row[token]! / job.request.temperature - Math.log(probability)
+  })
 
 /** Adds a token to a job, which may end with it. */
 const push = (job: Job, { logprob, samplingLogprob, token }: Sampling.Draw): void => {
@@ -103,32 +103,28 @@ const push = (job: Job, { logprob, samplingLogprob, token }: Sampling.Draw): voi
   job.tokenIds.push(token)
   job.logprobs.push(logprob)
   job.samplingLogprobs.push(samplingLogprob)
-  if (job.finish !== undefined) return
   if (stopIds.has(token) || stop?.(job.tokenIds) === true) job.finish = "stop"
   else if (job.tokenIds.length >= maxTokens) job.finish = "length"
 }
 
-/** Notes the sampled tokens, and which requests end with them. */
+/** Notes the sampled tokens, [rows] or [steps, rows], and which requests end with them: what is after is left out. */
 export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, Session.Tensor>>): void => {
   const tokens = results["token"]!.data as BigInt64Array
+  const rows = results["token"]!.dims.at(-1)!
   const logprobs = Session.floats(results["logprob"]!)
   const probabilities = Session.floats(results["probability"]!)
   let filtered = 0
-  jobs.forEach((job, i) => {
-    const [token, logprob] = [Number(tokens[i]!), logprobs[i]!]
-    if (job.plain) {
-      push(job, { token, logprob, samplingLogprob: underSampling(job, logprob, probabilities[i]!) })
-      return
-    }
+  const nextLogits = (): Float32Array => {
     const logits = results["logits"]!
     const width = logits.dims[1]!
-    const row = Session.floats(logits).subarray(filtered * width, (filtered + 1) * width)
-    filtered++
-    const seen = job.request.ids.concat(job.tokenIds)
-    // The graph's own token and its probabilities tell the sums of those of all tokens.
-    const tempered = row[token]! / job.request.temperature - Math.log(probabilities[i]!)
-    const known = { normalizer: row[token]! - logprob, tempered }
-    push(job, Sampling.draw(row, job.request, uniformFor(job), seen, known))
+    return Session.floats(logits).subarray(filtered * width, ++filtered * width)
+  }
+  jobs.forEach((job, i) => {
+    const logits = job.plain ? undefined : nextLogits()
+    for (let at = i; at < tokens.length && job.finish === undefined; at += rows) {
+      const drawn = { token: Number(tokens[at]!), logprob: logprobs[at]!, probability: probabilities[at]! }
+      push(job, logits === undefined ? fromGraph(job, drawn) : fromLogits(job, logits, drawn))
+    }
   })
 }
 
@@ -138,33 +134,19 @@ export const note = (jobs: ReadonlyArray<Job>, results: Readonly<Record<string, 
  */
 export const greedy = { inverseTemperature: 2 ** 40, uniform: 2 ** -24 }
 
-/** The feeds that sampling needs for the next token of each job, the first of so many rows. */
-export const sampling = (jobs: ReadonlyArray<Job>, rows: number): Session.Feeds => ({
-  inverse_temperature: temperatures(jobs, rows),
-  uniform: Session.float32(uniforms(jobs, rows, 1), [rows, 1])
-})
-
-/** The same for the next `steps` tokens of each. */
-export const samplingBurst = (jobs: ReadonlyArray<Job>, rows: number, steps: number): Session.Feeds => ({
-  inverse_temperature: temperatures(jobs, rows),
-  uniform: Session.float32(uniforms(jobs, rows, steps), [steps, rows, 1])
-})
-
-const temperatures = (jobs: ReadonlyArray<Job>, rows: number): Session.Tensor => {
+/** The feeds that sampling needs for the next token of each job, or the next `steps`, the first of so many rows. */
+export const sampling = (jobs: ReadonlyArray<Job>, rows: number, steps?: number): Session.Feeds => {
   const inverse = new Float32Array(rows).fill(1)
-  jobs.forEach(({ request }, i) => {
-    inverse[i] = Sampling.isGreedy(request) ? greedy.inverseTemperature : 1 / request.temperature
-  })
-  return Session.float32(inverse, [rows, 1])
-}
-
-const uniforms = (jobs: ReadonlyArray<Job>, rows: number, steps: number): Float32Array => {
-  const numbers = new Float32Array(steps * rows)
+  const uniform = new Float32Array((steps ?? 1) * rows)
   jobs.forEach((job, i) => {
-    const same = Sampling.isGreedy(job.request)
-    for (let step = 0; step < steps; step++) {
-      numbers[step * rows + i] = same ? greedy.uniform : uniformFor(job, step)
+    const isGreedy = Sampling.isGreedy(job.request)
+    inverse[i] = isGreedy ? greedy.inverseTemperature : 1 / job.request.temperature
+    for (let step = 0; step < (steps ?? 1); step++) {
+      uniform[step * rows + i] = isGreedy ? greedy.uniform : uniformFor(job, step)
     }
   })
-  return numbers
+  return {
+    inverse_temperature: Session.float32(inverse, [rows, 1]),
+    uniform: Session.float32(uniform, steps === undefined ? [rows, 1] : [steps, rows, 1])
+  }
 }

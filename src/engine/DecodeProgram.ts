@@ -43,8 +43,8 @@ export const build = (checkpoint: Base, adapter: Adapters.Adapter | undefined): 
  * runs, so that keys and values cross the bus once for many tokens.
  *
  * What it attends over grows by a column with each token, behind those of the past. `uniform` [K, B, 1] has the random
- * numbers of all steps. Results: `token`, `logprob` and
- * `probability` [K, B], and `rows` [2·layers·B, kvHeads, K, headDim], as `build` has them.
+ * numbers of all steps. Results: `token`, `logprob` and `probability` [K, B], and `rows` [2·layers·B, kvHeads, K,
+ * headDim], as `build` has them.
  */
 export const burst = (checkpoint: Base, adapter: Adapters.Adapter | undefined): Graph.Graph => {
   const graph = Graph.make(adapter === undefined ? "decode in bursts" : "decode in bursts with adapter")

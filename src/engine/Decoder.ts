@@ -2,15 +2,15 @@
  * Decoder: continuous batching over a base and its adapters.
  *
  * Requests wait in a queue for each adapter, those alike in length together. Those of one adapter share the rows of a
- * batch; a row that ends is given to the next prompt; the adapters take turns. All randomness comes from (seed, id, position), and what else is in the
- * batch changes no bit of a result. Knows token ids, not text.
+ * batch; a row that ends is given to the next prompt; the adapters take turns. All randomness comes from (seed, id,
+ * position), and what else is in the batch changes no bit of a result. Knows token ids, not text.
  */
 import { Deferred, Effect, Latch, Schema, Scope } from "effect"
 import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import type { Base } from "./Base.ts"
-import { enqueue, need, note, noteBurst, rankOf, sampling, samplingBurst } from "./DecodeJob.ts"
+import { enqueue, need, note, rankOf, sampling } from "./DecodeJob.ts"
 import type { Continuation, Job, Request } from "./DecodeJob.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
 import * as KvCache from "./KvCache.ts"
@@ -202,8 +202,7 @@ export const make = Effect.fnUntraced(function* (
         const feeds = next(rows)
         const results = yield* steps === 1 ? advanceOne(feeds) : advanceBurst(feeds, rows, steps)
         const before = active.map(({ tokenIds }) => tokenIds.length)
-        if (steps === 1) note(active, results)
-        else noteBurst(active, results)
+        note(active, results)
         const writes = active.map(({ tokenIds }, row) => ({ row, slot: row, tokens: tokenIds.length - before[row]! }))
         cache.append(Session.floats(results["rows"]!), rows, steps, writes)
       })
@@ -218,7 +217,7 @@ export const make = Effect.fnUntraced(function* (
         return yield* (yield* sessionFor(adapter, "burst")).run({
           ...feeds,
           ...weights,
-          ...samplingBurst(active, rows, steps),
+          ...sampling(active, rows, steps),
           steps: Session.int64([steps], []),
           sizes: Session.int64([feeds["past_mask"]!.dims[3]!, steps], [2])
         })

@@ -50,12 +50,15 @@ export const isGreedy = ({ temperature }: Pick<Options, "temperature">): boolean
 
 /** Whether a temperature is all there is, so that no single logit has to be looked at outside of the graph. */
 export const isPlain = (options: Options): boolean => {
-  const { logitBias, minP, repetitionPenalty, topK, topP } = options
-  if (repetitionPenalty !== undefined && repetitionPenalty !== 1) return false
-  if (logitBias !== undefined && logitBias.size > 0) return false
+  const { minP, topK, topP } = options
+  if (!isUnchanged(options)) return false
   if (isGreedy(options)) return true
   return topK === undefined && (topP === undefined || topP >= 1) && (minP === undefined || minP <= 0)
 }
+
+/** Whether logits are taken as they are, without bias and penalty. */
+const isUnchanged = ({ logitBias, repetitionPenalty = 1 }: Options): boolean =>
+  repetitionPenalty === 1 && (logitBias === undefined || logitBias.size === 0)
 
 /** What is wrong with options, as the end of a sentence; undefined when nothing is. */
 export const problem = (options: Options, vocabSize: number): string | undefined => {
@@ -102,7 +105,7 @@ export const draw = (
 /** The logits after bias and penalty; the given ones where there is neither. */
 const adjusted = (logits: Float32Array, options: Options, seen: Iterable<number>): Float32Array => {
   const { logitBias, repetitionPenalty = 1 } = options
-  if (repetitionPenalty === 1 && (logitBias === undefined || logitBias.size === 0)) return logits
+  if (isUnchanged(options)) return logits
   const x = logits.slice()
   for (const [id, bias] of logitBias ?? []) x[id]! += bias
   if (repetitionPenalty === 1) return x
@@ -197,12 +200,10 @@ const survivors = (
     return within(topP >= 1 ? kept : nucleus(x, kept, topP * sum(kept.weights)))
   }
   if (topP >= 1) return weighed(minP <= 0 ? undefined : above(x, bound))
-  const all = tempered === undefined ? weighed(undefined) : undefined
-  const whole = all === undefined ? Math.exp(tempered! - most / temperature) : sum(all.weights)
+  const whole = Math.exp((tempered ?? logSumExp(x, temperature)) - most / temperature)
   // However many tokens are below this one, together they are less than what the nucleus leaves out.
   const least = Math.min(most, most - temperature * Math.log(x.length / ((1 - topP) * whole)))
-  const few = all === undefined ? weighed(above(x, least)) : only(all, (id) => x[id]! >= least)
-  return within(nucleus(x, few, topP * whole))
+  return within(nucleus(x, weighed(above(x, least)), topP * whole))
 }
 
 /** The k likeliest ids, in ascending order. */

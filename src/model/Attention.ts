@@ -77,15 +77,12 @@ export const make = (
   const { growing, past, ragged, whole } = input
   const masks = maskings(config, input)
   const mix = (layer: number, q: Value, k: Value, v: Value): Required<Attended> => {
-    const [keys, values] = [heads(k, kvHeads, headDim), heads(v, kvHeads, headDim)]
+    const all = (own: Value, of: "keys" | "values"): Value =>
+      growing === undefined ? own : Op.concat([growing[of][layer]!, own], 2, growing.mask.shape[3]!)
+    const keys = all(heads(k, kvHeads, headDim), "keys")
+    const values = all(heads(v, kvHeads, headDim), "values")
     const queries = stack(q, config)
     const masking = masks(layer)
-    if (growing !== undefined) {
-      const join = (before: Value, own: Value) => Op.concat([before, own], 2, growing.mask.shape[3]!)
-      const [all, allValues] = [join(growing.keys[layer]!, keys), join(growing.values[layer]!, values)]
-      const scores = Op.add(Op.matmul(queries, all, { transB: true, alpha: scale }), masking.own)
-      return { mixed: unstack(Attend.weighted(scores, allValues), q, config), keys: all, values: allValues }
-    }
     const mixed = ((): Value => {
       const own = Op.add(Op.matmul(queries, keys, { transB: true, alpha: scale }), masking.own)
       if (past === undefined) return Attend.weighted(own, values)

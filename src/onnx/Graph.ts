@@ -229,7 +229,7 @@ export interface Repetition {
 
 /**
  * Repeats a part of the graph `count` times (int64 scalar): `build` is given the number of the repetition, int64 from 0,
- * and what is carried, first the initial values, of which a growing axis has the name of `shapes`. The results are what
+ * and what is carried, first the initial values, of which a growing axis has its name by `shape`. The results are what
  * was carried at last, and what was collected, stacked along a new first axis `size`. No gradient.
  *
  * What does not depend on the repetition is computed once, before them.

@@ -83,18 +83,14 @@ describe("the decoder", () => {
         request("last", prompts[3]!.ids, { ...free, maxTokens: 80 - prompts[3]!.ids.length }),
         request(
           "long",
-          Array.from({ length: 45 }, (_, t) => 3 + t),
+          Array.from({ length: 75 }, (_, t) => 3 + t),
           { ...free, maxTokens: 5, temperature: 0 }
         ),
         // Is looked at between two tokens, and so are those beside it.
         request("bias", [9, 9], { ...free, maxTokens: 9, logitBias: new Map([[4, 2]]), temperature: 0 }),
         request("asked", [5, 6, 9], { ...free, maxTokens: 8, stop: (ids) => ticks.push(ids.length) < 0 })
       ]
-      const answers = (burst: number) =>
-        Effect.gen(function* () {
-          const decoder = yield* Decoder.make(short, { memory: 1e8, maxRows: 3, burst })
-          return yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
-        }).pipe(Effect.scoped)
+      const answers = (burst: number) => Golden.answers(short, { memory: 1e8, maxRows: 3, burst }, requests)
       const apart = yield* answers(1)
       expect(apart.map(({ tokenIds }) => tokenIds.length)).toEqual([3, 3, 11, 68, 5, 9, 8])
       expect(apart[1]!.finish).toBe("stop")
@@ -114,14 +110,10 @@ describe("the decoder", () => {
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
       const memory = KvCache.bytes(checkpoint.config, 2, 64)
-      const answers = (burst: number) =>
-        Effect.gen(function* () {
-          const decoder = yield* Decoder.make(checkpoint, { memory, maxRows: 2, burst })
-          const full = [50, 10].map((length) =>
-            request(`${length}`, Array(length).fill(5), { maxTokens: 64 - length, stopIds: new Set(), temperature: 0 })
-          )
-          return yield* Effect.forEach(full, decoder.generate, { concurrency: "unbounded" })
-        }).pipe(Effect.scoped)
+      const full = [50, 10].map((length) =>
+        request(`${length}`, Array(length).fill(5), { maxTokens: 64 - length, stopIds: new Set(), temperature: 0 })
+      )
+      const answers = (burst: number) => Golden.answers(checkpoint, { memory, maxRows: 2, burst }, full)
       const [apart, together] = [yield* answers(1), yield* answers(64)]
       expect(together.map(({ tokenIds }) => tokenIds)).toEqual(apart.map(({ tokenIds }) => tokenIds))
     })

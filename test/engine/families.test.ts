@@ -227,11 +227,7 @@ for (const model of Golden.models) {
           temperature: [0, 1, 0.7][i % 3]!,
           stopIds: new Set<number>()
         }))
-        const answers = (burst: number) =>
-          Effect.gen(function* () {
-            const decoder = yield* Decoder.make(checkpoint, { memory: 1e8, maxRows: 4, burst })
-            return yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
-          }).pipe(Effect.scoped)
+        const answers = (burst: number) => Golden.answers(checkpoint, { memory: 1e8, maxRows: 4, burst }, requests)
         const apart = yield* answers(1)
         for (const [i, { logprobs, samplingLogprobs, tokenIds }] of (yield* answers(7)).entries()) {
           expect(tokenIds).toEqual(apart[i]!.tokenIds)

@@ -5,6 +5,7 @@
 import { Effect } from "effect"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Decoder from "../../src/engine/Decoder.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
 
@@ -28,6 +29,17 @@ export const loadFrom = Effect.fnUntraced(function* (folder: string) {
   const lossMask = yield* floats("loss_mask")
   return { checkpoint, file, floats, integers, rows, lossMask }
 })
+
+/** What a decoder of its own answers to requests that are asked together. */
+export const answers = (
+  checkpoint: Checkpoint.Checkpoint,
+  options: Decoder.Options,
+  requests: ReadonlyArray<Decoder.Request>
+) =>
+  Effect.gen(function* () {
+    const decoder = yield* Decoder.make(checkpoint, options)
+    return yield* Effect.forEach(requests, decoder.generate, { concurrency: "unbounded" })
+  }).pipe(Effect.scoped)
 
 /** The batch of the tiny llama. */
 export const load = Effect.suspend(() => loadFrom(folder))
