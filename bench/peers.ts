@@ -23,9 +23,14 @@ import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 
+const usage = `node bench/peers.ts MODEL [--python PYTHON] [--only WORK,WORK] [--turns 3] [--charter fp32,int8] [--peer fp32,bf16]
+    [--small] [--gguf FILE | --onnx FOLDER] [--modules FOLDER]
+What each means is said at the top of the file.`
+
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
+    help: { type: "boolean", short: "h", default: false },
     python: { type: "string", default: "python3" },
     only: { type: "string" },
     turns: { type: "string", default: "3" },
@@ -38,7 +43,10 @@ const { positionals, values } = parseArgs({
   }
 })
 const [model] = positionals
-if (model === undefined) throw new Error("give the folder of a model")
+if (model === undefined || values.help) {
+  console.log(usage)
+  process.exit(values.help ? 0 : 2)
+}
 
 interface Work {
   readonly script: "decode" | "score" | "sft" | "reward" | "dpo" | "grpo"

@@ -4,6 +4,7 @@
 import type { Evaluation } from "../evaluation/Evaluator.ts"
 import { hundredths } from "../recipes/Progress.ts"
 import type { Summary } from "../recipes/Summary.ts"
+import { count } from "./Count.ts"
 import { duration } from "./Progress.ts"
 
 const percent = (share: number) => {
@@ -47,14 +48,16 @@ export const words = (summary: Summary, dir: string): string => {
     reinforcement.kl === null
       ? []
       : [`Reinforcement moved the policy by ${hundredths(reinforcement.kl)} nats per answer.`]
-  const prompts = `${evaluation.prompts} ${evaluation.prompts === 1 ? "prompt" : "prompts"}`
+  const prompts = count(evaluation.prompts, "prompt")
   const where = evaluation.held_out
     ? `on ${prompts} that no training has seen`
     : `on the ${prompts} of the training itself; bring 20 or more to keep some out`
   const asked = (summary.hosted ?? []).reduce((sum, { calls }) => sum + calls, 0)
   const tokens = (summary.hosted ?? []).reduce((sum, row) => sum + row.input_tokens + row.output_tokens, 0)
   const hosted =
-    asked === 0 ? [] : [`Hosted models answered ${asked} calls with ${tokens} tokens; summary.json says for what.`]
+    asked === 0
+      ? []
+      : [`Hosted models answered ${count(asked, "call")} with ${count(tokens, "token")}; summary.json says for what.`]
   const { cut_off = 0, learnt = 0, preferences = 0, ties = 0 } = summary.counts
   // A reward model can learn from the others.
   const tied =

@@ -24,6 +24,7 @@ import * as Optimizer from "../onnx/Optimizer.ts"
 import type { ScoredRollout } from "../Policy.ts"
 import { Progress } from "../recipes/Progress.ts"
 import { failed } from "../recipes/RunError.ts"
+import { count } from "./Count.ts"
 import * as Model from "./Model.ts"
 import * as RolloutLog from "./RolloutLog.ts"
 import * as TrainAnswers from "./TrainAnswers.ts"
@@ -260,6 +261,6 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
     last: last ?? null
   })
   yield* Console.log(
-    `Trained ${input.kind} for ${steps} updates; mean reward ${Number(lines[0]?.["reward"]).toFixed(3)} at first and ${Number(last?.["reward"]).toFixed(3)} at last. ${input.out} has ${common.lora === null ? "the model" : "the adapter"}.`
+    `Trained ${input.kind} for ${count(steps, "update")}; mean reward ${Number(lines[0]?.["reward"]).toFixed(3)} at first and ${Number(last?.["reward"]).toFixed(3)} at last. ${input.out} has ${common.lora === null ? "the model" : "the adapter"}.`
   )
 }, Effect.scoped)

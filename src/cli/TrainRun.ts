@@ -9,7 +9,6 @@ import * as Forward from "../engine/Forward.ts"
 import * as Learner from "../engine/Learner.ts"
 import * as Objective from "../engine/Objective.ts"
 import * as Scorer from "../engine/Scorer.ts"
-import * as Model from "./Model.ts"
 import * as Training from "../engine/Training.ts"
 import * as TrainingData from "../engine/TrainingData.ts"
 import * as TrainingState from "../engine/TrainingState.ts"
@@ -22,6 +21,8 @@ import * as TrainFolder from "./TrainFolder.ts"
 import * as TrainModel from "./TrainModel.ts"
 import * as TrainRows from "./TrainRows.ts"
 import * as TrainSettings from "./TrainSettings.ts"
+import { count } from "./Count.ts"
+import * as Model from "./Model.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** The arguments as they were given. */
@@ -263,6 +264,6 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     best: best === undefined ? null : { step: best.step, eval_loss: best["eval_loss"] }
   })
   yield* Console.log(
-    `Trained ${input.kind} for ${steps} steps on ${train.rows.length} rows; ${loss}. ${input.out} has ${settings.lora === null ? "the model" : "the adapter"}.`
+    `Trained ${input.kind} for ${count(steps, "step")} on ${count(train.rows.length, "row")}; ${loss}. ${input.out} has ${settings.lora === null ? "the model" : "the adapter"}.`
   )
 }, Effect.scoped)
