@@ -7,10 +7,10 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Result, Stream } from "effect"
 import { parseArgs } from "node:util"
+import * as Base from "../src/engine/Base.ts"
 import * as Scorer from "../src/engine/Scorer.ts"
 import * as HhRlhf from "../src/data/HhRlhf.ts"
 import * as Checkpoint from "../src/model/Checkpoint.ts"
-import * as Quantized from "../src/model/Quantized.ts"
 import * as Tokenizer from "../src/model/Tokenizer.ts"
 
 const { positionals, values } = parseArgs({
@@ -70,7 +70,7 @@ const program = Effect.gen(function* () {
   }, Effect.scoped)
 
   const fp32 = yield* measure(checkpoint)
-  const int8 = yield* measure({ ...checkpoint, quantized: yield* Quantized.open(checkpoint) } as Checkpoint.Checkpoint)
+  const int8 = yield* measure(yield* Base.make(checkpoint, { precision: "int8" }))
   const mean = (numbers: ReadonlyArray<number>) => numbers.reduce((x, y) => x + y, 0) / numbers.length
   const [exact, near] = [mean(fp32.scored), mean(int8.scored)]
   const off = mean(fp32.scored.map((x, i) => Math.abs(x - int8.scored[i]!)))

@@ -17,7 +17,6 @@ import * as Scorer from "../src/engine/Scorer.ts"
 import * as Checkpoint from "../src/model/Checkpoint.ts"
 import { linears } from "../src/model/ModelConfig.ts"
 import * as Memory from "../src/model/Memory.ts"
-import * as Quantized from "../src/model/Quantized.ts"
 import * as Graph from "../src/onnx/Graph.ts"
 import * as Op from "../src/onnx/Op.ts"
 import * as Session from "../src/onnx/Session.ts"
@@ -71,7 +70,7 @@ const program = Effect.gen(function* () {
     return checkpoint
   })
   // Made beforehand, as they are kept.
-  if (precision === "int8") yield* Quantized.open(yield* Checkpoint.open(dir))
+  if (precision === "int8") yield* Base.make(yield* Checkpoint.open(dir), { precision })
   let checkpoint!: Checkpoint.Checkpoint
   const loading = yield* timed(Effect.tap(load, (loaded) => Effect.sync(() => (checkpoint = loaded))))
   const { config } = checkpoint

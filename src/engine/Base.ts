@@ -6,6 +6,8 @@ import type { Checkpoint, CheckpointError } from "../model/Checkpoint.ts"
 import * as Quantized from "../model/Quantized.ts"
 import type { SafetensorsError } from "../model/Safetensors.ts"
 import * as Device from "../onnx/Device.ts"
+import type { SessionError } from "../onnx/Session.ts"
+import * as Calibration from "./Calibration.ts"
 
 /** How a checkpoint is computed. */
 export interface Options {
@@ -28,12 +30,13 @@ export class BaseError extends Schema.TaggedError<BaseError>()("BaseError", { me
 export const make = Effect.fnUntraced(function* (
   checkpoint: Checkpoint,
   { device = "cpu", precision = "fp32" }: Options
-): Effect.fn.Return<Base, BaseError | Device.DeviceError | CheckpointError | SafetensorsError> {
+): Effect.fn.Return<Base, BaseError | Device.DeviceError | CheckpointError | SafetensorsError | SessionError> {
   if (precision === "int8" && device === "cuda") {
     return yield* new BaseError({
       message: "The runtime has no products of 8-bit numbers on a GPU; leave out the precision int8, or the device."
     })
   }
   yield* Device.check(device)
-  return { ...checkpoint, device, ...(precision === "int8" ? { quantized: yield* Quantized.open(checkpoint) } : {}) }
+  if (precision === "fp32") return { ...checkpoint, device }
+  return { ...checkpoint, device, quantized: yield* Quantized.open(checkpoint, Calibration.activations(checkpoint)) }
 })

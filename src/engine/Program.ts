@@ -101,6 +101,12 @@ export const network = (
   const { config } = checkpoint
   const stored = tensors(graph, checkpoint)
   const integer = checkpoint.quantized === undefined ? () => undefined : integers(graph, checkpoint.quantized)
+  const factors = new Map<string, Value | undefined>()
+  const smoothing = (path: string): Value | undefined => {
+    const info = checkpoint.quantized?.get(path)?.smoothing
+    if (info !== undefined && !factors.has(path)) factors.set(path, mapped(graph, `${path}.smoothing`, info))
+    return factors.get(path)
+  }
   // An output projection of its own ends its tie to the embedding.
   const untied = config.tieEmbeddings && values.has(projection)
   return {
@@ -114,6 +120,7 @@ export const network = (
         return a === undefined || b === undefined ? undefined : { a, b, scale: scales.get(path)! }
       },
       quantized: (path) => (values.has(`${path}.weight`) ? undefined : integer(path)),
+      smoothing,
       adaptation
     }
   }

@@ -20,6 +20,10 @@ export interface Parameters {
   readonly adaptation?: "factored" | "merged" | "steady"
   /** A frozen linear map in 8 bits, if it has been quantised, for one use of it. */
   readonly quantized?: (path: string) => (() => QuantizedMap) | undefined
+  /** The factors s [in] of a map whose input is divided by them (see `Smoothing.ts`); its 8 bits are of W diag(s). */
+  readonly smoothing?: (path: string) => Value | undefined
+  /** Told of the input of each linear map. */
+  readonly observe?: (path: string, x: Value) => void
 }
 
 /** A linear map in 8 bits: int8 [in, out] with a scale for each output, [out]. */
@@ -32,6 +36,12 @@ export interface QuantizedMap {
 const mergedLora = ({ adaptation, lora, quantized }: Parameters, path: string) =>
   adaptation === "merged" && quantized?.(path) === undefined ? lora?.(path) : undefined
 
+/** What is multiplied with a map's input, [.., in], for an input that is divided by factors. */
+const smoothed = ({ smoothing }: Parameters, path: string, w: Value): Value => {
+  const factors = smoothing?.(path)
+  return factors === undefined ? w : Op.mul(w, factors)
+}
+
 /** A linear map without its bias: x [..., in] to [..., out]. */
 export const product = (parameters: Parameters, path: string, weight: string, x: Value): Value => {
   const quantized = parameters.quantized?.(path)
@@ -42,7 +52,7 @@ export const product = (parameters: Parameters, path: string, weight: string, x:
   const w = parameters.weight(weight)
   const lora = mergedLora(parameters, path)
   const sum = lora === undefined ? w : Op.add(w, Op.matmul(lora.b, lora.a, { alpha: lora.scale }))
-  return Op.matmul(x, sum, { transB: true })
+  return Op.matmul(x, smoothed(parameters, path, sum), { transB: true })
 }
 
 /**
@@ -115,11 +125,12 @@ export const linears = (
   biased: boolean,
   x: Value
 ): ReadonlyArray<Value> => {
+  for (const path of paths) parameters.observe?.(path, x)
   const adapted = paths.flatMap((path) => {
     const lora = mergedLora(parameters, path) === undefined ? parameters.lora?.(path) : undefined
     return lora === undefined ? [] : [{ ...lora, path }]
   })
-  const factors = adapted.map(({ a }) => a)
+  const factors = adapted.map(({ a, path }) => smoothed(parameters, path, a))
   const low = reductions(parameters, factors, x)
   const updates = new Map(adapted.map(({ b, path, scale }, i) => [path, raised(parameters, low[i]!, b, scale)]))
   return products(parameters, paths, x).map((frozen, i) => {

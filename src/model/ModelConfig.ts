@@ -65,6 +65,8 @@ export interface Linear {
   readonly out: number
   /** Whether there is a b. */
   readonly bias: boolean
+  /** The norm whose result it reads, such as `model.layers.0.input_layernorm`; none where it reads something else. */
+  readonly norm: string | undefined
 }
 
 const decodeModelType = Schema.decodeUnknownResult(Schema.Struct({ model_type: Schema.String }))
@@ -94,25 +96,34 @@ export const fromJson = (json: unknown, file: string): Result.Result<ModelConfig
  */
 export const linears = (config: ModelConfig): Array<Linear> => {
   const { biases, headDim, heads, hiddenSize, intermediateSize, kvHeads } = config
+  const { fused, norms } = Family.families[config.family]
   const [query, key] = [heads * headDim, kvHeads * headDim]
-  const entering = (bias: boolean, ...maps: ReadonlyArray<readonly [name: string, out: number]>) =>
-    maps.map(([name, out]) => ({ name, in: hiddenSize, out, bias }))
-  const leaving = (bias: boolean, name: string, width: number) => ({ name, in: width, out: hiddenSize, bias })
-  const block = Family.families[config.family].fused
+  const entering =
+    (norm: string | undefined) =>
+    (bias: boolean, ...maps: ReadonlyArray<readonly [name: string, out: number]>) =>
+      maps.map(([name, out]) => ({ name, in: hiddenSize, out, bias, norm }))
+  const [attending, feeding] = [entering(norms.beforeAttention), entering(norms.beforeMlp)]
+  const leaving = (bias: boolean, name: string, width: number) =>
+    ({ name, in: width, out: hiddenSize, bias, norm: undefined }) as const
+  const block = fused
     ? [
-        ...entering(biases.qkv, ["self_attn.qkv_proj", query + 2 * key]),
+        ...attending(biases.qkv, ["self_attn.qkv_proj", query + 2 * key]),
         leaving(biases.output, "self_attn.o_proj", query),
-        ...entering(biases.mlp, ["mlp.gate_up_proj", 2 * intermediateSize]),
+        ...feeding(biases.mlp, ["mlp.gate_up_proj", 2 * intermediateSize]),
         leaving(biases.mlp, "mlp.down_proj", intermediateSize)
       ]
     : [
-        ...entering(biases.qkv, ["self_attn.q_proj", query], ["self_attn.k_proj", key], ["self_attn.v_proj", key]),
+        ...attending(biases.qkv, ["self_attn.q_proj", query], ["self_attn.k_proj", key], ["self_attn.v_proj", key]),
         leaving(biases.output, "self_attn.o_proj", query),
-        ...entering(biases.mlp, ["mlp.gate_proj", intermediateSize], ["mlp.up_proj", intermediateSize]),
+        ...feeding(biases.mlp, ["mlp.gate_proj", intermediateSize], ["mlp.up_proj", intermediateSize]),
         leaving(biases.mlp, "mlp.down_proj", intermediateSize)
       ]
   return Array.from({ length: config.layers }, (_, layer) =>
-    block.map(({ name, ...map }) => ({ path: `model.layers.${layer}.${name}`, ...map }))
+    block.map(({ name, norm, ...map }) => ({
+      path: `model.layers.${layer}.${name}`,
+      ...map,
+      norm: norm === undefined ? undefined : `model.layers.${layer}.${norm}`
+    }))
   ).flat()
 }
 

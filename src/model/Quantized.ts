@@ -2,9 +2,10 @@
  * Quantized: the linear maps of a checkpoint in 8 bits, made once and kept in the user's cache.
  *
  * Each output of a map has a scale of its own: w ≈ q · s with s = max |w| / 127 and q a whole number in [-127, 127]
- * (the weights of LLM.int8(), Dettmers et al. 2022, without its outliers). The maps of a layer are a file whose name is
- * the hash of the weights that it was made of, so other weights never meet it, and a layer that several models share is
- * kept once. The folder may be removed at any time.
+ * (the weights of LLM.int8(), Dettmers et al. 2022, without its outliers). Of maps that read the result of a norm, inputs
+ * are divided by factors that make both easier to quantise (see `Smoothing.ts`), and w is w diag(factors). The maps of a layer are a file whose name is
+ * the hash of the weights that it was made of, so other weights never meet it, and a layer that several models share,
+ * with all that comes before it, is kept once. The folder may be removed at any time.
  */
 import { Effect } from "effect"
 import { createHash, randomBytes } from "node:crypto"
@@ -13,16 +14,21 @@ import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as CacheHome from "../hub/CacheHome.ts"
 import type { Checkpoint } from "./Checkpoint.ts"
-import { linears } from "./ModelConfig.ts"
+import { linears, parameters } from "./ModelConfig.ts"
 import { CheckpointError } from "./ModelFile.ts"
 import { reason } from "./Quoted.ts"
 import * as Safetensors from "./Safetensors.ts"
+import * as Smoothing from "./Smoothing.ts"
 
-/** A quantised map: int8 [in, out] and its scales, float32 [out]. */
+/** A quantised map: int8 [in, out], its scales, float32 [out], and the factors of its input, float32 [in], if any. */
 export interface Matrix {
   readonly weight: Safetensors.TensorInfo
   readonly scale: Safetensors.TensorInfo
+  readonly smoothing?: Safetensors.TensorInfo | undefined
 }
+
+/** The largest magnitude of each channel [in] of the inputs of linear maps, by their paths. */
+export type Activations = ReadonlyMap<string, Float32Array>
 
 /** By the map's path, such as `model.layers.0.mlp.up_proj`; the output projection is `lm_head`. */
 export type Quantized = ReadonlyMap<string, Matrix>
@@ -34,7 +40,7 @@ export type Precision = "fp32" | "int8"
 export const cacheFolder = (env?: CacheHome.Variables): string => path.join(CacheHome.cacheHome(env), "charter", "int8")
 
 /** Changes with what {@link quantize} makes: files of another version are not looked at. */
-const version = "1"
+const version = "2"
 
 /** Columns that are turned at a time: their rows of the result are in the processor's cache together. */
 const block = 64
@@ -70,25 +76,46 @@ export const quantize = (
 interface Part {
   readonly path: string
   readonly tensor: Safetensors.TensorInfo
+  /** The norm whose result it reads, if it reads one's: maps that read the same share their factors. */
+  readonly norm: string | undefined
 }
 
-/** The maps of each file: those of a layer, and the output projection. */
-const groups = ({ config, tensors }: Checkpoint): ReadonlyArray<ReadonlyArray<Part>> => {
-  const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
-  const maps = linears(config).map(({ path }): Part => ({ path, tensor: tensors.get(`${path}.weight`)! }))
-  const layers = Map.groupBy(maps, ({ path }) => path.split(".")[2])
-  return [...layers.values(), [{ path: "lm_head", tensor: tensors.get(head)! }]]
+/** What a file is made of. */
+interface Source {
+  readonly maps: ReadonlyArray<Part>
+  /** Where it is kept. */
+  readonly file: string
 }
 
-/** The hash of a file's contents, by which it is named. */
-const hashOf = (maps: ReadonlyArray<Part>): string => {
-  const hash = createHash("sha256").update(`charter int8 ${version}`)
-  for (const { path, tensor } of maps) {
-    hash.update(JSON.stringify([path, tensor.dtype, tensor.shape]))
-    addTo(hash, tensor)
+/**
+ * The sources of a checkpoint: each layer, named by all tensors up to its last, as what comes before a layer decides its
+ * inputs, and the output projection, by its own.
+ */
+const sources = (dir: string, { config, tensors }: Checkpoint): ReadonlyArray<Source> => {
+  const maps = linears(config).map(({ norm, path }): Part => ({ path, norm, tensor: tensors.get(`${path}.weight`)! }))
+  const names = Map.groupBy(parameters(config).keys(), layerOf)
+  const named = (hash: string) => path.join(dir, `${hash.slice(0, 32)}.safetensors`)
+  const hashOf = (before: string, names: ReadonlyArray<string>): string => {
+    const hash = createHash("sha256").update(`charter int8 ${version} ${before}`)
+    for (const name of names) {
+      const tensor = tensors.get(name)!
+      hash.update(JSON.stringify([name, tensor.dtype, tensor.shape]))
+      addTo(hash, tensor)
+    }
+    return hash.digest("hex")
   }
-  return hash.digest("hex").slice(0, 32)
+  let before = hashOf(JSON.stringify(config), ["model.embed_tokens.weight"])
+  const layers = [...Map.groupBy(maps, ({ path }) => layerOf(path))].map(([layer, maps]): Source => {
+    before = hashOf(before, names.get(layer)!)
+    return { maps, file: named(before) }
+  })
+  const head = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
+  const projection: Part = { path: "lm_head", norm: undefined, tensor: tensors.get(head)! }
+  return [...layers, { maps: [projection], file: named(hashOf("", [head])) }]
 }
+
+/** The number of a tensor's layer, such as `0` in `model.layers.0.mlp.up_proj`. */
+const layerOf = (name: string): string | undefined => /^model\.layers\.(\d+)\./.exec(name)?.[1]
 
 /** One buffer for all reads: a fresh one for each tensor would cost more than the hashing. */
 const chunk = Buffer.allocUnsafe(1 << 20)
@@ -109,17 +136,21 @@ const addTo = (hash: ReturnType<typeof createHash>, { file, length, offset }: Sa
 }
 
 /** The maps of a kept file, if it is there and whole. */
-const kept = Effect.fnUntraced(function* (file: string, maps: ReadonlyArray<Part>) {
+const kept = Effect.fnUntraced(function* ({ file, maps }: Source) {
   const found = yield* Effect.option(Safetensors.read(file))
   if (found._tag === "None") return undefined
   const { metadata, tensors } = found.value
-  const matrices = maps.map(({ path, tensor }) => {
+  const matrices = maps.map(({ norm, path, tensor }) => {
     const [outputs, inputs] = tensor.shape
     const weight = tensors.get(`${path}.weight`)
     const scale = tensors.get(`${path}.scale`)
+    const smoothing = tensors.get(`${path}.smoothing`)
     const fits =
-      weight?.dtype === "I8" && weight.shape.join() === `${inputs},${outputs}` && scale?.shape.join() === `${outputs}`
-    return fits ? ([path, { weight, scale } satisfies Matrix] as const) : undefined
+      weight?.dtype === "I8" &&
+      weight.shape.join() === `${inputs},${outputs}` &&
+      scale?.shape.join() === `${outputs}` &&
+      smoothing?.shape.join() === (norm === undefined ? undefined : `${inputs}`)
+    return fits ? ([path, { weight, scale, smoothing } satisfies Matrix] as const) : undefined
   })
   if (matrices.some((matrix) => matrix === undefined)) return undefined
   const digest = yield* Effect.option(
@@ -127,8 +158,10 @@ const kept = Effect.fnUntraced(function* (file: string, maps: ReadonlyArray<Part
       try: () => {
         const hash = createHash("sha256")
         for (const { path } of maps) {
-          addTo(hash, tensors.get(`${path}.weight`)!)
-          addTo(hash, tensors.get(`${path}.scale`)!)
+          for (const what of ["weight", "scale", "smoothing"]) {
+            const tensor = tensors.get(`${path}.${what}`)
+            if (tensor !== undefined) addTo(hash, tensor)
+          }
         }
         return hash.digest("hex")
       },
@@ -139,16 +172,25 @@ const kept = Effect.fnUntraced(function* (file: string, maps: ReadonlyArray<Part
   return digest._tag === "Some" && digest.value === metadata["digest"] ? matrices.map((matrix) => matrix!) : undefined
 })
 
-/** Makes the file of some maps. */
-const keep = Effect.fnUntraced(function* (file: string, maps: ReadonlyArray<Part>) {
+/** Makes a file. */
+const keep = Effect.fnUntraced(function* ({ file, maps }: Source, activations: Activations) {
   const out: Array<Safetensors.Tensor> = []
   const hash = createHash("sha256")
-  for (const { path, tensor } of maps) {
-    const [outputs, inputs] = tensor.shape as [number, number]
-    const { scale, weight } = quantize(yield* Safetensors.load(tensor), outputs, inputs)
-    hash.update(weight).update(new Uint8Array(scale.buffer))
-    out.push({ name: `${path}.weight`, shape: [inputs, outputs], data: weight, dtype: "I8" })
-    out.push({ name: `${path}.scale`, shape: [outputs], data: scale })
+  for (const [, parts] of Map.groupBy(maps, ({ norm, path }) => norm ?? path)) {
+    const weights = yield* Effect.forEach(parts, ({ tensor }) => Safetensors.load(tensor))
+    const seen = activations.get(parts[0]!.path)
+    const smoothing = parts[0]!.norm === undefined ? undefined : Smoothing.factors(seen!, weights)
+    for (const [i, { path, tensor }] of parts.entries()) {
+      const [outputs, inputs] = tensor.shape as [number, number]
+      if (smoothing !== undefined) Smoothing.apply(weights[i]!, smoothing)
+      const { scale, weight } = quantize(weights[i]!, outputs, inputs)
+      hash.update(weight).update(new Uint8Array(scale.buffer))
+      out.push({ name: `${path}.weight`, shape: [inputs, outputs], data: weight, dtype: "I8" })
+      out.push({ name: `${path}.scale`, shape: [outputs], data: scale })
+      if (smoothing === undefined) continue
+      hash.update(new Uint8Array(smoothing.buffer))
+      out.push({ name: `${path}.smoothing`, shape: [inputs], data: smoothing })
+    }
   }
   // Under a name of its own first: what another process has mapped is never written to.
   const mine = `${file}.${randomBytes(4).toString("hex")}`
@@ -160,15 +202,17 @@ const keep = Effect.fnUntraced(function* (file: string, maps: ReadonlyArray<Part
 })
 
 /**
- * The quantised maps of a checkpoint, made where the folder does not have them.
+ * The quantised maps of a checkpoint, made where the folder does not have them; `activations`, which is asked for then,
+ * has the inputs of all maps that read a norm's result.
  *
  * Fails with a `CheckpointError` when the folder cannot be written, and with a `SafetensorsError` when the checkpoint's
  * own files cannot be read.
  */
-export const open = Effect.fn("Quantized.open")(function* (
+export const open = Effect.fn("Quantized.open")(function* <E>(
   checkpoint: Checkpoint,
+  activations: Effect.Effect<Activations, E>,
   folder: string = cacheFolder()
-): Effect.fn.Return<Quantized, CheckpointError | Safetensors.SafetensorsError> {
+): Effect.fn.Return<Quantized, E | CheckpointError | Safetensors.SafetensorsError> {
   yield* Effect.tryPromise({
     try: () => fs.mkdir(folder, { recursive: true }),
     catch: (cause) =>
@@ -178,20 +222,20 @@ export const open = Effect.fn("Quantized.open")(function* (
       })
   })
   const dir = yield* Effect.promise(() => fs.realpath(folder))
+  const parts = yield* Effect.try({
+    try: () => sources(dir, checkpoint),
+    catch: (cause) => new CheckpointError({ file: checkpoint.dir, reason: `cannot be read: ${reason(cause)}` })
+  })
+  const seen = yield* Effect.cached(activations)
   const all = new Map<string, Matrix>()
-  for (const maps of groups(checkpoint)) {
-    const hash = yield* Effect.try({
-      try: () => hashOf(maps),
-      catch: (cause) => new CheckpointError({ file: checkpoint.dir, reason: `cannot be read: ${reason(cause)}` })
-    })
-    const file = path.join(dir, `${hash}.safetensors`)
-    let found = yield* kept(file, maps)
+  for (const part of parts) {
+    let found = yield* kept(part)
     if (found === undefined) {
-      yield* keep(file, maps)
-      found = yield* kept(file, maps)
+      yield* keep(part, yield* seen)
+      found = yield* kept(part)
     }
     if (found === undefined) {
-      return yield* new CheckpointError({ file, reason: "is not what was just written; check the disk" })
+      return yield* new CheckpointError({ file: part.file, reason: "is not what was just written; check the disk" })
     }
     for (const [path, matrix] of found) all.set(path, matrix)
   }

@@ -46,12 +46,16 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
   const keys: Array<Value> = []
   const values: Array<Value> = []
 
-  /** The norm of a name, where the family has one at this place. */
-  const norm = (x: Value, layer: string, name: string | undefined): Value => {
+  /** The norm of a name, where the family has one at this place, divided by factors if there are any. */
+  const norm = (x: Value, layer: string, name: string | undefined, factors?: Value): Value => {
     if (name === undefined) return x
-    const weight = parameters.weight(`${layer}.${name}.weight`)
-    return Op.rmsNorm(x, normOffset === 0 ? weight : Op.shift(weight, normOffset), config.normEps)
+    const stored = parameters.weight(`${layer}.${name}.weight`)
+    const weight = normOffset === 0 ? stored : Op.shift(stored, normOffset)
+    return Op.rmsNorm(x, factors === undefined ? weight : Op.div(weight, factors), config.normEps)
   }
+  /** The norm in front of linear maps of a module, the first of which is named. */
+  const normBefore = (x: Value, layer: string, name: string | undefined, map: string): Value =>
+    norm(x, layer, name, parameters.smoothing?.(`${layer}.${map}`))
   /** The norm of queries or keys [B, T, heads·d], where the family has one. */
   const normHeads = (x: Value, layer: string, name: string): Value => {
     if (queryKeyNorms === "none") return x
@@ -91,12 +95,14 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
 
   const attending = (x: Value, layer: number): Value => {
     const path = `model.layers.${layer}`
-    const attended = attention(norm(x, path, norms.beforeAttention), path, layer)
+    const first = fused ? "self_attn.qkv_proj" : "self_attn.q_proj"
+    const attended = attention(normBefore(x, path, norms.beforeAttention, first), path, layer)
     return Op.add(x, norm(attended, path, norms.afterAttention))
   }
   const feeding = (x: Value, layer: number): Value => {
     const path = `model.layers.${layer}`
-    const fed = feedForward(norm(x, path, norms.beforeMlp), path)
+    const first = fused ? "mlp.gate_up_proj" : "mlp.gate_proj"
+    const fed = feedForward(normBefore(x, path, norms.beforeMlp, first), path)
     return Op.add(x, norm(fed, path, norms.afterMlp))
   }
   const within = (layer: number, build: () => Value): Value => Graph.labelled(graph, `layer${layer}`, build)

@@ -5,6 +5,7 @@ import os from "node:os"
 import * as path from "node:path"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Batch from "../../src/engine/Batch.ts"
+import * as Calibration from "../../src/engine/Calibration.ts"
 import * as LearnProgram from "../../src/engine/LearnProgram.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
@@ -29,7 +30,7 @@ const quantise = (checkpoint: Checkpoint.Checkpoint) =>
   Effect.gen(function* () {
     const cache = fs.mkdtempSync(path.join(os.tmpdir(), "charter-int8-"))
     yield* Effect.addFinalizer(() => Effect.sync(() => fs.rmSync(cache, { recursive: true })))
-    return yield* Quantized.open(checkpoint, cache)
+    return yield* Quantized.open(checkpoint, Calibration.activations(checkpoint), cache)
   })
 
 const adapterFolder = path.join(Golden.folder, "adapter")

@@ -384,24 +384,28 @@ describe("ModelConfig tensors", () => {
       .filter((name) => name.startsWith("model.layers.1."))
       .map((name) => name.slice("model.layers.1.".length))
 
-  it("lists the linear maps in order", () => {
+  it("lists the linear maps in order, with the norms that they read", () => {
     const found = ModelConfig.linears(config)
     expect(found.length).toBe(14)
+    const [attending, feeding] = ["model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm"]
     expect(found.slice(0, 7)).toEqual([
-      { path: "model.layers.0.self_attn.q_proj", in: 64, out: 64, bias: false },
-      { path: "model.layers.0.self_attn.k_proj", in: 64, out: 32, bias: false },
-      { path: "model.layers.0.self_attn.v_proj", in: 64, out: 32, bias: false },
-      { path: "model.layers.0.self_attn.o_proj", in: 64, out: 64, bias: false },
-      { path: "model.layers.0.mlp.gate_proj", in: 64, out: 160, bias: false },
-      { path: "model.layers.0.mlp.up_proj", in: 64, out: 160, bias: false },
-      { path: "model.layers.0.mlp.down_proj", in: 160, out: 64, bias: false }
+      { path: "model.layers.0.self_attn.q_proj", in: 64, out: 64, bias: false, norm: attending },
+      { path: "model.layers.0.self_attn.k_proj", in: 64, out: 32, bias: false, norm: attending },
+      { path: "model.layers.0.self_attn.v_proj", in: 64, out: 32, bias: false, norm: attending },
+      { path: "model.layers.0.self_attn.o_proj", in: 64, out: 64, bias: false, norm: undefined },
+      { path: "model.layers.0.mlp.gate_proj", in: 64, out: 160, bias: false, norm: feeding },
+      { path: "model.layers.0.mlp.up_proj", in: 64, out: 160, bias: false, norm: feeding },
+      { path: "model.layers.0.mlp.down_proj", in: 160, out: 64, bias: false, norm: undefined }
     ])
     expect(ModelConfig.linears(parse({ ...llama, model_type: "phi3" })).slice(0, 4)).toEqual([
-      { path: "model.layers.0.self_attn.qkv_proj", in: 64, out: 128, bias: false },
-      { path: "model.layers.0.self_attn.o_proj", in: 64, out: 64, bias: false },
-      { path: "model.layers.0.mlp.gate_up_proj", in: 64, out: 320, bias: false },
-      { path: "model.layers.0.mlp.down_proj", in: 160, out: 64, bias: false }
+      { path: "model.layers.0.self_attn.qkv_proj", in: 64, out: 128, bias: false, norm: attending },
+      { path: "model.layers.0.self_attn.o_proj", in: 64, out: 64, bias: false, norm: undefined },
+      { path: "model.layers.0.mlp.gate_up_proj", in: 64, out: 320, bias: false, norm: feeding },
+      { path: "model.layers.0.mlp.down_proj", in: 160, out: 64, bias: false, norm: undefined }
     ])
+    // Its norms stand behind the maps.
+    const olmo = ModelConfig.linears(parse({ ...llama, model_type: "olmo2" }))
+    expect(olmo.every(({ norm }) => norm === undefined)).toBe(true)
   })
 
   it("asks for a head only when it is untied and for biases only when configured", () => {
