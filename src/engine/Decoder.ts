@@ -72,6 +72,9 @@ const refusal = (config: ModelConfig, memory: number, request: Request): Decoder
   return new DecoderError({ reason: "memory", message })
 }
 
+/** Rows beyond this are more than any memory has room for, so `Infinity` stands for no bound. */
+const mostRows = 2 ** 16
+
 /** A decoder that serves its queues until the scope closes. */
 export const make = Effect.fnUntraced(function* (
   checkpoint: Base,
@@ -80,7 +83,7 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const { config, device = "cpu" } = checkpoint
   const { burst = device === "cpu" ? 1 : 16 } = options
-  const maxRows = Math.max(1, options.maxRows)
+  const maxRows = Math.min(mostRows, Math.max(1, Math.floor(options.maxRows)))
   const maxSlots = Math.max(leastSlots, maxRows)
   const lastPosition = config.maxPositions - 1
   // The adapters in the order of their turns.

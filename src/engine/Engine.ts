@@ -4,7 +4,7 @@
  * It holds the base, the adapters by name, one decoder and one scorer. It knows token ids, never a stage; a tokenizer
  * is used for nothing but recognising stop texts.
  */
-import { Effect, Option, Semaphore, Stream } from "effect"
+import { Cause, Effect, Option, Result, Semaphore, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
@@ -55,12 +55,35 @@ const asEngineError = (cause: unknown): EngineError =>
         ...(cause instanceof Decoder.DecoderError ? { refused: true } : {})
       })
 
+/** What no handler foresees is the affair of the one who asked: untold, it would end all requests under way. */
+const unforeseen = (defect: unknown): EngineError =>
+  new EngineError({ message: `The engine cannot carry this out: ${String(defect)}`, retryable: false })
+
+/** A handler's failures, foreseen or not, in the contract's words. */
+const told = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, EngineError, R> =>
+  handler.pipe(
+    Effect.mapError(asEngineError),
+    Effect.catchDefect((defect) => Effect.fail(unforeseen(defect)))
+  )
+
+const toldStream = <A, E, R>(handler: Stream.Stream<A, E, R>): Stream.Stream<A, EngineError, R> =>
+  handler.pipe(
+    Stream.mapError(asEngineError),
+    Stream.catchCause((cause) => {
+      const defect = Cause.findDefect(cause)
+      return Result.isSuccess(defect) ? Stream.fail(unforeseen(defect.success)) : Stream.failCause(cause)
+    })
+  )
+
 /** A skipped step is no step of a run's metrics; it is told. */
 const onSkip = ({ grad_norm, ids, loss, step }: Training.Skip) =>
   Effect.logWarning(`Step ${step} was skipped: loss ${loss}, gradient norm ${grad_norm}, samples ${ids.join(", ")}.`)
 
 const refuse = (message: string): Effect.Effect<never, EngineError> =>
   Effect.fail(new EngineError({ message, retryable: false, refused: true }))
+
+/** Continuations of one prompt that may be asked for together. */
+const mostContinuations = 10_000
 
 const unpredicted = "The first token of a sequence has nothing before it that it could be predicted from."
 
@@ -86,8 +109,15 @@ export const layer = (options: Options) =>
       // Policies under update: what is compiled for them and their optimizers' states, which other learning outdates.
       const learners = yield* Compiled.make<Learner.Learner>()
       const states = new Map<string, Learner.State>()
-      // No learner is released while it is in use.
-      const updating = yield* Semaphore.make(1)
+      // What changes an adapter, such as learning, has it alone; so no learner is released while it is in use, either.
+      const locks = new Map<string, Semaphore.Semaphore>()
+      const lockOf = (name: string): Semaphore.Semaphore => {
+        const lock = locks.get(name) ?? Semaphore.makeUnsafe(1)
+        locks.set(name, lock)
+        return lock
+      }
+      const alone = (name: string) => lockOf(name).withPermit
+      const aloneScoped = (name: string) => lockOf(name).takeScoped(1)
 
       const named = (name: string): Effect.Effect<Adapters.Adapter, EngineError> => {
         const adapter = adapters.get(name)
@@ -118,14 +148,20 @@ export const layer = (options: Options) =>
       const score = (request: Scorer.Request) => Effect.mapError(scorer.score(request), asEngineError)
 
       const stopper = Effect.fnUntraced(function* (texts: ReadonlyArray<string>) {
-        const loaded = texts.length === 0 ? Option.none() : yield* tokenizer
-        if (Option.isNone(loaded)) return {}
-        return { stop: StopTexts.recognise(texts, loaded.value.decode) }
+        if (texts.length === 0) return {}
+        const loaded = yield* tokenizer
+        if (Option.isSome(loaded)) return { stop: StopTexts.recognise(texts, loaded.value.decode) }
+        return yield* refuse(
+          `No stop text can be seen without a tokenizer, and ${options.dir} has none that can be read.`
+        )
       })
 
       return {
         Generate: Effect.fnUntraced(function* ({ adapter: name, n, stopIds, stopTexts, ...request }) {
           yield* check(request.ids, 1)
+          if (!(n >= 1 && n <= mostContinuations)) {
+            return yield* refuse(`${n} continuations cannot be drawn; ask for 1 to ${mostContinuations}.`)
+          }
           const room = maxPositions - request.ids.length
           const common = {
             ...request,
@@ -138,8 +174,8 @@ export const layer = (options: Options) =>
             Array.from({ length: n }, (_, i) => (i === 0 ? {} : { sample: i })),
             (which) => decoder.generate({ ...common, ...which }),
             { concurrency: "unbounded" }
-          ).pipe(Effect.mapError(asEngineError))
-        }),
+          )
+        }, told),
 
         Logprobs: Effect.fnUntraced(function* ({ adapter, from, ids }) {
           yield* check(ids)
@@ -148,7 +184,7 @@ export const layer = (options: Options) =>
           const targets = ids.slice(from)
           const at = targets.map((_, i) => from + i - 1)
           return yield* score({ ids, adapter: yield* optional(adapter), kind: "logprobs", at, targets })
-        }),
+        }, told),
 
         Choose: Effect.fnUntraced(function* ({ adapter, ids, options: choices }) {
           const known = yield* optional(adapter)
@@ -177,46 +213,54 @@ export const layer = (options: Options) =>
               ),
             { concurrency: "unbounded" }
           )
-        }),
+        }, told),
 
         Score: Effect.fnUntraced(function* ({ adapter, ids }) {
           yield* check(ids)
           const known = yield* headed(adapter, "score")
           const [value] = yield* score({ ids, adapter: known, kind: "score", at: [ids.length - 1], targets: [] })
           return value!
-        }),
+        }, told),
 
-        MakeAdapter: Effect.fnUntraced(function* ({ head, name, reference, source }) {
-          const lora = yield* adapterOf(checkpoint, source, head === "score")
-          adapters.set(name, Adapters.fromLora(lora, checkpoint.config, { value: head === "value" }))
-          yield* updating.withPermit(learners.drop(name))
-          states.delete(name)
-          if (reference !== null) adapters.set(reference, Adapters.fromLora(lora, checkpoint.config))
-        }, Effect.mapError(asEngineError)),
+        MakeAdapter: Effect.fnUntraced(
+          function* ({ head, name, reference, source }) {
+            const lora = yield* adapterOf(checkpoint, source, head === "score")
+            yield* learners.drop(name)
+            states.delete(name)
+            adapters.set(name, Adapters.fromLora(lora, checkpoint.config, { value: head === "value" }))
+            if (reference !== null) adapters.set(reference, Adapters.fromLora(lora, checkpoint.config))
+          },
+          (handler, { name }) => told(alone(name)(handler))
+        ),
 
         SaveAdapter: Effect.fnUntraced(function* ({ dir, name }) {
           yield* Lora.write(dir, Adapters.toLora(yield* named(name)), checkpoint.dir)
-        }, Effect.mapError(asEngineError)),
+        }, told),
 
         LearnSupervised: ({ adapter: name, options: how, rows }) =>
           Stream.unwrap(
             Effect.gen(function* () {
+              yield* aloneScoped(name)
               const adapter = yield* named(name)
               const weighted = rows.map(({ from, id, ids }) => ({
                 id,
                 ids: Array.from(ids),
                 weights: Array.from(ids, (_, t) => (t < from ? 0 : 1))
               }))
-              for (const row of weighted) yield* check(row.ids)
+              for (const { id, ids, weights } of weighted) {
+                yield* check(ids)
+                if (!weights.includes(1, 1)) yield* refuse(`The row ${id} has no token to learn.`)
+              }
               states.delete(name)
               const data = TrainingData.supervised(weighted, how)
               return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, onSkip })
             })
-          ).pipe(Stream.mapError(asEngineError), Stream.scoped),
+          ).pipe(toldStream, Stream.scoped),
 
         LearnPreferences: ({ adapter: name, options: how, pairs }) =>
           Stream.unwrap(
             Effect.gen(function* () {
+              yield* aloneScoped(name)
               const adapter = yield* headed(name, "score")
               const unpacked = pairs.map(({ first, second, ...pair }) => ({
                 ...pair,
@@ -228,7 +272,7 @@ export const layer = (options: Options) =>
               const data = TrainingData.preferences(unpacked, how)
               return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, onSkip })
             })
-          ).pipe(Stream.mapError(asEngineError), Stream.scoped),
+          ).pipe(toldStream, Stream.scoped),
 
         Update: Effect.fnUntraced(
           function* ({ adapter: name, options: how, reference, rollouts }) {
@@ -258,22 +302,25 @@ export const layer = (options: Options) =>
               learner,
               state
             }
-            const metrics = yield* PolicyGradient.update(models, rollouts, how)
-            yield* TrainingState.save(how.stateDir, state, how.iteration + 1)
-            return { ...metrics }
+            // Who hears of a failure may ask again: nothing of the update is done then, and nothing twice.
+            const save = Effect.suspend(() => TrainingState.save(how.stateDir, state, how.iteration + 1))
+            const update = Effect.tap(PolicyGradient.update(models, rollouts, how), Effect.uninterruptible(save))
+            return { ...(yield* PolicyGradient.whole(models, update)) }
           },
-          Effect.mapError(asEngineError),
-          updating.withPermit
+          (handler, { adapter }) => told(alone(adapter)(handler))
         ),
 
-        Restore: Effect.fnUntraced(function* ({ adapter: name, stateDir }) {
-          const adapter = yield* named(name)
-          const found = yield* TrainingState.load(stateDir, adapter.layout.size)
-          if (found === undefined) return 0
-          adapter.vector = found.state.parameters
-          states.set(name, found.state)
-          return found.progress
-        }, Effect.mapError(asEngineError))
+        Restore: Effect.fnUntraced(
+          function* ({ adapter: name, stateDir }) {
+            const adapter = yield* named(name)
+            const found = yield* TrainingState.load(stateDir, adapter.layout.size)
+            if (found === undefined) return 0
+            adapter.vector = found.state.parameters
+            states.set(name, found.state)
+            return found.progress
+          },
+          (handler, { adapter }) => told(alone(adapter)(handler))
+        )
       }
     })
   )

@@ -215,9 +215,23 @@ export const bySequence: Minibatches.Weigh = (rows) => () => ({
   perSequence: { weights: 1 / rows.length }
 })
 
+/** Changes a policy as a whole: where the change fails or is interrupted, adapter and state are as they were before. */
+export const whole = <A, E, R>(
+  { adapter, state }: Pick<Models, "adapter" | "state">,
+  change: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    const before = { ...state }
+    const restored = Effect.sync(() => {
+      Object.assign(state, before)
+      adapter.vector = state.parameters
+    })
+    return Effect.onError(change, () => restored)
+  })
+
 /**
  * One update by PPO, in place on the adapter and the state. Fails where the answers, or three minibatches in a row, are
- * not finite: the state is then as it was before.
+ * not finite; what it has done until then stands, unless it is {@link whole}.
  */
 export const update = Effect.fnUntraced(function* (
   models: Models,
@@ -225,14 +239,13 @@ export const update = Effect.fnUntraced(function* (
   options: UpdateOptions
 ): Effect.fn.Return<UpdateMetrics, Session.SessionError | TrainingError> {
   const started = performance.now()
-  const { adapter, state } = models
+  const { adapter } = models
   const why = unlearnable(rollouts)
   if (why !== undefined) {
     return yield* new TrainingError({
       message: `Nothing can be learnt from an update: ${why}; lower the learning rate.`
     })
   }
-  const before = { ...state }
   const measured = yield* against(models, answersOf(rollouts.filter((r) => r.tokenIds.length > 0)))
   const diagnosis = yield* diagnose(models, measured)
   if (diagnosis !== undefined) yield* Effect.logWarning(diagnosis)
@@ -255,8 +268,6 @@ export const update = Effect.fnUntraced(function* (
     yield* Effect.logWarning(`A minibatch without a finite loss and gradient was skipped: ${ids.join(", ")}.`)
   }
   if (stopped) {
-    Object.assign(state, before)
-    adapter.vector = state.parameters
     return yield* new TrainingError({
       message: `${patience} minibatches in a row have no finite loss and gradient; look at their samples, or lower the learning rate.`
     })

@@ -74,7 +74,7 @@ export const problem = (options: Options, vocabSize: number): string | undefined
   for (const [id, bias] of logitBias ?? []) {
     if (!(Number.isInteger(id) && id >= 0 && id < vocabSize)) return `logit_bias names the token ${id}, which is none`
     if (Number.isNaN(bias) || bias === Infinity) return `logit_bias of the token ${id} is ${bias}`
-    if (bias === -Infinity) banned++
+    if (Math.fround(bias) === -Infinity) banned++
   }
   if (banned === vocabSize) return "logit_bias leaves no token"
   return undefined
@@ -107,11 +107,17 @@ const adjusted = (logits: Float32Array, options: Options, seen: Iterable<number>
   const { logitBias, repetitionPenalty = 1 } = options
   if (isUnchanged(options)) return logits
   const x = logits.slice()
-  for (const [id, bias] of logitBias ?? []) x[id]! += bias
+  for (const [id, bias] of logitBias ?? []) x[id] = Math.min(x[id]! + bias, highest)
   if (repetitionPenalty === 1) return x
-  for (const id of new Set(seen)) x[id] = x[id]! > 0 ? x[id]! / repetitionPenalty : x[id]! * repetitionPenalty
+  for (const id of new Set(seen)) {
+    if (x[id]! > 0) x[id] = Math.min(x[id]! / repetitionPenalty, highest)
+    else if (x[id]! > -Infinity) x[id] = Math.max(x[id]! * repetitionPenalty, -highest)
+  }
   return x
 }
+
+/** Logits beyond this are as good as certain. Infinite ones, which float32 makes of them, have no differences. */
+const highest = 2 ** 100
 
 const argmax = (x: Float32Array): number => {
   let best = 0

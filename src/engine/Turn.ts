@@ -26,7 +26,9 @@ export const spread = <A>(listener: (event: A) => void): ((event: A) => void) =>
   const waiting: Array<A> = []
   let at = 0
   const tell = (): void => {
-    while (at < waiting.length && !spent()) listener(waiting[at++]!)
+    // One at least: who goes on for long, pausing now and then, begins every turn, and leaves nothing of it.
+    do listener(waiting[at++]!)
+    while (at < waiting.length && !spent())
     if (at < waiting.length) {
       setImmediate(tell)
       return
@@ -35,7 +37,9 @@ export const spread = <A>(listener: (event: A) => void): ((event: A) => void) =>
   }
   return (event) => {
     waiting.push(event)
-    if (waiting.length === 1) tell()
+    if (waiting.length > 1) return
+    if (spent()) setImmediate(tell)
+    else tell()
   }
 }
 

@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, FileSystem, Layer, Stream } from "effect"
+import { Effect, Fiber, FileSystem, Layer, Stream } from "effect"
 import { RpcTest } from "effect/rpc"
 import { execFileSync } from "node:child_process"
 import { Worker } from "node:worker_threads"
@@ -46,6 +46,31 @@ const update = {
   lambda: 0.95,
   maxGradNorm: 1
 }
+
+const fresh = (rank: number) => ({ _tag: "fresh", rank, alpha: 8, seed: 1 }) as const
+
+/** An adapter with a value head, and what stands for its numbers: a few log-probabilities. */
+const policyOf = Effect.fnUntraced(function* (name: string) {
+  const client = yield* inProcess
+  const make = (rank: number) =>
+    client.MakeAdapter({ name, source: fresh(rank), head: "value", reference: `reference ${name}` })
+  yield* make(4)
+  const numbers = client.Logprobs({ ids: [5, 6, 7, 8, 9], from: 1, adapter: name })
+  const rollouts = [
+    { id: "a", promptIds: [5, 6], tokenIds: [7, 8], logprobs: [-5, -6], reward: 1 },
+    { id: "b", promptIds: [5, 6], tokenIds: [9, 8], logprobs: [-5, -6], reward: 0 }
+  ]
+  const updated = (options: { readonly stateDir: string; readonly iteration?: number; readonly epochs?: number }) =>
+    client.Update({
+      adapter: name,
+      reference: `reference ${name}`,
+      rollouts,
+      options: { ...update, learningRate: 0.05, iterations: 4, ...options }
+    })
+  return { client, make, numbers, updated }
+})
+
+const temporary = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped())
 
 const inProcess = Effect.flatMap(Layer.build(Engine.layer({ dir: Golden.folder })), (handlers) =>
   Effect.provide(RpcTest.makeClient(EngineRpc), handlers)
@@ -117,6 +142,9 @@ describe("the engine's contract", () => {
         ["vocabulary", { ...generate, ids: [320] }],
         ["positions", { ...generate, ids: Array<number>(256).fill(3) }],
         ["no tokens", { ...generate, ids: [] }],
+        ["0 continuations cannot be drawn", { ...generate, n: 0 }],
+        ["ask for 1 to 10000", { ...generate, n: 2 ** 33 }],
+        ["without a tokenizer", { ...generate, stopTexts: ["x"] }],
         ["top_p", { ...generate, topP: 3 }],
         ["logit_bias of the token 4 is Infinity", { ...generate, logitBias: new Map([[4, Infinity]]) }],
         [
@@ -192,6 +220,33 @@ describe("the engine's contract", () => {
     })
   )
 
+  // Otherwise a defect, which nobody foresees, would end what everybody else waits for.
+  it.live("tells a defect to the one who asked, and carries out what others ask", () =>
+    Effect.gen(function* () {
+      const options = { dir: Golden.folder, maxRows: Number.NaN }
+      const handlers = yield* Layer.build(Engine.layer(options))
+      const near = yield* Effect.provide(RpcTest.makeClient(EngineRpc), handlers)
+      for (const client of [near, yield* EngineWorker.client(options)]) {
+        const logprobs = client.Logprobs({ ids: [5, 6, 7, 8], from: 1, adapter: null })
+        const [error, ...numbers] = yield* Effect.all(
+          [Effect.flip(client.Generate(generate)), logprobs, logprobs, logprobs],
+          { concurrency: "unbounded" }
+        )
+        expect(error).toMatchObject({ _tag: "EngineError", retryable: false })
+        expect(error.message).toContain("The engine cannot carry this out: RangeError")
+        expect(numbers.map((list) => list.length)).toEqual([3, 3, 3])
+      }
+    })
+  )
+
+  it.live("has room for any number of rows", () =>
+    Effect.gen(function* () {
+      const handlers = yield* Layer.build(Engine.layer({ dir: Golden.folder, maxRows: Infinity }))
+      const client = yield* Effect.provide(RpcTest.makeClient(EngineRpc), handlers)
+      expect(yield* client.Generate(generate)).toHaveLength(3)
+    })
+  )
+
   it.live("tells no log-probability of a token that has nothing before it", () =>
     Effect.gen(function* () {
       const client = yield* inProcess
@@ -203,5 +258,87 @@ describe("the engine's contract", () => {
       const empty = yield* Effect.flip(client.Choose({ ids: [5], options: [[6], []], adapter: null }))
       expect(empty.message).toContain("no tokens")
     })
+  )
+})
+
+describe("an adapter that is changed", () => {
+  it.live("is as it was before an update that fails or is interrupted, which can be asked for again", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const once = yield* policyOf("once")
+      yield* once.updated({ stateDir: `${dir}/once` })
+      const twice = yield* policyOf("twice")
+      const begun = yield* twice.numbers
+      const error = yield* Effect.flip(twice.updated({ stateDir: "/dev/null/x" }))
+      expect(error).toMatchObject({ _tag: "EngineError", message: expect.stringContaining("cannot be made") })
+      expect(yield* twice.numbers).toEqual(begun)
+      const cut = twice.updated({ stateDir: `${dir}/cut`, epochs: 100_000 })
+      expect((yield* Effect.timeoutOption(cut, "1 second"))._tag).toBe("None")
+      expect(yield* twice.numbers).toEqual(begun)
+      yield* twice.updated({ stateDir: `${dir}/twice` })
+      expect(yield* twice.numbers).toEqual(yield* once.numbers)
+      expect(yield* twice.numbers).not.toEqual(begun)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is not touched by updates of the one that it replaces", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const { make, numbers, updated } = yield* policyOf("p")
+      const begun = yield* numbers
+      // One under way and one that waits for it; the last rank is another one.
+      for (const rank of [4, 4, 3]) {
+        const running = yield* Effect.forkChild(
+          Effect.all([updated({ stateDir: dir, epochs: 20 }), updated({ stateDir: dir })], {
+            concurrency: "unbounded",
+            discard: true
+          })
+        )
+        yield* Effect.sleep("20 millis")
+        yield* make(rank)
+        yield* Fiber.join(running)
+        expect(yield* numbers).toEqual(begun)
+      }
+      yield* updated({ stateDir: dir })
+      expect(yield* numbers).not.toEqual(begun)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("learns one thing after the other where both are asked for at once", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const learnt = Effect.fnUntraced(function* (name: string, concurrency: number) {
+        const { client, numbers } = yield* policyOf(name)
+        const lesson = (which: string, ids: ReadonlyArray<number>) =>
+          Stream.runDrain(
+            client.LearnSupervised({
+              adapter: name,
+              rows: [{ id: which, ids: Int32Array.from(ids), from: 1 }],
+              options: { ...learn, epochs: 4, stateDir: `${dir}/${name} ${which}` }
+            })
+          )
+        yield* Effect.all([lesson("one", [5, 6, 7]), lesson("other", [5, 9, 11])], { concurrency, discard: true })
+        return yield* numbers
+      })
+      expect(yield* learnt("together", 2)).toEqual(yield* learnt("in turn", 1))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("learns nothing from a row without a token to learn, and cannot have any rank", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const { client, make } = yield* policyOf("p")
+      for (const [ids, from] of [
+        [[5, 6], 9],
+        [[5], 0]
+      ] as const) {
+        const rows = [{ id: "row 7", ids: Int32Array.from(ids), from }]
+        const options = { ...learn, stateDir: dir }
+        const error = yield* Effect.flip(Stream.runDrain(client.LearnSupervised({ adapter: "p", rows, options })))
+        expect(error).toMatchObject({ refused: true, message: "The row row 7 has no token to learn." })
+      }
+      const error = yield* Effect.flip(make(1e9))
+      expect(error.message).toContain("has the rank 1000000000, and no linear map is larger than 160")
+    }).pipe(Effect.provide(NodeServices.layer))
   )
 })

@@ -268,7 +268,7 @@ describe("an update", () => {
         ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "b") }
       }))
       const how = { ...options(0), epochs: 1, minibatchSize: 1 }
-      const error = yield* Effect.flip(PolicyGradient.update(models, rollouts, how))
+      const error = yield* Effect.flip(PolicyGradient.whole(models, PolicyGradient.update(models, rollouts, how)))
       expect(error.message).toContain("3 minibatches in a row")
       expect([state.parameters, state.step, adapter.vector]).toEqual([begun, 0, begun])
 

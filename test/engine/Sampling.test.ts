@@ -158,6 +158,21 @@ describe("sampling", () => {
     expect(Sampling.draw(x, { temperature: 0, logitBias: new Map([[2, 100]]) }, 0).token).toBe(2)
   })
 
+  it("takes a bias or a penalty beyond the range of floats for a certain token", () => {
+    const x = Float32Array.from([5, 1, 0])
+    for (const temperature of [0, 1e-3, 1, 1e3]) {
+      for (const options of [{ logitBias: new Map([[2, 1e39]]) }, { repetitionPenalty: 1e-45 }]) {
+        const { samplingLogprob, token } = Sampling.draw(x, { temperature, ...options }, 0.9, [1])
+        expect([token, samplingLogprob]).toEqual(["logitBias" in options ? 2 : 1, 0])
+      }
+      // What is ruled out stays so, whatever the penalty makes of it.
+      const banned = { temperature, repetitionPenalty: 1e30, logitBias: new Map([[0, Number.NEGATIVE_INFINITY]]) }
+      expect(Sampling.draw(x, banned, 0, [0, 1, 2]).token).not.toBe(0)
+    }
+    const all = new Map(Array.from(x, (_, id) => [id, -1e39]))
+    expect(Sampling.problem({ temperature: 1, logitBias: all }, 3)).toContain("leaves no token")
+  })
+
   it("says what is wrong with options", () => {
     const wrong: ReadonlyArray<readonly [string, Partial<Sampling.Options>]> = [
       ["temperature", { temperature: -1 }],

@@ -62,6 +62,24 @@ describe("a turn", () => {
     })
   )
 
+  // Both have the turn's budget in common, and who goes on for long begins every turn.
+  it.live("of one who goes on for long leaves room for events, one at least each time", () =>
+    Effect.gen(function* () {
+      let [sent, told] = [0, 0]
+      const listener = Turn.spread<void>(() => told++)
+      const events = setInterval(() => {
+        sent++
+        listener()
+      }, 1)
+      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(events)))
+      yield* Effect.forEach(Array.from({ length: 200 }), () => Effect.andThen(Turn.pause, Effect.sync(work)), {
+        discard: true
+      })
+      expect(sent).toBeGreaterThan(20)
+      expect(told).toBeGreaterThanOrEqual(sent - 1)
+    })
+  )
+
   it.live("of many events that arrive together leaves room for others, and they are told in their order", () =>
     Effect.gen(function* () {
       const passed = turns()

@@ -19,7 +19,7 @@ import * as HubModel from "../../model/HubModel.ts"
 import { parameters } from "../../model/ModelConfig.ts"
 import { Models } from "../../Models.ts"
 import { LearnOptions, Policy, PolicyError, SamplingOptions, UpdateOptions } from "../../Policy.ts"
-import type { ScoredRollout, StepMetrics, UpdateMetrics } from "../../Policy.ts"
+import type { ModelContext, ScoredRollout, StepMetrics, UpdateMetrics } from "../../Policy.ts"
 import { RewardModel, RewardModelError } from "../../RewardModel.ts"
 import * as TextCodec from "./TextCodec.ts"
 import { wrong } from "./Wrong.ts"
@@ -66,6 +66,17 @@ const engineName = {
   rewardModel: (name: string) => `reward model ${name}`
 }
 
+type OnReject = Parameters<Policy["Service"]["learn"]>[2]
+
+/** A context as a prompt's tokens; one that cannot be put to the model is a row that cannot be used. */
+const promptOf = (
+  codec: TextCodec.TextCodec,
+  id: string,
+  context: ModelContext,
+  onReject: OnReject
+): Effect.Effect<ReadonlyArray<number> | undefined> =>
+  Effect.catch(codec.context(id, context), ({ message }) => Effect.as(onReject(id, message), undefined))
+
 const neverLearns = (what: string) =>
   new PolicyError({ message: `The base model ${what}; ask Models.policy for one that learns.`, retryable: false })
 
@@ -111,7 +122,8 @@ const policy = (
           const most = Math.min(options.maxLength, maxPositions)
           const rows: Array<{ id: string; ids: Int32Array; from: number }> = []
           for (const { completion, context, finish, id } of examples) {
-            const prompt = yield* codec.context(id, context)
+            const prompt = yield* promptOf(codec, id, context, onReject)
+            if (prompt === undefined) continue
             const ids = [...prompt, ...codec.completion(completion, finish)]
             if (completion.trim() === "") yield* onReject(id, "the completion is empty: there is nothing to learn")
             else if (ids.length > most) yield* onReject(id, tooLong(ids.length, most))
@@ -171,7 +183,8 @@ const rewardModel = (
           const most = Math.min(options.maxLength, maxPositions)
           const pairs: Array<{ id: string; first: Int32Array; second: Int32Array; probability: number }> = []
           for (const { context, first, id, probability, second } of examples) {
-            const prompt = yield* codec.context(id, context)
+            const prompt = yield* promptOf(codec, id, context, onReject)
+            if (prompt === undefined) continue
             const [a, b] = [first, second].map((text) => [...prompt, ...codec.completion(text)]) as [number[], number[]]
             const longest = Math.max(a.length, b.length)
             if (first === second) yield* onReject(id, "both answers are the same: there is nothing to prefer")

@@ -140,7 +140,7 @@ describe("the models of a folder", () => {
     )
   )
 
-  it.live("reject the rows that are longer than the model's positions, and learn from the others", () =>
+  it.live("reject the rows that the model cannot read, and learn from the others", () =>
     onSandbox(
       Effect.gen(function* () {
         const dir = yield* temporary
@@ -152,14 +152,16 @@ describe("the models of a folder", () => {
         const long = " cake".repeat(200)
         const answers = [
           { id: "short", context, completion: " i have no comment ." },
-          { id: "long", context, completion: long }
+          { id: "long", context, completion: long },
+          { id: "a message", context: { messages: [{ role: "user" as const, content: "why ?" }] }, completion: " yes" }
         ]
         const policy = yield* models.policy("pupil", fresh)
         const learnt = yield* Stream.runCollect(policy.learn(answers, options, onReject))
         const pair = { context, first: " yes", probability: 0.9 }
         const pairs = [
           { ...pair, id: "short pair", second: " no" },
-          { ...pair, id: "long pair", second: long }
+          { ...pair, id: "long pair", second: long },
+          { ...pair, id: "message pair", context: answers[2]!.context, second: " no" }
         ]
         const judge = yield* models.rewardModel("judge", fresh)
         const judged = yield* Stream.runCollect(
@@ -168,7 +170,9 @@ describe("the models of a folder", () => {
         expect([learnt.length, judged.length]).toEqual([1, 1])
         expect(rejected.map((row) => row.replace(/\d+ tokens/, "so many tokens"))).toEqual([
           "long: so many tokens are more than the 192 that a row may have",
-          "long pair: so many tokens are more than the 192 that a row may have"
+          "a message: The model has no chat template; use the human-assistant transcript with it.",
+          "long pair: so many tokens are more than the 192 that a row may have",
+          "message pair: The model has no chat template; use the human-assistant transcript with it."
         ])
       })
     )
