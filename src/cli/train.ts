@@ -123,7 +123,15 @@ const sft = Command.make("sft", { ...common, ...fromData, packing }, (input) =>
 
 const reward = Command.make("reward", { ...common, ...fromData }, (input) =>
   examples({ ...input, ...notDpo, packing: false, kind: "reward" })
-).pipe(Command.withDescription("Learn a reward model from pairs, with soft labels or margins where they have them"))
+).pipe(
+  Command.withDescription("Learn a reward model from pairs, with soft labels or margins where they have them"),
+  Command.withExamples([
+    {
+      command: "charter train reward --model ./SmolLM2-135M-Instruct --data pairs.jsonl --out runs/reward",
+      description: "Scores answers afterwards: charter score --adapter runs/reward"
+    }
+  ])
+)
 
 const dpo = Command.make(
   "dpo",
@@ -141,7 +149,15 @@ const dpo = Command.make(
     )
   },
   (input) => examples({ ...input, packing: false, kind: "dpo" })
-).pipe(Command.withDescription("Learn from pairs directly, held near the reference"))
+).pipe(
+  Command.withDescription("Learn from pairs directly, held near the reference"),
+  Command.withExamples([
+    {
+      command: "charter train dpo --model ./SmolLM2-135M-Instruct --adapter runs/sft --data pairs.jsonl --out runs/dpo",
+      description: "Goes on from an adapter, and is held near it"
+    }
+  ])
+)
 
 const fromRewards = {
   rewardModel: Flag.String("reward-model").pipe(
@@ -190,6 +206,14 @@ const rollouts = Effect.fnUntraced(function* (input: import("./TrainPolicySettin
   yield* TrainPolicy.execute(input).pipe(Effect.provide(Progress.layer))
 })
 
+const policyExamples = (kind: string) =>
+  Command.withExamples([
+    {
+      command: `charter train ${kind} --model ./SmolLM2-135M-Instruct --adapter runs/sft --reward-model runs/reward --prompts prompts.jsonl --out runs/${kind}`,
+      description: "Answers of an adapter, rewarded by what charter train reward made"
+    }
+  ])
+
 const ppo = Command.make(
   "ppo",
   {
@@ -211,7 +235,10 @@ const ppo = Command.make(
     lambda: Flag.Finite("lambda").pipe(Flag.withDescription("Of the advantage estimate"), Flag.withDefault(0.95))
   },
   (input) => rollouts({ ...input, ...notGrpo, kind: "ppo" })
-).pipe(Command.withDescription("Proximal policy optimisation against a reward model, with a value head"))
+).pipe(
+  Command.withDescription("Proximal policy optimisation against a reward model, with a value head"),
+  policyExamples("ppo")
+)
 
 const grpo = Command.make(
   "grpo",
@@ -224,14 +251,23 @@ const grpo = Command.make(
     )
   },
   (input) => rollouts({ ...input, ...notPpo, kind: "grpo" })
-).pipe(Command.withDescription("Group-relative policy optimisation against a reward model"))
+).pipe(Command.withDescription("Group-relative policy optimisation against a reward model"), policyExamples("grpo"))
 
 const rloo = Command.make("rloo", { ...common, ...fromRewards }, (input) =>
   rollouts({ ...input, ...notPpo, ...notGrpo, kind: "rloo" })
-).pipe(Command.withDescription("REINFORCE with leave-one-out advantages against a reward model"))
+).pipe(
+  Command.withDescription("REINFORCE with leave-one-out advantages against a reward model"),
+  policyExamples("rloo")
+)
 
 /** `charter train`. */
 export const command = Command.make("train").pipe(
   Command.withDescription("Train an adapter or a whole model in a folder that can be killed and continued"),
-  Command.withSubcommands([sft, reward, dpo, ppo, grpo, rloo])
+  Command.withSubcommands([sft, reward, dpo, ppo, grpo, rloo]),
+  Command.withExamples([
+    {
+      command: "charter train sft --model ./SmolLM2-135M-Instruct --data chats.jsonl --out runs/sft",
+      description: "Supervised; charter train reward --help and the others have examples of their own"
+    }
+  ])
 )
