@@ -44,7 +44,7 @@ export const of = (checkpoint: Checkpoint): Effect.Effect<string, CheckpointErro
   })
 
 /** The files that say how text becomes tokens. */
-const textFiles = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+const textFiles = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"]
 
 /**
  * 16 hexadecimal digits for a checkpoint that is given text: its own, how text becomes its tokens, and which of them it

@@ -4,6 +4,7 @@
 import * as Library from "@huggingface/tokenizers"
 import { Effect, Predicate, Result, Schema } from "effect"
 import * as path from "node:path"
+import * as AddedTokens from "./AddedTokens.ts"
 import * as Bounded from "./Bounded.ts"
 import * as Charsmap from "./Charsmap.ts"
 import * as Continuation from "./Continuation.ts"
@@ -91,13 +92,15 @@ export const load = Effect.fn("Tokenizer.load")(function* (
   vocabSize: number = Number.POSITIVE_INFINITY
 ): Effect.fn.Return<Tokenizer, TokenizerError> {
   const file = path.join(dir, "tokenizer.json")
-  const json = yield* asTokenizerError(ModelFile.readJson(file))
-  if (json === undefined) {
+  const own = yield* asTokenizerError(ModelFile.readJson(file))
+  if (own === undefined) {
     return yield* new TokenizerError({
       file: dir,
       reason: "has no tokenizer.json; save the model's fast tokenizer in this folder"
     })
   }
+  const config = yield* asTokenizerError(TokenizerConfig.read(dir))
+  const json = AddedTokens.complete(own, config.json)
   const vocabulary = yield* Effect.fromResult(
     Result.mapError(
       TokenizerVocabulary.fromJson(json),
@@ -110,7 +113,6 @@ export const load = Effect.fn("Tokenizer.load")(function* (
       reason: `has the token ${vocabulary.largest} where the model's vocabulary has ${vocabSize}; put the files of one model together`
     })
   }
-  const config = yield* asTokenizerError(TokenizerConfig.read(dir))
   const { after, library } = yield* Effect.try({
     try: () => {
       const written = portable(json)

@@ -96,6 +96,29 @@ describe("ChatTemplate.load", () => {
   )
 })
 
+describe("a template's variables", () => {
+  it.effect("are all tokens that the configuration names, in whatever way", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const write = (name: string, json: object) =>
+        Effect.promise(() => fs.writeFile(path.join(dir, name), JSON.stringify(json)))
+      const names = ["bos_token", "sep_token", "cls_token", "image_token", "audio_token", "boi_token", "add_bos_token"]
+      yield* write("tokenizer_config.json", {
+        chat_template: names.map((name) => `{{ ${name} }}`).join("|"),
+        bos_token: "<s>",
+        sep_token: { content: "<sep>" },
+        image_token: "<image>",
+        add_bos_token: true,
+        extra_special_tokens: { audio_token: "<audio>" },
+        model_specific_special_tokens: { boi_token: "<boi>" }
+      })
+      yield* write("special_tokens_map.json", { cls_token: "<cls>", extra_special_tokens: ["<other>"] })
+      const template = Option.getOrThrow(yield* ChatTemplate.load(dir))
+      expect(yield* template.render([])).toBe("<s>|<sep>|<cls>|<image>|<audio>|<boi>|")
+    })
+  )
+})
+
 describe("ChatTemplate against transformers", () => {
   interface Row {
     readonly name: string

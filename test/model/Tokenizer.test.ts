@@ -50,6 +50,37 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("knows the tokens that only the configuration adds, and those whose names only an older file has", () =>
+    Effect.gen(function* () {
+      const added = (content: string, special: boolean) => ({
+        ...small.added_tokens[0],
+        id: undefined,
+        content,
+        special
+      })
+      const decoder = { 3: added("<s>", true), 4: added("<tool>", true), 5: added("hi", false) }
+      const tokenizer = yield* Tokenizer.load(yield* write({ added_tokens_decoder: decoder }))
+      expect(tokenizer.encode("hi<tool>hi")).toEqual([2, 4, 2])
+      expect(tokenizer.decode([2, 4], { skipSpecialTokens: true })).toBe("hi")
+      expect([tokenizer.size, ...tokenizer.specialIds]).toEqual([5, 3, 4])
+
+      const dir = yield* write({ eos_token: "hi", add_bos_token: true })
+      const older = { bos_token: "<s>", eos_token: { content: "<s>" }, additional_special_tokens: ["i"] }
+      yield* Effect.promise(() => fs.writeFile(path.join(dir, "special_tokens_map.json"), JSON.stringify(older)))
+      const { eos, start } = yield* Tokenizer.load(dir)
+      expect([start, eos]).toEqual([[3], 3])
+      // Where the configuration has all tokens, the older file says nothing.
+      yield* Effect.promise(() =>
+        fs.writeFile(
+          path.join(dir, "tokenizer_config.json"),
+          JSON.stringify({ eos_token: "hi", add_bos_token: true, added_tokens_decoder: {} })
+        )
+      )
+      const newer = yield* Tokenizer.load(dir)
+      expect([newer.start, newer.eos]).toEqual([[], 2])
+    })
+  )
+
   it.effect("gives nothing back of what a possessive quantifier has matched, and counts characters, as in Rust", () =>
     Effect.gen(function* () {
       const model = { type: "BPE", vocab: { Ċ: 0, ĊĊ: 1, a: 2, ð: 4, Ł: 5, Ļ: 6, Ĥ: 7 }, merges: [["Ċ", "Ċ"]] }
