@@ -139,6 +139,11 @@ export const UpdateOptions = Schema.Struct({
   epochs: Positive,
   minibatchSize: Positive,
   microTokens: Positive,
+  /**
+   * The temperature that the answers were sampled at; 1 if not given. What is learnt is the policy that they are of, so
+   * its log-probabilities, ratios and KL are of logits that are divided by it.
+   */
+  temperature: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
   learningRate: NotNegative,
   valueLearningRate: NotNegative,
   warmupIterations: Count,

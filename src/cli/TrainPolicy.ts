@@ -99,7 +99,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
 
   const decoder = yield* Decoder.make(base, { memory: 2 ** 29, maxRows: 64 })
   const scorer = yield* Scorer.make(base, { maxTokens: common.microTokens })
-  const forward = Forward.over(scorer)
+  const forward = Forward.over(scorer, settings.temperature)
   const judging =
     judge.checkpoint === checkpoint
       ? forward
@@ -116,7 +116,11 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       : input.kind === "grpo"
         ? Objective.grpo({ clip, beta: settings.klCoefficient })
         : Objective.rloo({ clip })
-  const learner = yield* Learner.make(base, trainee, objective, common)
+  const learner = yield* Learner.make(base, trainee, objective, {
+    recompute: common.recompute,
+    microTokens: Math.max(common.microTokens, settings.maxTokens),
+    temperature: settings.temperature
+  })
 
   const found = yield* restored(folder, trainee.layout.size)
   const state = found?.state ?? Learner.initialState(trainee.vector)
@@ -151,7 +155,11 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       )
     }
     const models = { adapter: trainee, reference, forward, learner, state }
-    const sequences = PolicyGradient.answersOf(scored satisfies ReadonlyArray<ScoredRollout>)
+    const sequences = yield* PolicyGradient.atTemperature(
+      models,
+      PolicyGradient.answersOf(scored satisfies ReadonlyArray<ScoredRollout>),
+      settings.temperature
+    )
     // Without a KL term one answer to each prompt says how far the policy has moved.
     const watched = free ? sequences.filter((_, i) => i % settings.samples === 0) : sequences
     const measured = yield* PolicyGradient.against(models, watched)
@@ -215,7 +223,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
       kl,
       kl_k3: PolicyGradient.meanOf(measured.map((m) => m.kl3)),
       kl_coefficient: used,
-      entropy: -PolicyGradient.meanOf(scored.flatMap((r) => r.logprobs)),
+      entropy: -PolicyGradient.meanOf(sequences.flatMap((r) => r.logprobs)),
       completion_length: tokens / scored.length,
       truncated: scored.filter((r) => r.finish === "length").length / scored.length,
       skipped: learnt.skipped.length,

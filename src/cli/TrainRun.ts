@@ -187,7 +187,11 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   yield* tellRejects([...train.rejects, ...(evaluation?.rejects ?? [])], input.out)
 
   const objective = objectiveOf(input)
-  const learner = yield* Learner.make(base, trainee, objective, how)
+  const microTokens = [train, evaluation].reduce(
+    (most, file) => (file === undefined ? most : Training.mostTokens(file.data, most)),
+    how.microTokens
+  )
+  const learner = yield* Learner.make(base, trainee, objective, { ...how, microTokens })
   const stateDir = folder.path("state")
   const found = yield* restored(folder, trainee.layout.size)
   const lines = [...(yield* folder.resume(found?.progress ?? 0))]

@@ -279,12 +279,13 @@ export const layer = (options: Options) =>
             const adapter = yield* headed(name, "value")
             const state = states.get(name) ?? Learner.initialState(adapter.vector)
             states.set(name, state)
-            const { clip, microTokens, valueClip, valueCoefficient } = how
+            const { clip, microTokens, temperature = 1, valueClip, valueCoefficient } = how
             const learner = yield* learners.get(
               name,
-              { clip, microTokens, valueClip, valueCoefficient },
+              { clip, microTokens, temperature, valueClip, valueCoefficient },
               Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how), {
-                microTokens
+                microTokens,
+                temperature
               })
             )
             for (const { id, logprobs, promptIds, tokenIds } of rollouts) {
@@ -298,7 +299,7 @@ export const layer = (options: Options) =>
             const models = {
               adapter,
               reference: yield* named(reference),
-              forward: Forward.over(scorer),
+              forward: Forward.over(scorer, temperature),
               learner,
               state
             }

@@ -30,8 +30,8 @@ export interface Forward {
 const counted = ({ ids, weights }: WeightedRow): ReadonlyArray<number> =>
   ids.flatMap((_, t) => (t > 0 && weights[t] !== 0 ? [t] : []))
 
-/** Forward passes by a scorer. */
-export const over = ({ family, score }: Scorer): Forward => {
+/** Forward passes by a scorer; log-probabilities are those of logits divided by the temperature. */
+export const over = ({ family, score }: Scorer, temperature = 1): Forward => {
   const each = Effect.fnUntraced(function* (requests: ReadonlyArray<Request>, families?: Families) {
     const found: Array<ReadonlyArray<number>> = []
     yield* Effect.forEach(
@@ -51,7 +51,7 @@ export const over = ({ family, score }: Scorer): Forward => {
         rows.map((row) => {
           const at = counted(row)
           const targets = at.map((t) => row.ids[t]!)
-          return { ids: row.ids, adapter, kind: "logprobs", at: at.map((t) => t - 1), targets }
+          return { ids: row.ids, adapter, kind: "logprobs", at: at.map((t) => t - 1), targets, temperature }
         }),
         families
       ),

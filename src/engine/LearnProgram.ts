@@ -42,6 +42,8 @@ export interface Shape {
   readonly chunks: number
   /** Layers are computed again in the backward pass: a third more work, and of each layer only its input is kept. */
   readonly recompute?: boolean
+  /** What logits are divided by for log-probabilities; 1 if not given. */
+  readonly temperature?: number
 }
 
 /** The network with its trainable vector and an objective's loss and metrics. */
@@ -66,14 +68,15 @@ const objectiveOf = (
     Graph.fail(graph, "objective", [], `what is trained has no ${kind} head; ${maker} adds one with { ${kind}: true }`)
   const result = objective.build(
     {
-      logprobs: once(() =>
-        HeadLoss.logprobs(at(), Graph.input(graph, "targets", "int64", ["N"]), {
+      logprobs: once(() => {
+        const tempered = Transformer.tempered(config, at(), shape.temperature ?? 1)
+        return HeadLoss.logprobs(tempered.hidden, Graph.input(graph, "targets", "int64", ["N"]), {
           chunks: shape.chunks,
           projection: Transformer.projection(config, parameters),
-          cap: config.logitSoftCap,
+          cap: tempered.config.logitSoftCap,
           learns: !learns ? "nothing" : (trainable.get(projection) ?? "hidden")
         })
-      ),
+      }),
       values: once(() => Program.head(Op.detach(at()), head("value", "Adapters.fromLora"))),
       scores: once(() => Program.head(hidden(Graph.input(graph, "last", "int64", ["S"])), head("score", "Lora.init")))
     },

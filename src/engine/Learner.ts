@@ -70,10 +70,12 @@ export interface Learner {
 
 /** How a training is compiled. */
 export interface Options {
-  /** The tokens of a micro-batch, padding included: the head's chunks are laid out for so many. */
+  /** The tokens of a micro-batch at most: the head's chunks are laid out for so many. */
   readonly microTokens: number
   /** Layers are computed again in the backward pass instead of kept. */
   readonly recompute?: boolean
+  /** What logits are divided by for log-probabilities; 1 if not given. */
+  readonly temperature?: number | undefined
 }
 
 /** Compiles an objective over a checkpoint. Graphs are compiled when first needed and released with the scope. */
@@ -81,7 +83,7 @@ export const make = Effect.fnUntraced(function* (
   checkpoint: Base,
   trained: LearnProgram.Trained,
   objective: Objective,
-  { microTokens, recompute = false }: Options
+  { microTokens, recompute = false, temperature = 1 }: Options
 ): Effect.fn.Return<Learner, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const { device = "cpu" } = checkpoint
@@ -101,7 +103,7 @@ export const make = Effect.fnUntraced(function* (
       })
     )
   const chunks = HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize)
-  const shape = { chunks, recompute }
+  const shape = { chunks, recompute, temperature }
   const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
   const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
   // Parameters and moments would cross the bus both ways for a handful of passes over them.

@@ -65,6 +65,20 @@ export const answersOf = (rollouts: ReadonlyArray<ScoredRollout>): ReadonlyArray
     return { ...rollout, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
   })
 
+/**
+ * Answers with the log-probabilities of the policy that they were sampled from: of logits divided by the temperature,
+ * which sampling does not tell. `forward` computes them so.
+ */
+export const atTemperature = Effect.fnUntraced(function* (
+  { adapter, forward }: Pick<Models, "adapter" | "forward">,
+  answers: ReadonlyArray<Answer>,
+  temperature: number
+) {
+  if (temperature === 1) return answers
+  const own = yield* forward.logprobs(adapter, answers, indices(answers))
+  return answers.map((answer, i): Answer => ({ ...answer, logprobs: own[i]! }))
+})
+
 /** Why answers cannot be learnt from: the policy or the reward model computes no numbers any more. */
 export const unlearnable = (
   rollouts: ReadonlyArray<Pick<ScoredRollout, "id" | "logprobs" | "reward">>
@@ -246,7 +260,8 @@ export const update = Effect.fnUntraced(function* (
       message: `Nothing can be learnt from an update: ${why}; lower the learning rate.`
     })
   }
-  const measured = yield* against(models, answersOf(rollouts.filter((r) => r.tokenIds.length > 0)))
+  const answers = answersOf(rollouts.filter((r) => r.tokenIds.length > 0))
+  const measured = yield* against(models, yield* atTemperature(models, answers, options.temperature ?? 1))
   const diagnosis = yield* diagnose(models, measured)
   if (diagnosis !== undefined) yield* Effect.logWarning(diagnosis)
   const { rows, std } = yield* ppoRows(models, measured, options)

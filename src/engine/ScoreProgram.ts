@@ -80,12 +80,17 @@ export const hidden = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undef
   return graph
 }
 
-/** log p of `targets` [N] after the hidden states [N, width]: `out` [N]. */
-export const projection = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
+/** log p of `targets` [N] after the hidden states [N, width], of logits divided by the temperature: `out` [N]. */
+export const projection = (
+  checkpoint: Checkpoint,
+  adapter: Adapters.Adapter | undefined,
+  temperature: number
+): Graph.Graph => {
   const graph = Graph.make("log-probabilities")
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
   const states = Graph.input(graph, "hidden", "float32", ["N", config.hiddenSize])
-  const logits = Transformer.logits(config, parameters, states)
+  const tempered = Transformer.tempered(config, states, temperature)
+  const logits = Transformer.logits(tempered.config, parameters, tempered.hidden)
   Graph.output(graph, "out", Op.tokenLogprobs(logits, Graph.input(graph, "targets", "int64", ["N"])))
   return graph
 }

@@ -24,13 +24,15 @@ export interface Request {
   readonly at: ReadonlyArray<number>
   /** As many as `at`, for `logprobs`. */
   readonly targets: ReadonlyArray<number>
+  /** What logits are divided by for `logprobs`; 1 if not given. */
+  readonly temperature?: number
 }
 
 export interface Scorer {
   /** One number for each position asked, nats for log-probabilities. */
   readonly score: (request: Request) => Effect.Effect<ReadonlyArray<number>, Session.SessionError>
   /**
-   * The same for requests of one adapter and kind whose rows begin alike: their beginning is computed once. A family is
+   * The same for requests of one adapter, kind and temperature whose rows begin alike: their beginning is computed once. A family is
    * a run by itself, so nothing else can change its numbers.
    */
   readonly family: (
@@ -92,14 +94,14 @@ export const make = Effect.fnUntraced(function* (
 
   /** log p of each target after its row of hidden states [N, width]. */
   const project = Effect.fnUntraced(function* (
-    adapter: Adapters.Adapter | undefined,
+    { adapter, temperature = 1 }: Pick<Request, "adapter" | "temperature">,
     hidden: Float32Array,
     targets: ReadonlyArray<number>
   ) {
     const own = adapter !== undefined && Adapters.projects(adapter) ? adapter : undefined
     const session = yield* compiled(
-      `projection ${Adapters.key(own)}`,
-      () => ScoreProgram.projection(checkpoint, own),
+      `projection ${Adapters.key(own)} at ${temperature}`,
+      () => ScoreProgram.projection(checkpoint, own, temperature),
       "resident"
     )
     const width = checkpoint.config.hiddenSize
@@ -136,7 +138,7 @@ export const make = Effect.fnUntraced(function* (
       const session = yield* compiled(`hidden ${key}`, () => ScoreProgram.hidden(checkpoint, adapter, form), weights)
       const { hidden } = yield* session.run(feeds)
       const targets = requests.flatMap((r) => r.targets)
-      out = yield* project(adapter, Session.floats(hidden!), targets)
+      out = yield* project(requests[0]!, Session.floats(hidden!), targets)
     } else {
       const session = yield* compiled(`scalar ${key}`, () => ScoreProgram.scalar(checkpoint, adapter, form), weights)
       const results = yield* session.run({ ...feeds, head: head(adapter, kind, checkpoint) })
@@ -156,14 +158,15 @@ export const make = Effect.fnUntraced(function* (
     for (const [i, job] of jobs.entries()) yield* Deferred.succeed(job.done, results[i]!)
   })
 
-  /** Takes waiting jobs of one adapter and kind that fit into a run, alike in length. */
+  /** Takes waiting jobs of one adapter, kind and temperature that fit into a run, alike in length. */
   const take = (): ReadonlyArray<Job> => {
     const { request, since } = waiting[0]!
-    const { adapter, ids, kind } = request
+    const { adapter, ids, kind, temperature } = request
     const form = ScoreProgram.formOf(ids)
     const longest = performance.now() - since > overdue ? ids.length : Infinity
     const alike = waiting
-      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && ScoreProgram.formOf(r.ids) === form)
+      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && r.temperature === temperature)
+      .filter(({ request: r }) => ScoreProgram.formOf(r.ids) === form)
       .filter(({ request: r }) => r.ids.length <= longest)
       // The longest first: what the runtime takes for them serves all others, and it gives nothing back.
       .sort((a, b) => b.request.ids.length - a.request.ids.length)

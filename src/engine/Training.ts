@@ -117,6 +117,10 @@ export const batchOf = <Row>(
   return order.slice(at, at + batchSize).map((i) => rows[i]!)
 }
 
+/** The tokens of a micro-batch at most: a row with more than it may have is one by itself. */
+export const mostTokens = <Row>({ rows, tokens }: Pick<Data<Row>, "rows" | "tokens">, microTokens: number): number =>
+  rows.reduce((most, row) => Math.max(most, tokens(row)), microTokens)
+
 /** Trains in place; one element for each step that changed something. */
 export const run = <Row>(
   checkpoint: Checkpoint,
@@ -126,8 +130,9 @@ export const run = <Row>(
   options: Options
 ): Stream.Stream<StepMetrics, SessionError | SafetensorsError | TrainingError, Scope.Scope> =>
   Stream.unwrap(
-    Effect.map(Learner.make(checkpoint, trainee, objective, options), (learner) =>
-      runWith(learner, trainee, data, options)
+    Effect.map(
+      Learner.make(checkpoint, trainee, objective, { microTokens: mostTokens(data, options.microTokens) }),
+      (learner) => runWith(learner, trainee, data, options)
     )
   )
 

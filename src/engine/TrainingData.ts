@@ -23,18 +23,20 @@ export interface Cut {
   readonly microRows?: number
 }
 
+/** Rows in parts of as many as a micro-batch may have. */
+const few = <Row>(rows: ReadonlyArray<Row>, { microRows = Infinity }: Cut): ReadonlyArray<ReadonlyArray<Row>> =>
+  Training.bounded(
+    rows.map((row) => [row]),
+    microRows
+  ).map((part) => part.flat())
+
 /** {@link Training.microBatches} with a bound on rows, too. */
 export const cut = <Row>(
   rows: ReadonlyArray<Row>,
   lengthOf: (row: Row) => number,
-  { microRows = Infinity, microTokens }: Cut
+  how: Cut
 ): ReadonlyArray<ReadonlyArray<Row>> =>
-  Training.microBatches(rows, lengthOf, microTokens).flatMap((group) =>
-    Training.bounded(
-      group.map((row) => [row]),
-      microRows
-    ).map((part) => part.flatMap((rows) => rows))
-  )
+  Training.microBatches(rows, lengthOf, how.microTokens).flatMap((group) => few(group, how))
 
 const pairTokens = ({ first, second }: Batch.Pair): number => first.length + second.length
 
@@ -62,16 +64,12 @@ export const supervised = <Row extends NamedRow>(rows: ReadonlyArray<Row>, how: 
 })
 
 /** {@link supervised} in fewer micro-batches, as rows of any lengths may come together. */
-export const packed = <Row extends NamedRow>(
-  rows: ReadonlyArray<Row>,
-  { microTokens }: Pick<Cut, "microTokens">
-): Training.Data<Row> => ({
-  ...supervised(rows, { microTokens }),
+export const packed = <Row extends NamedRow>(rows: ReadonlyArray<Row>, how: Cut): Training.Data<Row> => ({
+  ...supervised(rows, how),
   collate: (batch) => {
     const total = Batch.totalWeight(batch)
-    return Effect.succeed(
-      Packing.bins(batch, (row) => row.ids.length, microTokens).map((bin) => Batch.supervised(bin, total))
-    )
+    const bins = Packing.bins(batch, (row) => row.ids.length, how.microTokens)
+    return Effect.succeed(bins.flatMap((bin) => few(bin, how)).map((part) => Batch.supervised(part, total)))
   }
 })
 

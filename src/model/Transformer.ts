@@ -160,6 +160,23 @@ export const projection = (config: ModelConfig, parameters: Parameters): Project
 const rowsOf = (parameters: Parameters, name: string, at: Value): Value =>
   parameters.rows?.(name, at) ?? Op.gather(parameters.weight(name), at)
 
+/**
+ * Hidden states whose logits are those of the given ones, divided by the temperature T: logits are linear in them, and
+ * c·tanh(z / c) / T is that of z / T with c / T for c.
+ */
+export const tempered = (
+  config: ModelConfig,
+  hidden: Value,
+  temperature: number
+): { readonly config: ModelConfig; readonly hidden: Value } => {
+  if (temperature === 1) return { config, hidden }
+  const cap = config.logitSoftCap
+  return {
+    config: { ...config, logitSoftCap: cap === undefined ? undefined : cap / temperature },
+    hidden: Op.scale(hidden, 1 / temperature)
+  }
+}
+
 /** The logits of hidden states: [..., hidden] to [..., vocabulary]. */
 export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value): Value => {
   const plain = projection(config, parameters).logits(hidden)

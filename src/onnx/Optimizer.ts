@@ -89,8 +89,10 @@ export const multiplier = (schedule: Schedule, step: number): number => {
 }
 
 /**
- * The factor of the `index`-th optimizer step (from 0) of `schedule.steps`: the schedule read one step in, so that no
- * step is spent at a rate of zero.
+ * The factor of the `index`-th optimizer step (from 0) of `schedule.steps`. With a warm-up it is the schedule read one
+ * step in, so that no step is spent at a rate of zero; without one the first step has the peak.
  */
 export const stepMultiplier = (schedule: Schedule, index: number): number =>
-  multiplier({ ...schedule, steps: schedule.steps + 1 }, index + 1)
+  schedule.warmup === 0
+    ? multiplier(schedule, index)
+    : multiplier({ ...schedule, steps: schedule.steps + 1 }, index + 1)

@@ -73,11 +73,12 @@ const scale = Effect.fnUntraced(function* (
 const updateOptions = (settings: Settings, iteration: number, stateDir: string): UpdateOptions => {
   const { iterations, epochs, minibatchSize, microTokens, learningRate, valueLearningRate } = settings.reinforcement
   const { warmupIterations, floor, klCoefficient, clip, valueClip, valueCoefficient } = settings.reinforcement
-  const { gamma, lambda, maxGradNorm } = settings.reinforcement
+  const { gamma, lambda, maxGradNorm, temperature } = settings.reinforcement
   return {
     seed: Random.hash(settings.seed, "update", iteration),
     ...{ iteration, iterations, epochs, minibatchSize, microTokens, learningRate, valueLearningRate },
     ...{ warmupIterations, floor, klCoefficient, clip, valueClip, valueCoefficient, gamma, lambda, maxGradNorm },
+    temperature,
     stateDir
   }
 }

@@ -77,7 +77,7 @@ export const Settings = Schema.Struct({
     /** The share of an iteration's prompts that are benign, as far as there are any. */
     benignShare: Share,
     maxTokens: Positive,
-    temperature: NonNegative,
+    temperature: AboveZero,
     epochs: Positive,
     minibatchSize: Positive,
     microTokens: Positive,

@@ -97,6 +97,33 @@ describe("a learning program against transformers", () => {
     })
   )
 
+  it.live("learns log-probabilities at a temperature, of capped logits, too", () =>
+    Effect.gen(function* () {
+      const golden = yield* Golden.load
+      const capped = { ...golden.checkpoint, config: { ...golden.checkpoint.config, logitSoftCap: 3 } }
+      const adapter = Adapters.fromLora(yield* Lora.read(adapterFolder), capped.config)
+      const ids = golden.rows[0]!.slice(0, 20)
+      const [at, targets] = [ids.slice(1).map((_, t) => t), ids.slice(1)]
+      const scorer = yield* Scorer.make(capped, { maxTokens: 4096 })
+      const request = { ids, adapter, kind: "logprobs", at, targets } as const
+      const warm = yield* scorer.score(request)
+      const cool = yield* scorer.score({ ...request, temperature: 0.4 })
+      expect(Golden.distance(warm, cool)).toBeGreaterThan(0.1)
+      const micro = Batch.supervised([{ ids, weights: new Float32Array(ids.length).fill(1, 1) }], at.length)
+      const learner = yield* Learner.make(capped, adapter, Objective.sft, { microTokens: 72, temperature: 0.4 })
+      const loss = (parameters: Float32Array) => Effect.map(learner.measure(parameters, [micro]), ({ loss }) => loss)
+      expect(yield* loss(adapter.vector)).toBeCloseTo(-cool.reduce((a, b) => a + b, 0) / cool.length, 5)
+      // The first moment of a first step is a tenth of the gradient, clipped at a norm of 1.
+      const state = Learner.initialState(adapter.vector.slice())
+      const { grad_norm } = yield* learner.step(state, [micro], rates)
+      const gradient = state.m.map((m) => 10 * m * Math.max(1, grad_norm))
+      const along = gradient.map((g) => g / grad_norm)
+      const moved = (by: number) => loss(adapter.vector.map((x, i) => x + by * along[i]!))
+      const slope = ((yield* moved(1e-2)) - (yield* moved(-1e-2))) / 2e-2
+      expect(Math.abs(slope / grad_norm - 1)).toBeLessThan(1e-2)
+    })
+  )
+
   // Ratios and differences to a reference compare what the learner computes with what the scorer and the decoder did.
   it.live("has the scorer's log-probabilities in 8 bits, also of a head in chunks", () =>
     Effect.gen(function* () {

@@ -278,4 +278,15 @@ describe("an update", () => {
       expect([metrics.reward, metrics.tokens, state.step]).toEqual([0.5, 4, 4])
     })
   )
+
+  it.effect("of answers at a temperature has the log-probabilities that they were sampled with", () =>
+    Effect.gen(function* () {
+      const rollout = { id: "a", promptIds: [1], tokenIds: [2, 3], logprobs: [-1, -2], reward: 0 }
+      const answers = PolicyGradient.answersOf([rollout])
+      const forward = { logprobs: () => Effect.succeed([[-3, -4]]) }
+      const models = { adapter: undefined, forward } as unknown as PolicyGradient.Models
+      expect(yield* PolicyGradient.atTemperature(models, answers, 1)).toBe(answers)
+      expect(yield* PolicyGradient.atTemperature(models, answers, 0.5)).toEqual([{ ...answers[0], logprobs: [-3, -4] }])
+    })
+  )
 })

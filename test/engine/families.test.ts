@@ -101,6 +101,15 @@ for (const model of Golden.models) {
               request.targets.map((token, t) => logprob(logits(t), token))
             )
           ).toBeLessThan(1e-4)
+          const cooler = request.targets.map((token, t) =>
+            logprob(
+              logits(t).map((x) => x / 0.4),
+              token
+            )
+          )
+          expect(Golden.distance(yield* scorer.score({ ...request, adapter, temperature: 0.4 }), cooler)).toBeLessThan(
+            3e-4
+          )
         }
       })
     )

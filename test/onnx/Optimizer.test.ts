@@ -119,6 +119,15 @@ describe("schedules", () => {
     expect(Optimizer.multiplier(schedule("constant", 0.1), 20)).toBe(1)
   })
 
+  it("begin at the peak without a warm-up, as in transformers", () => {
+    const rates = (kind: Optimizer.Schedule["kind"], steps: number) =>
+      Array.from({ length: steps }, (_, i) => Optimizer.stepMultiplier({ kind, steps, warmup: 0, floor: 0 }, i))
+    expect(rates("linear", 4)).toEqual([1, 0.75, 0.5, 0.25])
+    expect(rates("cosine", 2)[0]).toBe(1)
+    expect(rates("cosine", 2)[1]).toBeCloseTo(0.5, 12)
+    expect(rates("linear", 1)).toEqual([1])
+  })
+
   it("give every optimizer step a rate above zero and at most the peak", () => {
     const schedules = fc.record({
       kind: fc.constantFrom("constant", "linear", "cosine"),
