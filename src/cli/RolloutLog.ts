@@ -43,9 +43,8 @@ export const open = Effect.fnUntraced(function* (
   // Nobody reads the answers of finished updates again.
   const isWhole = (value: unknown): value is StepLines.Stepped =>
     StepLines.isStepped(value) && (value.step <= finished || isRollout(value))
-  const lines = yield* StepLines.read(file, isWhole)
-  const next = lines.flatMap(({ value }) => (value.step === finished + 1 ? [value as Rollout] : []))
-  yield* StepLines.keep(file, lines, finished)
+  const isNext = (value: StepLines.Stepped): value is Rollout => value.step === finished + 1
+  const next = yield* StepLines.resume(file, finished, isWhole, isNext)
   const fd = yield* Effect.acquireRelease(
     Attempt.write(file, () => openSync(file, "a")),
     (fd) => Effect.sync(() => closeSync(fd))

@@ -158,10 +158,10 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     path,
     finished,
     resume: Effect.fnUntraced(function* (step) {
-      const found = yield* StepLines.read(metrics, StepLines.isStepped)
-      const kept = yield* StepLines.keep(metrics, found, step)
+      const isFinished = (line: StepLines.Stepped): line is Line => line.step <= step
+      const kept = yield* StepLines.resume(metrics, step, StepLines.isStepped, isFinished)
       fd = yield* Attempt.write(metrics, () => openSync(metrics, "a"))
-      return kept.map((value): Line => ({ ...value }))
+      return kept
     }),
     append: (line) => StepLines.append(metrics, fd!, [line]),
     keep: Effect.fnUntraced(function* (step, keep, best, write) {

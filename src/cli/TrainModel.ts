@@ -2,10 +2,11 @@
  * TrainModel: what a training changes, an adapter over the model or all of its parameters, from its start to its file.
  */
 import { Effect } from "effect"
-import { copyFileSync, existsSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Adapters from "../engine/Adapters.ts"
 import * as Trainables from "../engine/Trainables.ts"
+import * as AtomicFile from "../model/AtomicFile.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
@@ -14,6 +15,8 @@ import * as ModelFile from "../model/ModelFile.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import * as Random from "../Random.ts"
+import * as Atomic from "../recipes/Atomic.ts"
+import { failed } from "../recipes/RunError.ts"
 import * as Attempt from "./Attempt.ts"
 import * as Model from "./Model.ts"
 import * as SameTokens from "./SameTokens.ts"
@@ -160,6 +163,18 @@ const companions = [
  */
 const dropped = ["torch_dtype", "auto_map"]
 
+/**
+ * Copies a file as a whole, but not its mode: a training that was stopped while it saved, and is continued, could not
+ * write again to the copy of a read-only file.
+ */
+const copy = Effect.fnUntraced(function* (from: string, to: string) {
+  const bytes = yield* Attempt.read(from, () => readFileSync(from))
+  yield* Effect.tryPromise({
+    try: () => AtomicFile.write(to, [bytes]),
+    catch: (cause) => failed(`${to} cannot be written: ${Atomic.reasonOf(cause)}.`)
+  })
+})
+
 /** Writes a PEFT folder, or a whole model folder where all parameters were trained. */
 export const save = Effect.fnUntraced(function* (
   dir: string,
@@ -174,7 +189,7 @@ export const save = Effect.fnUntraced(function* (
   const config = Object.fromEntries(Object.entries(json).filter(([name]) => !dropped.includes(name)))
   for (const name of companions) {
     const from = join(checkpoint.dir, name)
-    if (existsSync(from)) yield* Attempt.write(join(dir, name), () => copyFileSync(from, join(dir, name)))
+    if (existsSync(from)) yield* copy(from, join(dir, name))
   }
   yield* Checkpoint.writeModel(
     dir,

@@ -14,7 +14,7 @@ export const writeJson = (file: string, value: unknown): Effect.Effect<void, Run
   })
 
 /** Writes the content beside the file and renames it into place; throws. */
-export const writeUnsafe = (file: string, content: string): void => {
+export const writeUnsafe = (file: string, content: string | Uint8Array): void => {
   mkdirSync(dirname(file), { recursive: true })
   const beside = unfinished(file)
   writeFileSync(beside, content)

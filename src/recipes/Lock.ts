@@ -20,16 +20,38 @@ interface Owner {
 /** The file that says who writes to a run folder. */
 export const fileName = "run.lock"
 
-/** When a process began, in ticks of the machine's current run; empty where there is no `/proc`. */
-const born = (pid: number): string => {
+/**
+ * What the system says of a process, from its state on (proc_pid_stat(5), fields from 3); nothing where there is no
+ * `/proc`, or no such process.
+ */
+const stat = (pid: number): ReadonlyArray<string> => {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
-    // The name of the program, in parentheses, may hold spaces: fields are counted from behind it.
-    return `${boot}:${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}`
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8")
+    // The name of the program, in parentheses, may hold spaces and parentheses: fields are counted from behind it.
+    return text.slice(text.lastIndexOf(")") + 2).split(" ")
+  } catch {
+    return []
+  }
+}
+
+/** When a process began, in ticks of the machine's current run; empty where the system does not say it. */
+const born = (pid: number): string => {
+  const ticks = stat(pid)[19]
+  if (ticks === undefined) return ""
+  try {
+    return `${readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()}:${ticks}`
   } catch {
     return ""
   }
+}
+
+/**
+ * Whether a process has ended that still has its number, because its parent has not waited for it. Where its first
+ * thread has ended alone, another one may still be writing.
+ */
+const isZombie = (pid: number): boolean => {
+  const fields = stat(pid)
+  return ["Z", "X", "x"].includes(fields[0] ?? "") && Number(fields[17]) <= 1
 }
 
 const isAlive = ({ pid, born: begun }: Owner): boolean => {
@@ -39,7 +61,7 @@ const isAlive = ({ pid, born: begun }: Owner): boolean => {
     // A process of another user cannot be signalled, but it is there.
     if ((error as NodeJS.ErrnoException).code !== "EPERM") return false
   }
-  return born(pid) === begun
+  return !isZombie(pid) && born(pid) === begun
 }
 
 const parse = (text: string): Owner | undefined => {

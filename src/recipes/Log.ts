@@ -11,7 +11,7 @@
  */
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs"
+import { closeSync, existsSync, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
 import * as Atomic from "./Atomic.ts"
 import { failed, type RunError } from "./RunError.ts"
@@ -40,10 +40,13 @@ export interface Options<A, I> {
   readonly sources?: ReadonlyArray<string> | undefined
 }
 
-/** The complete lines of a file, and how many of its bytes they take. */
-const completeLines = (bytes: Buffer): { readonly lines: ReadonlyArray<string>; readonly length: number } => {
-  const length = bytes.lastIndexOf(0x0a) + 1
-  return { lines: length === 0 ? [] : bytes.toString("utf8", 0, length - 1).split("\n"), length }
+/** The complete lines of a file with their ends, as bytes: all of them may be more than the longest text. */
+const completeLines = (bytes: Buffer): ReadonlyArray<Buffer> => {
+  const lines: Array<Buffer> = []
+  for (let start = 0, end; (end = bytes.indexOf(0x0a, start)) >= 0; start = end + 1) {
+    lines.push(bytes.subarray(start, end + 1))
+  }
+  return lines
 }
 
 /** Opens the log of a run for as long as the scope lasts. */
@@ -55,9 +58,9 @@ export const open = Effect.fnUntraced(function* <A, I>(
   const json = Schema.toCodecJson(options.schema)
   const decode = Schema.decodeUnknownSync(json)
   const encode = Schema.encodeSync(json)
-  const parse = (from: string, line: string, i: number) =>
+  const parse = (from: string, line: Buffer, i: number) =>
     Effect.try({
-      try: () => decode(JSON.parse(line)),
+      try: () => decode(JSON.parse(line.toString())),
       catch: () => failed(`Line ${i + 1} of ${from} is damaged; delete that line, and its record is made again.`)
     })
 
@@ -66,16 +69,15 @@ export const open = Effect.fnUntraced(function* <A, I>(
     return openSync(file, "a+")
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => closeSync(fd)))
-  const { lines, length } = yield* reading(file, () => {
-    const complete = completeLines(readFileSync(file))
-    if (fstatSync(fd).size > complete.length) ftruncateSync(fd, complete.length)
-    return complete
+  const bytes = yield* reading(file, () => readFileSync(file))
+  let size = bytes.lastIndexOf(0x0a) + 1
+  yield* writing(file, () => {
+    if (fstatSync(fd).size > size) ftruncateSync(fd, size)
   })
-  let size = length
   const records = new Map<string, A>()
   // The key of each line: settling moves lines, and does not write records anew.
   let order: Array<string> = []
-  for (const [i, line] of lines.entries()) {
+  for (const [i, line] of completeLines(bytes).entries()) {
     const record = yield* parse(file, line, i)
     records.set(key(record), record)
     order.push(key(record))
@@ -103,9 +105,8 @@ export const open = Effect.fnUntraced(function* <A, I>(
     Effect.gen(function* () {
       const found = new Map<string, A>()
       for (const source of sources) {
-        const text = yield* reading(source, () => Atomic.readUnsafe(source))
-        const { lines } = completeLines(Buffer.from(text ?? ""))
-        for (const [i, line] of lines.entries()) {
+        const bytes = yield* reading(source, () => (existsSync(source) ? readFileSync(source) : Buffer.of()))
+        for (const [i, line] of completeLines(bytes).entries()) {
           const record = yield* parse(source, line, i)
           if (!found.has(key(record))) found.set(key(record), record)
         }
@@ -130,10 +131,10 @@ export const open = Effect.fnUntraced(function* <A, I>(
       writing(file, () => {
         const settled = [...new Set([...keys, ...order])].filter((key) => records.has(key))
         if (settled.length === order.length && settled.every((key, i) => key === order[i])) return
-        const { lines } = completeLines(readFileSync(file))
+        const lines = completeLines(readFileSync(file))
         // Of two lines with the same key the later one counts.
         const at = new Map(order.map((key, i) => [key, i]))
-        Atomic.writeUnsafe(file, settled.map((key) => `${lines[at.get(key)!]!}\n`).join(""))
+        Atomic.writeUnsafe(file, Buffer.concat(settled.map((key) => lines[at.get(key)!]!)))
         closeSync(fd)
         fd = openSync(file, "a+")
         size = fstatSync(fd).size

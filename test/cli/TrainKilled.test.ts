@@ -31,8 +31,8 @@ describe("a training that is killed (kill -9) at 20 random moments", () => {
         const early = random.chance(0.25)
         const metrics = join(out, "metrics.jsonl")
         const more = 1 + random.int(80)
-        // The file is replaced where a training goes on, and has the steps before the state.
-        const file = () => statSync(metrics, { throwIfNoEntry: false })?.ino
+        // The file is cut where a training goes on, and then has the steps before the state.
+        const file = () => statSync(metrics, { throwIfNoEntry: false })?.mtimeMs
         const before = file()
         let begun: number | undefined
         const ready = () => {

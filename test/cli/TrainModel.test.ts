@@ -74,6 +74,34 @@ describe("A model trained as a whole", () => {
     })
   )
 
+  it.effect("can be written again by a training that was stopped while it saved, though its base is read-only", () =>
+    Effect.gen(function* () {
+      const [base, dir] = [yield* temporaryFolder, yield* temporaryFolder]
+      const template = path.join(base, "chat_template.jinja")
+      const copy = path.join(dir, "chat_template.jinja")
+      for (const name of ["config.json", "model.safetensors"]) {
+        yield* Effect.promise(() => fs.copyFile(path.join(tiny, name), path.join(base, name)))
+      }
+      yield* Effect.promise(() => fs.writeFile(template, "{{ messages }}", { mode: 0o444 }))
+      // Half of a copy with the mode of its original, as an earlier version left it.
+      yield* Effect.promise(() => fs.writeFile(copy, "{{ mess", { mode: 0o444 }))
+      const checkpoint = yield* Checkpoint.open(base)
+      const start = { checkpoint, adapter: undefined, asked: {}, lora: null, seed: 1, head: "none" } as const
+      const trained = yield* TrainModel.begin(start)
+      for (let saves = 0; saves < 2; saves++) {
+        yield* TrainModel.save(dir, checkpoint, trained)
+        expect(yield* text(copy)).toBe("{{ messages }}")
+        // The test may be run by root, who could write to it in any case.
+        expect((yield* Effect.promise(() => fs.stat(copy))).mode & 0o200).toBe(0o200)
+      }
+      expect((yield* Effect.promise(() => fs.readdir(dir))).toSorted()).toEqual([
+        "chat_template.jinja",
+        "config.json",
+        "model.safetensors"
+      ])
+    })
+  )
+
   it.effect("has the class of its family where it classifies, also when its base names none", () =>
     Effect.gen(function* () {
       const architecturesOf = Effect.fnUntraced(function* (model: string) {

@@ -236,7 +236,7 @@ describe("mistakes that other pipelines made", () => {
         const out = join(place.dir, `killed ${kind}`)
         for (let i = 0; i < 2 && !existsSync(join(out, "summary.json")); i++) {
           const metrics = join(out, "metrics.jsonl")
-          const file = () => statSync(metrics, { throwIfNoEntry: false })?.ino
+          const file = () => statSync(metrics, { throwIfNoEntry: false })?.mtimeMs
           const before = file()
           await killed(() => file() !== before, 100 + 900 * random.next(), ...args(out))
         }
