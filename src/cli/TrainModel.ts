@@ -186,6 +186,8 @@ export const save = Effect.fnUntraced(function* (
   const text = readFileSync(join(checkpoint.dir, "config.json"), "utf8")
   const json = ModelFile.parseVerbatim(text) as Record<string, unknown>
   const reward = adapter.taskType === "SEQ_CLS"
+  // A score is read off the hidden states: a model that has one has no output projection of its own.
+  const left = reward ? ["value_head", "lm_head.weight"] : ["value_head"]
   const config = Object.fromEntries(Object.entries(json).filter(([name]) => !dropped.includes(name)))
   for (const name of companions) {
     const from = join(checkpoint.dir, name)
@@ -201,7 +203,7 @@ export const save = Effect.fnUntraced(function* (
       ...(reward ? classifier(JSON.parse(text).pad_token_id, checkpoint) : {})
     },
     adapter.layout.entries
-      .filter((e) => e.name !== "value_head")
+      .filter((e) => !left.includes(e.name))
       .map((e) => ({ name: e.name === "score" ? "score.weight" : e.name, shape: e.shape, data: views.get(e.name)! })),
     "F32"
   )

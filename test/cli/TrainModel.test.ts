@@ -59,6 +59,11 @@ describe("A model trained as a whole", () => {
       expect(JSON.parse(config).tie_word_embeddings).toBe(false)
       const written = yield* Checkpoint.open(dir)
       expect(yield* Safetensors.load(written.tensors.get("lm_head.weight")!)).toEqual(head.data)
+      // One with a score has no output projection, as transformers knows it; without one it opens as a tied model.
+      const reward = yield* saved(base, "score")
+      const file = yield* Safetensors.read(path.join(reward.dir, "model.safetensors"))
+      expect(["score.weight", "lm_head.weight"].map((name) => file.tensors.has(name))).toEqual([true, false])
+      expect((yield* Checkpoint.open(reward.dir)).config.tieEmbeddings).toBe(true)
     })
   )
 
