@@ -23,7 +23,8 @@ export class RowsRejected extends Schema.TaggedError<RowsRejected>()("RowsReject
         this.rows === 1
           ? ""
           : `; the reasons of all ${this.rows} ${this.rejects === null ? "stand above" : `are in ${this.rejects}`}`
-      return `No row of ${this.source} can be used: ${this.first}${more}.`
+      // A reason may be a whole sentence.
+      return `No row of ${this.source} can be used: ${this.first.replace(/\.$/, "")}${more}.`
     }
     const some = this.rejected === 1 ? "1 row was" : `${this.rejected} rows were`
     return `${some} rejected of ${this.rows}; ${this.rejects === null ? "the lines above say" : `${this.rejects} says`} why.`

@@ -4,6 +4,9 @@
  * The first signal interrupts the command, which closes its files; the engine ends after the run it is in. Where that
  * takes long, or at a second signal, the process ends at once. Either way the exit code is 130: what is on the disk is
  * whole at every moment, so nothing is lost by it.
+ *
+ * A terminal that is closed hangs up, which is told like any signal, once or several times and beside others. It is no
+ * sign of impatience, so the command has its time to close its files, though nothing can be written to a terminal then.
  */
 import { existsSync } from "node:fs"
 import * as Exit from "./Exit.ts"
@@ -40,4 +43,12 @@ export const listen = (words: () => string, wait: number = patience): void => {
   }
   process.on("SIGINT", onSignal)
   process.on("SIGTERM", onSignal)
+  process.on("SIGHUP", () => {
+    if (signals > 0) return
+    // What listens to a signal that ends the program, such as Effect's runtime, does not listen to this one.
+    process.emit("SIGTERM", "SIGTERM")
+    signals = 0
+  })
+  // Without a listener it would be an error that nobody has caught.
+  process.stderr.on("error", () => {})
 }

@@ -29,9 +29,13 @@ export interface Outcome {
   readonly first: string | undefined
 }
 
-/** Says what was done, where no answers go, and fails when some rows were bad. */
+/**
+ * Says what was done, where no answers go, and fails when some rows were bad. A pipe or a device may be standard output
+ * under another name, such as /dev/stdout.
+ */
 export const conclude = Effect.fnUntraced(function* (places: RowPlaces.Places, outcome: Outcome, said: string) {
-  yield* Option.isSome(places.out) ? Console.log(said) : Console.error(said)
+  const inFile = Option.isSome(places.out) && !(yield* Bytes.isStream(places.out.value))
+  yield* inFile ? Console.log(said) : Console.error(said)
   const { first, rejected, rejects, rows } = outcome
   if (first !== undefined)
     return yield* new RowsRejected({ rejected, rows, rejects: rejects ?? null, source: places.in, first })

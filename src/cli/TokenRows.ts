@@ -8,9 +8,10 @@ import { Effect } from "effect"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import type { Input } from "../data/ModelRows.ts"
-import type * as Trl from "../data/Trl.ts"
+import * as Trl from "../data/Trl.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as TextCodec from "../providers/onnx/TextCodec.ts"
+import * as RowAnswers from "./RowAnswers.ts"
 
 /** A row's tokens; what is asked about are those from `from` on, which have at least one before them. */
 export interface TokenRow {
@@ -39,34 +40,29 @@ export const make = Effect.fnUntraced(function* (checkpoint: Checkpoint) {
     return reason === undefined ? Effect.succeed(row) : Effect.fail(reason)
   }
   const noTokenizer = Effect.fail(`the model's folder has no tokenizer.json to read text with; give input_ids`)
-  const context = (prompt: Trl.Turns) =>
-    codec === undefined
-      ? noTokenizer
-      : Effect.mapError(
-          codec.context("row", typeof prompt === "string" ? prompt : { messages: prompt }),
-          (e) => e.message
-        )
+  const context = (asked: Trl.Asked) => (codec === undefined ? noTokenizer : RowAnswers.prompt(codec, asked))
 
   const rows: TokenRows = {
     codec,
     prompt: Effect.fnUntraced(function* (input) {
       if (input._tag === "completion") return yield* Effect.fail("it has a completion already")
-      const ids = input._tag === "ids" ? input.ids : yield* context(input._tag === "text" ? input.text : input.prompt)
+      const ids =
+        input._tag === "ids" ? input.ids : yield* context(input._tag === "text" ? { prompt: input.text } : input)
       return (yield* check({ ids, from: ids.length }, 1)).ids
     }),
     whole: Effect.fnUntraced(function* (input, { ended }) {
       if (input._tag === "ids") return yield* check({ ids: input.ids, from: 1 }, 0)
       if (codec === undefined) return yield* noTokenizer
       if (input._tag !== "completion") {
-        const text = input._tag === "text" ? input.text : input.prompt
-        const ids = yield* context(text)
+        const ids = yield* context(input._tag === "text" ? { prompt: input.text } : input)
         return yield* check({ ids: ended ? [...ids, ...codec.completion("")] : ids, from: 1 }, 0)
       }
-      if (input.completion === "") return yield* Effect.fail("the completion is empty")
-      const prompt = yield* context(input.prompt)
-      const completion = (ended || input.turn ? codec.completion : codec.encode)(input.completion)
+      const { answer, ...asked } = input
+      if (Trl.textOf(answer) === "" && RowAnswers.isBlank(answer)) return yield* Effect.fail("the completion is empty")
+      const encode = ended || typeof answer !== "string" ? codec.completion : codec.encode
+      const { answers, prompt } = yield* RowAnswers.tokens(codec, asked, [answer], encode)
       // A prompt may have no tokens; then the completion's first has nothing before it that it could follow from.
-      return yield* check({ ids: [...prompt, ...completion], from: Math.max(1, prompt.length) }, 0)
+      return yield* check({ ids: [...prompt, ...answers[0]!], from: Math.max(1, prompt.length) }, 0)
     })
   }
   return rows

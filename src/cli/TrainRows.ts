@@ -16,9 +16,9 @@ import type * as Rows from "../data/Rows.ts"
 import * as Trl from "../data/Trl.ts"
 import type { NamedPair, NamedRow } from "../engine/TrainingData.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
-import type { ModelContext } from "../Policy.ts"
 import * as TextCodec from "../providers/onnx/TextCodec.ts"
 import * as Atomic from "../recipes/Atomic.ts"
+import * as RowAnswers from "./RowAnswers.ts"
 import * as TokenRows from "./TokenRows.ts"
 import * as TrainTokens from "./TrainTokens.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
@@ -59,9 +59,6 @@ const texts = ({ codec }: Encoder): Reading<TextCodec.TextCodec> =>
     onSome: Effect.succeed
   })
 
-const contextOf = (codec: TextCodec.TextCodec, context: ModelContext): Reading<ReadonlyArray<number>> =>
-  Effect.mapError(codec.context("row", context), (error) => error.message)
-
 /** Refuses what the network cannot read, with `more` to come, and what is longer than it may be. */
 const fits = ({ checkpoint, maxLength }: Encoder, ids: ReadonlyArray<number>, more = 0): Reading<void> => {
   const reason =
@@ -74,13 +71,18 @@ const textRow = Effect.fnUntraced(function* (
   encoder: Encoder,
   row: Rows.Row
 ): Effect.fn.Return<Omit<NamedRow, "id">, string> {
-  const { completion, context } = yield* Effect.fromResult(Result.flatMap(Trl.decode(row), Trl.example))
-  if (completion.trim() === "") return yield* Effect.fail("the completion is empty: there is nothing to learn")
+  const { answer, ...asked } = yield* Effect.fromResult(Result.flatMap(Trl.decode(row), Trl.answered))
+  if (RowAnswers.isBlank(answer)) return yield* Effect.fail("the completion is empty: there is nothing to learn")
   const codec = yield* texts(encoder)
-  const prompt = yield* contextOf(codec, context)
   // As `charter generate` writes it of an answer that was cut off.
   const finish = row["finish"] === "length" ? "length" : "stop"
-  const ids = [...prompt, ...codec.completion(completion, finish)]
+  const more = RowAnswers.more(answer)
+  if (finish === "length" && more !== undefined) {
+    const reason = `the answer has \`${more}\`, with which a chat template ends it, and \`finish\` says that it was cut off`
+    return yield* Effect.fail(reason)
+  }
+  const { answers, prompt } = yield* RowAnswers.tokens(codec, asked, [answer], (text) => codec.completion(text, finish))
+  const ids = [...prompt, ...answers[0]!]
   return { ids, weights: ids.map((_, t) => (t < prompt.length ? 0 : 1)) }
 })
 
@@ -120,15 +122,11 @@ const textPair = Effect.fnUntraced(function* (
 ): Effect.fn.Return<TrainTokens.Sides, string> {
   // The margin stays a margin here, as in TRL: it is subtracted from the difference of the scores.
   const { margin: _, ...plain } = row
-  const { context, first, second } = yield* Effect.fromResult(Result.flatMap(Trl.decode(plain), Trl.preferenceExample))
-  if (first.trim() === "" || second.trim() === "") return yield* Effect.fail("one of the completions is empty")
+  const { chosen, rejected, ...asked } = yield* Effect.fromResult(Result.flatMap(Trl.decode(plain), Trl.compared))
+  if ([chosen, rejected].some(RowAnswers.isBlank)) return yield* Effect.fail("one of the completions is empty")
   const codec = yield* texts(encoder)
-  const prompt = yield* contextOf(codec, context)
-  return {
-    first: [...prompt, ...codec.completion(first)],
-    second: [...prompt, ...codec.completion(second)],
-    from: prompt.length
-  }
+  const { answers, prompt } = yield* RowAnswers.tokens(codec, asked, [chosen, rejected], codec.completion)
+  return { first: [...prompt, ...answers[0]!], second: [...prompt, ...answers[1]!], from: prompt.length }
 })
 
 /** A pair for a reward model or for DPO: `probability` is a soft label of `chosen`, 1 if left out. */
@@ -157,12 +155,10 @@ export const prompt = (encoder: Encoder, room: number) =>
   Effect.fnUntraced(function* (row: Rows.Row): Effect.fn.Return<{ readonly ids: ReadonlyArray<number> }, string> {
     const ids = yield* row["input_ids"] === undefined
       ? Effect.gen(function* () {
-          const { prompt } = row
+          const { chat_template_kwargs, prompt, tools } = row
           if (prompt === undefined) return yield* Effect.fail("no `prompt` and no `input_ids`")
-          const turns = yield* Effect.fromResult(Trl.decode({ prompt }))
-          const codec = yield* texts(encoder)
-          const of = (turns as { readonly prompt: Trl.Turns }).prompt
-          return yield* contextOf(codec, typeof of === "string" ? of : { messages: of })
+          const asked = yield* Effect.fromResult(Trl.decode({ prompt, chat_template_kwargs, tools }))
+          return yield* RowAnswers.prompt(yield* texts(encoder), asked as Trl.Asked)
         })
       : Effect.fromResult(TrainTokens.unpadded(row, "input_ids", "attention_mask"))
     yield* fits(encoder, ids, room)

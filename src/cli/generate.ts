@@ -136,17 +136,23 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
     const strange = found.flatMap(({ logprobs }) => logprobs).find((x) => !Number.isFinite(x))
     if (strange !== undefined) return Result.fail(`the model makes ${strange} of it`)
     completions += found.length
+    // What a text goes on with is to be put behind it; an answer is a text of its own.
+    const isText = row._tag === "prompt" && typeof row.prompt === "string"
     return Result.succeed(
       found.map(({ finish, logprobs, tokenIds }, sample) => {
-        tokens += tokenIds.length
+        const { count, stopped, text } =
+          codec !== undefined && isText
+            ? codec.continuation(ids.success, tokenIds, input.stop)
+            : { count: tokenIds.length, stopped: false, text: codec?.answer(tokenIds, input.stop) ?? null }
+        tokens += count
         return {
           id,
           ...(input.n === 1 ? {} : { sample }),
-          prompt: row._tag === "prompt" ? row.prompt : ids.success,
-          completion: codec === undefined ? null : codec.answer(tokenIds, input.stop),
-          token_ids: tokenIds,
-          logprobs,
-          finish
+          ...(row._tag === "prompt" ? ModelRows.asked(row) : { prompt: ids.success }),
+          completion: text,
+          token_ids: tokenIds.slice(0, count),
+          logprobs: logprobs.slice(0, count),
+          finish: stopped ? "stop" : finish
         }
       })
     )
@@ -227,7 +233,9 @@ const flags = {
   ),
   stop: Flag.String("stop").pipe(
     Flag.withMetavar("TEXT"),
-    Flag.withDescription("A completion ends before this text, besides the model's own end; may be given several times"),
+    Flag.withDescription(
+      "A completion ends before this text, besides the model's own end; may be given several times; one that begins with a dash as --stop=TEXT"
+    ),
     Flag.atLeast(0)
   ),
   seed: Flag.Int("seed").pipe(

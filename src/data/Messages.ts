@@ -1,13 +1,46 @@
 /**
- * Messages: whether a row's value is a conversation, and the message and the field that make it none.
+ * Messages: whether a row's value is a conversation, and the message and the field that make it none; and what a message
+ * says beside its text.
  *
  * @internal
  */
-import { Result } from "effect"
+import { Equal, Result } from "effect"
 import { Message } from "../Policy.ts"
 import * as Rows from "./Rows.ts"
 
 const roles: ReadonlyArray<unknown> = Message.fields.role.literals
+
+/** Where a message says more than its `content`: names for what was thought before it, and for the tools it calls. */
+const besides = [
+  ["reasoning_content", "thinking", "reasoning"],
+  ["tool_calls", "function_call"]
+]
+
+/** Whether a field says nothing: Parquet has every field in every message. */
+const isNothing = (value: unknown): boolean => {
+  if (typeof value === "string") return value.trim() === ""
+  if (typeof value !== "object" || value === null) return !value
+  return Object.values(value).every((one) => one === null)
+}
+
+/** The fields in which a message says more than its `content`, one for the thoughts and one for the calls. */
+export const more = (message: Message): ReadonlyArray<string> =>
+  besides.flatMap((names) => names.find((name) => !isNothing((message as Rows.Row)[name])) ?? [])
+
+/** The message without a field, and without the others of which it is another name. */
+export const without = (message: Message, field: string): Message => {
+  const names = besides.find((some) => some.includes(field)) ?? [field]
+  return Object.fromEntries(Object.entries(message).filter(([name]) => !names.includes(name))) as unknown as Message
+}
+
+/** Whether two messages say the same, whatever else they have. */
+export const same = (a: Message, b: Message): boolean =>
+  a.role === b.role &&
+  a.content === b.content &&
+  besides.flat().every((name) => {
+    const [one, other] = [(a as Rows.Row)[name], (b as Rows.Row)[name]]
+    return (isNothing(one) && isNothing(other)) || Equal.equals(one, other)
+  })
 
 /** What is wrong with the message of this name, if there is something. */
 const wrong = (name: string, message: unknown): string | undefined => {
@@ -16,7 +49,11 @@ const wrong = (name: string, message: unknown): string | undefined => {
   if (role === undefined || role === null) return `${name} has no \`role\``
   if (!roles.includes(role))
     return `${name} has the role ${JSON.stringify(role).slice(0, 40)}; known are ${roles.join(", ")}`
-  if (content === undefined || content === null) return `${name} has no \`content\``
+  if (content === undefined || content === null) {
+    const [field] = more(message as unknown as Message)
+    const advice = field === undefined ? "" : `; give it an empty one beside \`${field}\``
+    return `${name} has no \`content\`${advice}`
+  }
   if (Array.isArray(content)) return `${name} has a list of parts as its \`content\`, which has to be text`
   return typeof content === "string" ? undefined : `${name} has a \`content\` that is not text`
 }

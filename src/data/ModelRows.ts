@@ -7,11 +7,12 @@
  * - `{text}`: a text
  * - `{prompt}`: a text or messages to continue
  *
- * Of several shapes, the first of these that the command takes. Other columns are left out. `cli/TokenRows.ts` makes
- * tokens of them and `cli/RowFile.ts` answers a file of them in order; `charter score`, `charter generate` and `charter train` share all three.
+ * Of several shapes, the first of these that the command takes. A conversation may have `tools` and
+ * `chat_template_kwargs` (`TemplateColumns.ts`); other columns are left out. `cli/TokenRows.ts` makes tokens of them and
+ * `cli/RowFile.ts` answers a file of them in order; `charter score`, `charter generate` and `charter train` share all
+ * three.
  */
 import { Result } from "effect"
-import type { Message } from "../Policy.ts"
 import * as Rows from "./Rows.ts"
 import * as Trl from "./Trl.ts"
 
@@ -19,14 +20,12 @@ import * as Trl from "./Trl.ts"
 export type Input =
   | { readonly _tag: "ids"; readonly ids: ReadonlyArray<number> }
   | { readonly _tag: "text"; readonly text: string }
-  | { readonly _tag: "prompt"; readonly prompt: Trl.Turns }
-  | {
-      readonly _tag: "completion"
-      readonly prompt: Trl.Turns
-      readonly completion: string
-      /** Whether the completion is a whole turn of a conversation, which has an end, or a text, which may go on. */
-      readonly turn: boolean
-    }
+  | ({ readonly _tag: "prompt" } & Trl.Asked)
+  /** An answer that is a message is a whole turn of a conversation, which has an end; a text may go on. */
+  | ({ readonly _tag: "completion" } & Trl.Answered)
+
+/** What is asked, in the columns that a row has for it. */
+export const asked = (row: Trl.Asked): Trl.Asked => Trl.ask(row.prompt, row)
 
 /** A row with its place. */
 export interface ModelRow {
@@ -42,13 +41,6 @@ const isExact = (id: number): boolean => Number.isSafeInteger(id) || (Number.isF
 
 const isIds = (value: unknown): value is ReadonlyArray<number> =>
   Array.isArray(value) && value.every((id) => Number.isSafeInteger(id))
-
-const conversation = (messages: ReadonlyArray<Message>): Result.Result<Input, string> => {
-  const last = messages.at(-1)
-  return last?.role === "assistant"
-    ? Result.succeed({ _tag: "completion", prompt: messages.slice(0, -1), completion: last.content, turn: true })
-    : Result.fail("the conversation does not end with a message of the assistant")
-}
 
 /** The columns that make a row's shape, in the order in which they count, and what they give to read. */
 const shapes: ReadonlyArray<readonly [column: string, tag: Input["_tag"]]> = [
@@ -74,17 +66,15 @@ const inputOf = (row: Rows.Row, taken: ReadonlyArray<Input["_tag"]>): Result.Res
   if (!taken.includes(tag)) return Result.fail(untaken(tag, taken))
   const named =
     shape === "completion" ? { prompt: row["prompt"], completion: row["completion"] } : { [shape]: row[shape] }
-  return Result.flatMap(Trl.decode(named), (found): Result.Result<Input, string> => {
-    if ("text" in found) return Result.succeed({ _tag: "text", text: found.text })
-    if ("messages" in found) return conversation(found.messages)
-    if (!("completion" in found))
-      return Result.succeed({ _tag: "prompt", prompt: (found as { prompt: Trl.Turns }).prompt })
-    const { completion, prompt } = found
-    if (typeof completion === "string") return Result.succeed({ _tag: "completion", prompt, completion, turn: false })
-    return completion.length === 1
-      ? conversation([...(prompt as ReadonlyArray<Message>), ...completion])
-      : Result.fail("the completion is not one message of the assistant")
-  })
+  const { chat_template_kwargs, tools } = row
+  return Result.flatMap(
+    Trl.decode({ ...named, chat_template_kwargs, tools }),
+    (found): Result.Result<Input, string> => {
+      if ("text" in found) return Result.succeed({ _tag: "text", text: found.text })
+      if (tag === "prompt") return Result.succeed({ _tag: "prompt", ...(found as Trl.Asked) })
+      return Result.map(Trl.answered(found), (answered) => ({ _tag: "completion", ...answered }))
+    }
+  )
 }
 
 const untaken = (tag: Input["_tag"], taken: ReadonlyArray<Input["_tag"]>): string =>

@@ -9,6 +9,10 @@
  * - preference, with the prompt in both: `chosen`, `rejected` (`margin`)
  * - unpaired preference: `prompt`, `completion`, `label`
  *
+ * A conversational row may have `tools` and `chat_template_kwargs` for its chat template (`TemplateColumns.ts`), and its
+ * answer thoughts or calls of tools beside its text (`Messages.ts`). `charter train` and its fellows put these to the
+ * model; an example has no place for them.
+ *
  * Rows are plain: any format of rows holds them. `margin` is the log-odds that the judge gave the chosen answer, the
  * scale on which a reward model's scores differ, so a soft label comes back as it was.
  *
@@ -23,6 +27,7 @@ import { humanAssistant } from "../Transcript.ts"
 import * as HhRlhf from "./HhRlhf.ts"
 import * as Messages from "./Messages.ts"
 import type * as Rows from "./Rows.ts"
+import * as TemplateColumns from "./TemplateColumns.ts"
 
 /** Texts, or messages. */
 export type Form = "standard" | "conversational"
@@ -30,14 +35,16 @@ export type Form = "standard" | "conversational"
 /** A text, or messages. */
 export type Turns = string | ReadonlyArray<Message>
 
-/** A row in any of the six shapes. */
-export type Row =
+type Shape =
   | { readonly text: string }
   | { readonly messages: ReadonlyArray<Message> }
   | { readonly prompt: Turns }
   | { readonly prompt: Turns; readonly completion: Turns }
   | { readonly prompt?: Turns; readonly chosen: Turns; readonly rejected: Turns; readonly margin?: number }
   | { readonly prompt: Turns; readonly completion: Turns; readonly label: boolean }
+
+/** A row in any of the six shapes. */
+export type Row = Shape & TemplateColumns.TemplateColumns
 
 const shapes: ReadonlyArray<ReadonlyArray<string>> = [
   ["prompt", "chosen", "rejected"],
@@ -71,9 +78,11 @@ export const decode = (row: Rows.Row): Result.Result<Row, string> => {
   if (margin !== undefined && (typeof margin !== "number" || !Number.isFinite(margin))) {
     return Result.fail("`margin` is not a finite number")
   }
-  const kept = shape.map((name) => [name, row[name]] as const)
-  return Result.succeed(
-    Object.fromEntries(margin === undefined ? kept : [...kept, ["margin", margin]]) as unknown as Row
+  const kept = Object.fromEntries(shape.map((name) => [name, row[name]]))
+  const conversational = shape.some((name) => Array.isArray(row[name]))
+  return Result.map(
+    TemplateColumns.decode(row, conversational),
+    (given) => ({ ...kept, ...(margin === undefined ? {} : { margin }), ...given }) as unknown as Row
   )
 }
 
@@ -143,14 +152,27 @@ export const unpairedPreference =
     return ordered(label).map((text, i) => ({ prompt, completion: answerOf(form, text), label: i === 0 }))
   }
 
-const contextOf = (prompt: Turns): ModelContext => (typeof prompt === "string" ? prompt : { messages: prompt })
+/** What is asked: a prompt, with what the row gives its chat template. */
+export type Asked = { readonly prompt: Turns } & TemplateColumns.TemplateColumns
 
-/** The text of an answer: a text, or one message of the assistant. */
-const completionOf = (answer: Turns): Result.Result<string, string> => {
-  if (typeof answer === "string") return answer === "" ? Result.fail("the answer is empty") : Result.succeed(answer)
-  const [message] = answer
-  return answer.length === 1 && message?.role === "assistant"
-    ? Result.succeed(message.content)
+/** A prompt with those of its row's columns that belong to it. */
+export const ask = (prompt: Turns, { chat_template_kwargs, tools }: TemplateColumns.TemplateColumns): Asked => ({
+  prompt,
+  ...(tools === undefined ? {} : { tools }),
+  ...(chat_template_kwargs === undefined ? {} : { chat_template_kwargs })
+})
+
+/** A text, or one message of the assistant, which may say more than its text. */
+export type Answer = string | Message
+
+/** The text of an answer. */
+export const textOf = (answer: Answer): string => (typeof answer === "string" ? answer : answer.content)
+
+const answerIn = (turns: Turns): Result.Result<Answer, string> => {
+  if (typeof turns === "string") return turns === "" ? Result.fail("the completion is empty") : Result.succeed(turns)
+  const [message] = turns
+  return turns.length === 1 && message?.role === "assistant"
+    ? Result.succeed(message)
     : Result.fail("the answer is not one message of the assistant")
 }
 
@@ -173,29 +195,50 @@ const split = (whole: Turns): Result.Result<readonly [prompt: Turns, answer: Tur
   return Result.map(prompt === "" ? Result.succeed(answer) : lastAnswer(answer), (answer) => [prompt, answer])
 }
 
-const exampleOf = (prompt: Turns, answer: Turns): Result.Result<Example, string> =>
-  Result.map(completionOf(answer), (completion) => ({
-    id: Sample.id("example", JSON.stringify(prompt), completion),
-    context: contextOf(prompt),
-    completion
-  }))
+/** A prompt with its answer. */
+export type Answered = Asked & { readonly answer: Answer }
 
-/** A row as an example to learn from: of a preference the chosen answer, of unpaired ones those labelled good. */
-export const example = (row: Row): Result.Result<Example, string> => {
-  if ("text" in row) return Result.flatMap(split(row.text), (parts) => exampleOf(...parts))
-  if ("messages" in row) return Result.flatMap(split(row.messages), (parts) => exampleOf(...parts))
+/** A row's prompt and the answer to learn from: of a preference the chosen one, of unpaired ones those labelled good. */
+export const answered = (row: Row): Result.Result<Answered, string> => {
+  const of = (prompt: Turns, turns: Turns) => Result.map(answerIn(turns), (answer) => ({ ...ask(prompt, row), answer }))
+  if ("text" in row) return Result.flatMap(split(row.text), (parts) => of(...parts))
+  if ("messages" in row) return Result.flatMap(split(row.messages), (parts) => of(...parts))
   if ("chosen" in row) {
     return row.prompt === undefined
-      ? Result.flatMap(split(row.chosen), (parts) => exampleOf(...parts))
-      : exampleOf(row.prompt, row.chosen)
+      ? Result.flatMap(split(row.chosen), (parts) => of(...parts))
+      : of(row.prompt, row.chosen)
   }
   if (!("completion" in row)) return Result.fail("a prompt without an answer")
   if ("label" in row && !row.label) return Result.fail("labelled as a bad answer")
-  return exampleOf(row.prompt, row.completion)
+  return of(row.prompt, row.completion)
 }
 
+/** The context of an example, which has a prompt alone. */
+const contextOf = ({ prompt, ...given }: Asked): Result.Result<ModelContext, string> => {
+  const [column] = Object.keys(given)
+  if (column !== undefined) return Result.fail(`it has \`${column}\`, for which an example has no place`)
+  return Result.succeed(typeof prompt === "string" ? prompt : { messages: prompt })
+}
+
+/** The completion of an example, which is a text alone. */
+const completionOf = (answer: Answer): Result.Result<string, string> => {
+  const [field] = typeof answer === "string" ? [] : Messages.more(answer)
+  return field === undefined
+    ? Result.succeed(textOf(answer))
+    : Result.fail(`the answer has \`${field}\`, for which an example has no place`)
+}
+
+/** A row as an example to learn from its answer. */
+export const example = (row: Row): Result.Result<Example, string> =>
+  Result.gen(function* () {
+    const { answer, ...asked } = yield* answered(row)
+    const context = yield* contextOf(asked)
+    const completion = yield* completionOf(answer)
+    return { id: Sample.id("example", JSON.stringify(asked.prompt), completion), context, completion }
+  })
+
 const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) =>
-  a.length === b.length && a.every(({ content, role }, i) => role === b[i]!.role && content === b[i]!.content)
+  a.length === b.length && a.every((message, i) => Messages.same(message, b[i]!))
 
 /**
  * What two texts begin with, as TRL takes it: up to where they differ, without the space before; each keeps some of its
@@ -223,19 +266,31 @@ const shared = (chosen: Turns, rejected: Turns): Result.Result<readonly [Turns, 
     : none
 }
 
-/** A preference as an example for a reward model; without a margin the chosen answer is certainly the better. */
-export const preferenceExample = (row: Row): Result.Result<PreferenceExample, string> =>
+/** A prompt with two answers. */
+export type Compared = Asked & { readonly chosen: Answer; readonly rejected: Answer }
+
+/** A preference's prompt and its two answers. */
+export const compared = (row: Row): Result.Result<Compared, string> =>
   Result.gen(function* () {
     if (!("chosen" in row)) return yield* Result.fail("not a preference: no `chosen` with `rejected`")
     const [prompt, chosen, rejected] =
       row.prompt === undefined ? yield* shared(row.chosen, row.rejected) : [row.prompt, row.chosen, row.rejected]
+    return { ...ask(prompt, row), chosen: yield* answerIn(chosen), rejected: yield* answerIn(rejected) }
+  })
+
+/** A preference as an example for a reward model; without a margin the chosen answer is certainly the better. */
+export const preferenceExample = (row: Row): Result.Result<PreferenceExample, string> =>
+  Result.gen(function* () {
+    const { chosen, rejected, ...asked } = yield* compared(row)
+    const context = yield* contextOf(asked)
     const first = yield* completionOf(chosen)
     const second = yield* completionOf(rejected)
+    const margin = "margin" in row ? row.margin : undefined
     return {
-      id: Sample.id("preference-example", JSON.stringify(prompt), first, second),
-      context: contextOf(prompt),
+      id: Sample.id("preference-example", JSON.stringify(asked.prompt), first, second),
+      context,
       first,
       second,
-      probability: row.margin === undefined ? 1 : 1 / (1 + Math.exp(-row.margin))
+      probability: margin === undefined ? 1 : 1 / (1 + Math.exp(-margin))
     }
   })

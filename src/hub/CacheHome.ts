@@ -16,6 +16,11 @@ export const home = (): string => {
   }
 }
 
-/** `XDG_CACHE_HOME`, or `.cache` in the folder of the person; an empty variable is not set. */
-export const cacheHome = (env: Variables = process.env): string =>
-  env["XDG_CACHE_HOME"]?.trim() || path.join(home(), ".cache")
+/**
+ * `XDG_CACHE_HOME`, or `.cache` in the folder of the person where it is empty or relative: it would be another folder
+ * wherever the program is started (https://specifications.freedesktop.org/basedir-spec/latest).
+ */
+export const cacheHome = (env: Variables = process.env): string => {
+  const set = env["XDG_CACHE_HOME"]?.trim() ?? ""
+  return path.isAbsolute(set) ? set : path.join(home(), ".cache")
+}

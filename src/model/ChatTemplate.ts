@@ -23,29 +23,46 @@ export class ChatTemplateError extends Schema.TaggedError<ChatTemplateError>()("
   }
 }
 
-/** One turn of a conversation. */
+/** One turn of a conversation. Whatever else it has, such as `reasoning_content` or `tool_calls`, a template may read. */
 export interface Message {
   /** Usually `system`, `user` or `assistant`; which ones there are is the template's matter. */
   readonly role: string
   readonly content: string
 }
 
+/** What a template may read beside the messages. */
+export interface Given {
+  /** The tools that the model may call, usually as JSON schemas. */
+  readonly tools?: ReadonlyArray<object> | undefined
+  /** Variables such as `enable_thinking`; they go before the model's tokens such as `bos_token`. */
+  readonly variables?: Readonly<Record<string, unknown>> | undefined
+}
+
 /** A model's chat template. */
 export interface ChatTemplate {
   /**
    * A conversation as text. With `addGenerationPrompt` the text ends where the assistant's answer starts. Fails when
-   * the template raises an exception, as many do for roles that do not alternate.
+   * the template raises an exception, as many do for roles that do not alternate, and for tools when it has none.
    */
   readonly render: (
     messages: ReadonlyArray<Message>,
-    options?: { readonly addGenerationPrompt?: boolean }
+    options?: Given & { readonly addGenerationPrompt?: boolean }
   ) => Effect.Effect<string, ChatTemplateError>
   /** Whether it may write today's date: tomorrow the same conversation is another text. */
   readonly dated: boolean
 }
 
+const noTools = "has a chat template that knows no tools; leave `tools` out, or take a model that calls some"
+
 /** A conversation takes a template some milliseconds; one that loops without end is stopped after this many. */
 const patience = 2000
+
+/** A message as transformers gives it: without what is null, and with its thoughts under both of their usual names. */
+const given = (message: Message): object => {
+  const fields = Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null))
+  const thoughts = fields["reasoning_content"] ?? fields["thinking"] ?? fields["reasoning"]
+  return thoughts === undefined ? fields : { thinking: thoughts, ...fields, reasoning_content: thoughts }
+}
 
 /** A template from its source; `file` names it in errors and `tokens` are its variables such as `bos_token`. */
 export const make = (
@@ -70,18 +87,22 @@ export const make = (
     }),
     (template): ChatTemplate => ({
       dated: source.includes("strftime_now"),
-      render: (messages, options) =>
-        Effect.try({
+      render: (messages, { addGenerationPrompt = false, tools = [], variables } = {}) => {
+        // They would be left out without a word.
+        if (tools.length > 0 && !/\btools\b/.test(source))
+          return Effect.fail(new ChatTemplateError({ file, reason: noTools }))
+        return Effect.try({
           try: () =>
             Bounded.within(patience, () =>
               template.render({
-                ...TemplatePython.variables,
                 ...tokens,
-                messages,
                 // Templates ask whether these are none, which what is missing is not.
-                tools: null,
                 documents: null,
-                add_generation_prompt: options?.addGenerationPrompt ?? false
+                ...variables,
+                ...TemplatePython.variables,
+                messages: messages.map(given),
+                tools: tools.length === 0 ? null : tools,
+                add_generation_prompt: addGenerationPrompt
               })
             ),
           catch: (cause) =>
@@ -90,12 +111,14 @@ export const make = (
               reason: `has a chat template that refuses the conversation: ${reasonOf(cause)}; give it the roles it expects`
             })
         })
+      }
     })
   )
 
 /**
  * Loads the chat template of a model folder, if it has one: `chat_template.jinja`, or the `chat_template` of
- * `tokenizer_config.json`, of several the one named `default`. Fails when it is there and not understood.
+ * `tokenizer_config.json`, of several the one named `default`, and for tools that named `tool_use`. Fails when it is
+ * there and not understood.
  */
 export const load = Effect.fn("ChatTemplate.load")(function* (
   dir: string
@@ -109,14 +132,24 @@ export const load = Effect.fn("ChatTemplate.load")(function* (
   const found = config.chatTemplate
   if (found === undefined) return Option.none()
   if (typeof found === "string") return Option.some(yield* make(found, configFile, config.tokens))
-  const named = found.find((entry) => entry.name === "default")
+  const [named, forTools] = ["default", "tool_use"].map((name) => found.find((entry) => entry.name === name))
   if (named === undefined) {
     return yield* new ChatTemplateError({
       file: configFile,
       reason: `has the chat templates ${quoted(found.map((entry) => entry.name).join(", "))}; name one of them default`
     })
   }
-  return Option.some(yield* make(named.template, configFile, config.tokens))
+  const usual = yield* make(named.template, configFile, config.tokens)
+  if (forTools === undefined) return Option.some(usual)
+  // One that is not understood is no matter where there are no tools.
+  const other = yield* Effect.result(make(forTools.template, configFile, config.tokens))
+  return Option.some({
+    dated: usual.dated || forTools.template.includes("strftime_now"),
+    render: (messages, options) =>
+      (options?.tools ?? []).length === 0
+        ? usual.render(messages, options)
+        : Effect.flatMap(Effect.fromResult(other), ({ render }) => render(messages, options))
+  })
 })
 
 const asTemplateError = Effect.mapError(

@@ -2,22 +2,53 @@
  * TemplatePython: what a chat template computes otherwise in the library than in Python, without saying so.
  *
  * - `strip`, `lstrip` and `rstrip` strip white space whatever they are told, and templates such as Qwen 3's strip line
- *   breaks alone.
+ *   breaks alone. White space is JavaScript's to them and to `trim`, which templates such as Llama 3's call.
  * - `==` and `!=` are JavaScript's, for which an empty text is `false`; templates such as Llama 2's have `false` where
  *   there is no system message.
+ * - `capitalize` and `title` keep the capitals within a word, and the filter `title` begins a word behind any mark.
+ * - `%` has the sign of the number that is divided, a mapping is not `iterable`, and `join` ignores its `attribute`.
  *
- * Both are therefore changed into calls of functions that are variables of the template.
+ * The last three are said in other words of the library's own, which tells apart what a function is given as the same:
+ * whole numbers and others, and what is none and undefined. The rest is changed into calls of functions that are
+ * variables of the template.
  */
 import { Predicate } from "effect"
 
-const strip = (text: unknown, characters: unknown, start: boolean, end: boolean): string => {
-  if (typeof text !== "string" || typeof characters !== "string") throw new Error("strip() takes a text and characters")
-  const set = new Set(characters)
+/** A part of a parsed template. */
+type Node = Readonly<Record<string, unknown>>
+
+/** Python's white space, to stand in a class: U+0085 and U+001C to U+001F are of it, and U+FEFF is not. */
+const space = String.raw`\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000`
+const isSpace = new RegExp(`[${space}]`)
+/** What Jinja's `title` ends a word with. */
+const wordEnds = new RegExp(`([-({[<${space}]+)`)
+
+const textOf = (value: unknown, operation: string): string => {
+  if (typeof value !== "string") throw new Error(`${operation} takes a text`)
+  return value
+}
+
+const strip = (text: string, characters: unknown, start: boolean, end: boolean): string => {
+  const set = Predicate.isNullish(characters) ? undefined : new Set(textOf(characters, "strip() of characters"))
   const units = [...text]
-  const isKept = (character: string) => !set.has(character)
+  const isKept = (character: string) => !(set === undefined ? isSpace.test(character) : set.has(character))
   const from = start ? units.findIndex(isKept) : 0
   return from < 0 ? "" : units.slice(from, end ? units.findLastIndex(isKept) + 1 : units.length).join("")
 }
+
+/** The first character as a capital, which may be of two letters. */
+const capitalize = (text: string): string => {
+  const [first = ""] = text
+  const [capital = "", ...more] = first.toUpperCase()
+  return capital + more.join("").toLowerCase() + text.toLowerCase().slice(first.toLowerCase().length)
+}
+
+/** As Jinja has it: the marks between words are words, too, of which nothing changes. */
+const title = (text: string): string =>
+  text
+    .split(wordEnds)
+    .map(([first = "", ...rest]) => first.toUpperCase() + rest.join("").toLowerCase())
+    .join("")
 
 /** Members of lists and mappings are wrapped by the library. */
 const isEqualWrapped = (a: unknown, b: unknown): boolean =>
@@ -34,29 +65,113 @@ const isEqual = (a: unknown, b: unknown): boolean => {
   return (typeof a === "boolean" ? Number(a) : a) === (typeof b === "boolean" ? Number(b) : b)
 }
 
+/** The functions by their operations: methods after a dot, filters after a bar. */
+const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) => string | boolean>> = {
+  ".strip": (text, characters) => strip(textOf(text, "strip()"), characters, true, true),
+  ".lstrip": (text, characters) => strip(textOf(text, "lstrip()"), characters, true, false),
+  ".rstrip": (text, characters) => strip(textOf(text, "rstrip()"), characters, false, true),
+  "|trim": (text, characters) => strip(textOf(text, "trim"), characters, true, true),
+  ".capitalize": (text) => capitalize(textOf(text, "capitalize()")),
+  "|capitalize": (text) => capitalize(textOf(text, "capitalize")),
+  // Any letter that follows none begins a word for the method, as in `It'S`.
+  ".title": (text) => textOf(text, "title()").replace(/\p{Cased}+/gu, capitalize),
+  "|title": (text) => title(textOf(text, "title")),
+  "==": isEqual,
+  "!=": (a, b) => !isEqual(a, b)
+}
+
 const name = (operation: string) => `python_${operation}`
 
 /** The functions, by the names of their variables. */
-export const variables = {
-  [name("strip")]: (text: unknown, characters: unknown) => strip(text, characters, true, true),
-  [name("lstrip")]: (text: unknown, characters: unknown) => strip(text, characters, true, false),
-  [name("rstrip")]: (text: unknown, characters: unknown) => strip(text, characters, false, true),
-  [name("==")]: isEqual,
-  [name("!=")]: (a: unknown, b: unknown) => !isEqual(a, b)
+export const variables = Object.fromEntries(Object.entries(functions).map(([key, value]) => [name(key), value]))
+
+const valueOf = (node: unknown): string | undefined =>
+  Predicate.hasProperty(node, "value") ? String(node.value) : undefined
+
+/** The arguments of a filter, `keys` being the names of those that have none; undefined is one that is not given. */
+const argumentsOf = (filter: unknown, keys: ReadonlyArray<string>): ReadonlyArray<unknown> => {
+  const args: ReadonlyArray<Node> =
+    Predicate.hasProperty(filter, "args") && Array.isArray(filter.args) ? filter.args : []
+  const isNamed = ({ type }: Node) => type === "KeywordArgumentExpression"
+  const inOrder = args.filter((argument) => !isNamed(argument))
+  return keys.map((key, i) => inOrder[i] ?? args.find((arg) => isNamed(arg) && valueOf(arg["key"]) === key)?.["value"])
+}
+
+const call = (callee: string, args: ReadonlyArray<unknown>): Node => ({
+  type: "CallExpression",
+  callee: { type: "Identifier", value: callee },
+  args
+})
+
+const binary = (left: unknown, operator: string, right: unknown): Node => ({
+  type: "BinaryExpression",
+  operator: { value: operator },
+  left,
+  right
+})
+
+const applied = (operand: unknown, filter: string, args: ReadonlyArray<unknown>): Node => ({
+  type: "FilterExpression",
+  operand,
+  filter: call(filter, args)
+})
+
+const test = (operand: unknown, name: string): Node => ({
+  type: "TestExpression",
+  operand,
+  negate: false,
+  test: { type: "Identifier", value: name }
+})
+
+const given = (operands: ReadonlyArray<unknown>) => operands.filter((operand) => operand !== undefined)
+
+/** The filter of a node, and what it filters: a text that is undefined is an empty one. */
+const filterOf = (node: Node): readonly [filter: string | undefined, operand: unknown] => {
+  const { body, filter, operand, type } = node
+  const named = Predicate.hasProperty(filter, "callee") ? filter.callee : filter
+  return [valueOf(named), applied(type === "FilterStatement" ? { type: "Program", body } : operand, "default", [])]
 }
 
 /** The operation that a node of a parsed template is, and what it is applied to. */
-const operationOf = (
-  node: Readonly<Record<string, unknown>>
-): readonly [string, ReadonlyArray<unknown>] | undefined => {
-  const { args, callee, left, operator, right, type } = node
-  if (type === "BinaryExpression" && Predicate.hasProperty(operator, "value")) {
-    return [String(operator.value), [left, right]]
+const operationOf = (node: Node): readonly [operation: string, operands: ReadonlyArray<unknown>] | undefined => {
+  switch (node["type"]) {
+    case "BinaryExpression":
+      return [valueOf(node["operator"])!, [node["left"], node["right"]]]
+    case "TestExpression":
+      return [`is ${valueOf(node["test"])}`, [node["operand"]]]
+    case "FilterExpression":
+    case "FilterStatement": {
+      const [filter, operand] = filterOf(node)
+      return [`|${filter}`, given([operand, ...argumentsOf(node["filter"], ["chars"])])]
+    }
+    case "CallExpression": {
+      const { computed, object, property } = node["callee"] as Node
+      if (computed === false) return [`.${valueOf(property)}`, [object, ...(node["args"] as ReadonlyArray<unknown>)]]
+    }
   }
-  if (type !== "CallExpression" || !Array.isArray(args) || args.length !== 1 || !Predicate.isObject(callee)) return
-  const { computed, object, property } = callee as Readonly<Record<string, unknown>>
-  if (computed !== false || !Predicate.hasProperty(property, "value")) return
-  return [String(property.value), [object, args[0]]]
+  return undefined
+}
+
+/** What is said in other words of the library's own. */
+const rephrased: Readonly<Record<string, (node: Node, operands: ReadonlyArray<unknown>) => Node>> = {
+  "%": (_, [dividend, divisor]) => binary(binary(binary(dividend, "%", divisor), "+", divisor), "%", divisor),
+  "is iterable": ({ negate }, [operand]) => {
+    const either = binary(test(operand, "sequence"), "or", test(operand, "undefined"))
+    return negate === true ? { type: "UnaryExpression", operator: { value: "not" }, argument: either } : either
+  },
+  "|join": (node, [operand]) => {
+    const [separator, attribute] = argumentsOf(node["filter"], ["d", "attribute"])
+    const key = { type: "Identifier", value: "attribute" }
+    const named = { type: "KeywordArgumentExpression", key, value: attribute }
+    return applied(attribute === undefined ? operand : applied(operand, "map", [named]), "join", given([separator]))
+  }
+}
+
+/** The node that says in the library what a node says in Python; undefined where it is the same. */
+const inOtherWords = (node: Node): Node | undefined => {
+  const [operation = "", operands = []] = operationOf(node) ?? []
+  if (Object.hasOwn(functions, operation)) return call(name(operation), operands)
+  return Object.hasOwn(rephrased, operation) ? rephrased[operation]!(node, operands) : undefined
 }
 
 /** Changes the operations in a parsed template, in place. */
@@ -64,11 +179,7 @@ export const rewrite = (node: unknown): void => {
   if (Array.isArray(node)) return node.forEach(rewrite)
   if (node instanceof Map) return rewrite([...node])
   if (!Predicate.isObject(node)) return
-  const parts: Record<string, unknown> = node
-  Object.values(parts).forEach(rewrite)
-  const [operation, operands] = operationOf(parts) ?? []
-  if (operation === undefined || !(name(operation) in variables)) return
-  parts["type"] = "CallExpression"
-  parts["callee"] = { type: "Identifier", value: name(operation) }
-  parts["args"] = operands
+  Object.values(node).forEach(rewrite)
+  const other = inOtherWords(node as Node)
+  if (other !== undefined) Object.assign(node, other)
 }

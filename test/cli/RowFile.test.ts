@@ -44,10 +44,10 @@ const command = Effect.fnUntraced(function* (places: RowPlaces.Places, before: E
 
 /** Runs it to its end; what is said is what the program would say. */
 const run = async (places: RowPlaces.Places, before?: Effect.Effect<void>) => {
-  let stderr = ""
+  let [stdout, stderr] = ["", ""]
   const console = {
     ...globalThis.console,
-    log: () => {},
+    log: (...words: ReadonlyArray<unknown>) => void (stdout += `${words.join(" ")}\n`),
     error: (...words: ReadonlyArray<unknown>) => void (stderr += `${words.join(" ")}\n`)
   }
   const exit = await command(places, before).pipe(
@@ -58,7 +58,7 @@ const run = async (places: RowPlaces.Places, before?: Effect.Effect<void>) => {
     Effect.runPromise
   )
   if (Exit.isFailure(exit) && Cause.hasDies(exit.cause)) throw Cause.squash(exit.cause)
-  return { code: CliExit.code(exit), stderr: stderr + (CliExit.words(exit, "again") ?? "") }
+  return { code: CliExit.code(exit), stdout, stderr: stderr + (CliExit.words(exit, "again") ?? "") }
 }
 
 describe("the places of a command over rows", () => {
@@ -168,7 +168,8 @@ describe("rows that cannot be used", () => {
 
   it("are told when there are none: the file of an earlier command goes", async () => {
     const dir = workplace({ "s.jsonl": good, "s.rejected.jsonl": rejected })
-    assert.deepStrictEqual(await run(placesIn(dir, "s.jsonl", "o.jsonl")), { code: 0, stderr: "" })
+    const { code, stderr } = await run(placesIn(dir, "s.jsonl", "o.jsonl"))
+    assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
     assert.deepStrictEqual(contents(dir), { "o.jsonl": '{"id":1}\n', "s.jsonl": good })
   })
 
@@ -217,6 +218,19 @@ describe("rows that cannot be used", () => {
     assert.strictEqual(await read, '{"id":2}\n')
     assert.deepStrictEqual(fs.readdirSync(join(dir, "pipes")), ["o"])
     assert.include(fs.readdirSync(dir), "s.rejected.jsonl")
+  })
+})
+
+describe("what was done", () => {
+  it.skipIf(process.platform === "win32")("is said where no answers go, which a pipe may lead to", async () => {
+    const dir = workplace({ "s.jsonl": good })
+    execFileSync("mkfifo", [join(dir, "o")])
+    const read = fs.promises.readFile(join(dir, "o"), "utf8")
+    // As with --out /dev/stdout.
+    const straight = await run(placesIn(dir, "s.jsonl", "o"))
+    assert.strictEqual(await read, '{"id":1}\n')
+    assert.deepStrictEqual(straight, { code: 0, stdout: "", stderr: "done\n" })
+    assert.deepStrictEqual(await run(placesIn(dir, "s.jsonl", "o.jsonl")), { code: 0, stdout: "done\n", stderr: "" })
   })
 })
 

@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
-import { readFileSync, readdirSync, writeFileSync } from "node:fs"
+import { cpSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Tokenizer from "../../src/model/Tokenizer.ts"
 import * as Golden from "../engine/golden.ts"
 import * as RealModel from "../model/realModel.ts"
 import { workplace } from "../workplace.ts"
@@ -23,6 +24,30 @@ const parse = (text: string): ReadonlyArray<Record<string, any>> =>
     .map((line) => JSON.parse(line))
 
 const read = (file: string) => parse(readFileSync(file, "utf8"))
+
+/** A `tokenizer.json` of Llama 2's kind for 320 tokens: bytes, letters, and letters with a space before them. */
+const llama2 = () => {
+  const letters = [..."abcdefghijklmnopqrstuvwxyz"]
+  const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`)
+  const special = ["<unk>", "<s>", "</s>"]
+  const pieces = [...special, ...bytes, "▁", ...letters, ...letters.map((letter) => `▁${letter}`)]
+  const replaced = (from: string, content: string) => ({ type: "Replace", pattern: { String: from }, content })
+  const decoders = [replaced("▁", " "), { type: "ByteFallback" }, { type: "Fuse" }]
+  return {
+    added_tokens: special.map((content, id) => ({ id, content, special: true })),
+    normalizer: { type: "Sequence", normalizers: [{ type: "Prepend", prepend: "▁" }, replaced(" ", "▁")] },
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: { type: "Sequence", decoders: [...decoders, { type: "Strip", content: " ", start: 1, stop: 0 }] },
+    model: {
+      type: "BPE",
+      unk_token: "<unk>",
+      byte_fallback: true,
+      vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])),
+      merges: letters.map((letter) => ["▁", letter])
+    }
+  }
+}
 
 const asked = (question: string) => `\n\nHuman: ${question}\n\nAssistant:`
 
@@ -133,6 +158,52 @@ describe("charter generate", () => {
     )
   })
 
+  it.live(
+    "puts what a text goes on with behind it, with the space that a tokenizer takes from a text's beginning",
+    () =>
+      Effect.gen(function* () {
+        const dir = workplace()
+        cpSync(Golden.folder, join(dir, "model"), { recursive: true })
+        writeFileSync(join(dir, "model/tokenizer.json"), JSON.stringify(llama2()))
+        const { decode, encode, encodeAfter, specialIds } = yield* Tokenizer.load(join(dir, "model"))
+        writeFileSync(join(dir, "rows.jsonl"), jsonl(["the assistant", "a\n", "é"].map((prompt) => ({ prompt }))))
+        const args = ["generate", "--model", "model", "--in", "rows.jsonl", "--n", "60", "--max-tokens", "3"]
+        const { status, stderr, stdout } = charter(dir, ...args)
+        assert.strictEqual(status, 0, stderr)
+        const rows = parse(stdout)
+        for (const { completion, prompt, token_ids } of rows) {
+          const said = token_ids.filter((id: number) => !specialIds.has(id))
+          assert.strictEqual(prompt + completion, decode([...encode(prompt), ...said]))
+        }
+
+        // What is the tokenizer's own way to write it is scored as the tokens that were sampled.
+        const isOwn = ({ completion, token_ids }: Record<string, any>) =>
+          completion.startsWith(" ") && String(encodeAfter(completion)) === String(token_ids)
+        const own = rows.filter(isOwn)
+        assert.isAbove(own.length, 0)
+        writeFileSync(join(dir, "own.jsonl"), jsonl(own.map(({ completion, prompt }) => ({ prompt, completion }))))
+        const scored = charter(dir, "score", "--model", "model", "--in", "own.jsonl")
+        assert.strictEqual(scored.status, 0, scored.stderr)
+        for (const [i, { token_logprobs }] of parse(scored.stdout).entries()) {
+          assert.isBelow(Golden.distance(own[i]!["logprobs"], token_logprobs), 1e-3)
+        }
+
+        // A stop text may be that space, or begin with it.
+        const stopped = parse(charter(dir, ...args, "--stop", " ").stdout)
+        for (const [i, row] of stopped.entries()) {
+          const { completion, logprobs, token_ids } = rows[i]!
+          if (!completion.startsWith(" ")) continue
+          const end = {
+            completion: "",
+            token_ids: token_ids.slice(0, 1),
+            logprobs: logprobs.slice(0, 1),
+            finish: "stop"
+          }
+          assert.deepStrictEqual(row, { ...rows[i], ...end })
+        }
+      })
+  )
+
   it("rejects a row that can never have its place in memory, and does the rest", () => {
     const dir = workplace()
     writeFileSync(join(dir, "rows.jsonl"), jsonl([{ input_ids: Array(150).fill(30) }, { input_ids: [30, 31] }]))
@@ -145,6 +216,25 @@ describe("charter generate", () => {
       [2]
     )
     assert.match(read(join(dir, "rows.rejected.jsonl"))[0]!["reason"], /need \d+ bytes of keys and values/)
+  })
+
+  it("puts tools and variables of a row to its chat template, and keeps them beside its prompt", () => {
+    const dir = workplace()
+    cpSync(sandbox, join(dir, "model"), { recursive: true })
+    const template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools[0].name if tools }}{{ style }}"
+    writeFileSync(join(dir, "model", "chat_template.jinja"), template)
+    const row = { id: "same", prompt: [{ role: "user", content: "how do i bake a cake ?" }] }
+    const given = { tools: [{ name: " with care" }], chat_template_kwargs: { style: " and flour" } }
+    // The second is what the template makes of the first.
+    const written = [{ role: "user", content: "how do i bake a cake ? with care and flour" }]
+    writeFileSync(join(dir, "rows.jsonl"), jsonl([{ ...row, ...given }, { ...row, prompt: written }, row]))
+    const args = ["--model", "model", "--in", "rows.jsonl", "--max-tokens", "8"]
+    const { status, stderr, stdout } = charter(dir, "generate", ...args)
+    assert.strictEqual(status, 0, stderr)
+    const [first, second, third] = parse(stdout)
+    assert.deepStrictEqual({ ...first, ...row, prompt: written }, { ...second, ...given })
+    assert.notDeepEqual(first!["logprobs"], third!["logprobs"])
+    assert.notProperty(third, "tools")
   })
 
   it.skipIf(!RealModel.exists)("continues chats greedily with exactly transformers' text", () => {
@@ -201,5 +291,6 @@ describe("charter generate", () => {
     const { status, stdout } = charter(workplace(), "generate", "--help")
     assert.strictEqual(status, 0)
     assert.include(stdout, "charter generate --model")
+    assert.include(stdout, "begins with a dash as --stop=TEXT")
   })
 })

@@ -124,7 +124,12 @@ describe("charter score", () => {
     assert.include(two.stderr, "; the reasons of all 2 are in rows.rejected.jsonl.")
   })
 
-  it("leaves nothing behind when it is interrupted", { timeout: 30_000 }, async () => {
+  // A terminal that is closed takes standard error with it.
+  const interruptions = [
+    ["SIGINT", false],
+    ["SIGHUP", true]
+  ] as const
+  it.each(interruptions)("leaves nothing behind, interrupted by %s", { timeout: 30_000 }, async (by, gone) => {
     const dir = workplace()
     const rows = Array.from({ length: 20_000 }, (_, i) => ({
       input_ids: Array.from({ length: 200 }, (_, t) => (i + t) % 320)
@@ -142,7 +147,8 @@ describe("charter score", () => {
     )
     // The answers are under way as soon as there is a file beside their place.
     while (!readdirSync(dir).some((name) => name.endsWith(".part"))) await new Promise((next) => setTimeout(next, 20))
-    child.kill("SIGINT")
+    if (gone) child.stderr.destroy()
+    child.kill(by)
     assert.include([130, "SIGINT"], await ended)
     assert.deepStrictEqual(readdirSync(dir), ["rows.jsonl"])
   })

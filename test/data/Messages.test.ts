@@ -3,8 +3,9 @@ import { Result } from "effect"
 import * as Messages from "../../src/data/Messages.ts"
 import * as Prompts from "../../src/data/Prompts.ts"
 import * as Trl from "../../src/data/Trl.ts"
+import type { Message } from "../../src/Policy.ts"
 
-const user = { role: "user", content: "Hi" }
+const user = { role: "user", content: "Hi" } as const
 
 describe("a row's messages", () => {
   it("are those of known roles with text", () => {
@@ -23,6 +24,10 @@ describe("a row's messages", () => {
       [{ role: "user", content: [{ type: "text", text: "Hi" }] }],
       "message 1 of `prompt` has a list of parts as its `content`, which has to be text"
     ],
+    [
+      [{ role: "assistant", content: null, tool_calls: [{ name: "weather" }] }],
+      "message 1 of `prompt` has no `content`; give it an empty one beside `tool_calls`"
+    ],
     [[{ role: "user", content: 7 }], "message 1 of `prompt` has a `content` that is not text"],
     [["Hi"], "message 1 of `prompt` is no {role, content}"],
     [{ role: "user" }, "`prompt` is neither text nor [{role, content}]"]
@@ -34,5 +39,51 @@ describe("a row's messages", () => {
 
   it("are no text", () => {
     assert.deepStrictEqual(Trl.decode({ messages: "Hi" }), Result.fail("`messages` is not [{role, content}]"))
+  })
+})
+
+describe("what a message says beside its text", () => {
+  const assistant = (more: object) => ({ role: "assistant", content: "4", ...more }) as Message
+  const call = { function: { name: "weather", arguments: {} } }
+
+  it("are its thoughts and its calls, each under one of several names", () => {
+    assert.deepStrictEqual(Messages.more(assistant({ name: "Ada", id: 7 })), [])
+    assert.deepStrictEqual(Messages.more(assistant({ thinking: "Hm", reasoning_content: "Hm" })), ["reasoning_content"])
+    assert.deepStrictEqual(Messages.more(assistant({ reasoning: "Hm", function_call: call })), [
+      "reasoning",
+      "function_call"
+    ])
+    const both = assistant({ thinking: "Hm", reasoning_content: "Hm", tool_calls: [call] })
+    assert.deepStrictEqual(Messages.without(both, "thinking"), assistant({ tool_calls: [call] }))
+  })
+
+  it("is nothing where a field is empty", () => {
+    for (const nothing of [null, "", " \n", [], {}, { name: null }]) {
+      assert.deepStrictEqual(Messages.more(assistant({ thinking: nothing, tool_calls: nothing })), [])
+    }
+  })
+
+  it("tells prompts apart, as other fields do not", () => {
+    const pair = (first: object, second: object) =>
+      Trl.preferenceExample({
+        chosen: [user, assistant(first), user, assistant({})] as ReadonlyArray<Message>,
+        rejected: [user, assistant(second), user, { ...assistant({}), content: "5" }] as ReadonlyArray<Message>
+      })
+    assert.isTrue(Result.isSuccess(pair({ id: 1, thinking: "" }, { id: 2 })))
+    assert.isTrue(Result.isSuccess(pair({ tool_calls: [call] }, { tool_calls: [structuredClone(call)] })))
+    const none = Result.fail("`chosen` and `rejected` do not share their prompt")
+    assert.deepStrictEqual(pair({ tool_calls: [call] }, {}), none)
+    assert.deepStrictEqual(pair({ thinking: "Hm" }, { thinking: "Ah" }), none)
+  })
+
+  it("has no place in an example, which says so", () => {
+    const row = { messages: [user, assistant({ tool_calls: [call] })] } as Trl.Row
+    const reason = "the answer has `tool_calls`, for which an example has no place"
+    assert.deepStrictEqual(Trl.example(row), Result.fail(reason))
+    const pair = { prompt: [user], chosen: [assistant({ thinking: "Hm" })], rejected: [assistant({})] } as Trl.Row
+    assert.deepStrictEqual(
+      Trl.preferenceExample(pair),
+      Result.fail("the answer has `thinking`, for which an example has no place")
+    )
   })
 })

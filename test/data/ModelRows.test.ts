@@ -20,14 +20,24 @@ describe("a row for a model", () => {
       expect(read(continued, { prompt: "Why?", ...more })).toEqual({ _tag: "prompt", prompt: "Why?" })
       expect(read(scored, { prompt: "Why?", ...more })).not.toMatchObject({ _tag: "prompt" })
     }
-    expect(read(scored, { prompt: "Why?", messages })).toMatchObject({ _tag: "completion", completion: "So." })
+    expect(read(scored, { prompt: "Why?", messages })).toMatchObject({ _tag: "completion", answer: messages[1] })
     expect(read(scored, { prompt: "Why?", text: "Why? So." })).toEqual({ _tag: "text", text: "Why? So." })
   })
 
   it("with a completion is no prompt to continue", () => {
     const row = { prompt: "Why?", completion: "So.", messages }
-    expect(read(scored, row)).toMatchObject({ _tag: "completion", completion: "So.", turn: false })
+    expect(read(scored, row)).toMatchObject({ _tag: "completion", answer: "So." })
     expect(read(continued, row)).toContain("a row with prompt and completion")
+  })
+
+  it("has what it gives its chat template beside the prompt", () => {
+    const given = { tools: [{ name: "weather" }], chat_template_kwargs: { enable_thinking: false } }
+    const prompt = messages.slice(0, 1)
+    expect(read(continued, { prompt, ...given })).toEqual({ _tag: "prompt", prompt, ...given })
+    expect(read(scored, { messages, ...given })).toEqual({ _tag: "completion", prompt, answer: messages[1], ...given })
+    const input = { _tag: "prompt", prompt: "Why?", ...given } as const
+    expect(ModelRows.asked(input)).toEqual({ prompt: "Why?", ...given })
+    expect(read(continued, { prompt: "Why?", ...given })).toContain("`tools` is for a chat template")
   })
 
   it("of a shape that the command does not take is rejected for that, however it ends", () => {

@@ -18,6 +18,12 @@ describe("CacheHome", () => {
     expect(CacheHome.cacheHome({})).toBe(path.join("/home/a", ".cache"))
   })
 
+  it("takes no notice of a relative one, as the specification has it", () => {
+    for (const relative of ["caches", "./caches", "../caches", "."]) {
+      expect(CacheHome.cacheHome({ XDG_CACHE_HOME: relative })).toBe(path.join("/home/a", ".cache"))
+    }
+  })
+
   it("is there for somebody whose HOME is empty, and for one whom the system does not know", () => {
     system.homedir = () => ""
     expect(CacheHome.home()).toBe("/home/b")

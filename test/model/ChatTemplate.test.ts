@@ -119,6 +119,61 @@ describe("a template's variables", () => {
   )
 })
 
+describe("what a template is given beside the conversation", () => {
+  const source =
+    "{{ bos_token }}|{{ 'none' if tools is none }}{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}|{{ messages | length }}|{{ 'answer' if add_generation_prompt }}|{{ enable_thinking }}"
+  const rendered = (given: ChatTemplate.Given) =>
+    Effect.flatMap(ChatTemplate.make(source, "chat_template.jinja", { bos_token: "<s>" }), (template) =>
+      template.render([user("Hi")], given)
+    )
+
+  // As transformers renders it.
+  it.effect("are tools, of which none are none, and variables, which go before the model's tokens", () =>
+    Effect.gen(function* () {
+      const tools = [{ name: "weather", parameters: { city: "<b>" } }]
+      expect(yield* rendered({ tools })).toBe('<s>|{"name": "weather", "parameters": {"city": "<b>"}}|1||')
+      expect(yield* rendered({ tools: [] })).toBe("<s>|none|1||")
+      const variables = { bos_token: "[", enable_thinking: "yes", messages: [], add_generation_prompt: true, tools }
+      expect(yield* rendered({ variables })).toBe("[|none|1||yes")
+    })
+  )
+
+  it.effect("are fields of messages, without those that are null, and thoughts under both of their names", () =>
+    Effect.gen(function* () {
+      const template = yield* ChatTemplate.make(
+        "{% for m in messages %}{{ 'calls' if 'tool_calls' in m }} {{ m.thinking }} {{ m.reasoning_content }}|{% endfor %}",
+        "chat_template.jinja"
+      )
+      const messages = [
+        { ...user("Hi"), tool_calls: null, thinking: null },
+        { ...user("Hi"), tool_calls: [], thinking: "a" },
+        { ...user("Hi"), reasoning: "b" },
+        { ...user("Hi"), reasoning_content: "c", thinking: "d" }
+      ]
+      expect(yield* template.render(messages)).toBe("  |calls a a| b b| d c|")
+    })
+  )
+
+  it.effect("are for a template that knows them: tools for the one named tool_use, where there are several", () =>
+    Effect.gen(function* () {
+      const tools = [{ name: "weather" }]
+      const ignorant = yield* ChatTemplate.make("{{ toolset }}", "chat_template.jinja")
+      const refused = yield* Effect.flip(ignorant.render([], { tools }))
+      expect(refused.message).toContain("has a chat template that knows no tools; leave `tools` out")
+
+      const dir = yield* temporaryFolder
+      const chat_template = [
+        { name: "default", template: "1" },
+        { name: "tool_use", template: "{{ tools | length }} tool" }
+      ]
+      const file = path.join(dir, "tokenizer_config.json")
+      yield* Effect.promise(() => fs.writeFile(file, JSON.stringify({ chat_template })))
+      const template = Option.getOrThrow(yield* ChatTemplate.load(dir))
+      expect([yield* template.render([]), yield* template.render([], { tools })]).toEqual(["1", "1 tool"])
+    })
+  )
+})
+
 describe("ChatTemplate against transformers", () => {
   interface Row {
     readonly name: string

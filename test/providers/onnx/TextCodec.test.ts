@@ -93,7 +93,9 @@ describe("the stop texts of an answer", () => {
         const answer = (text: string, ...stop: ReadonlyArray<string>) => codec.answer(codec.encode(text), stop)
         assert.strictEqual(answer("one<|im_end|>two<|im_start|>user", "<|im_start|>user"), "onetwo")
         assert.strictEqual(answer("one<|im_end|>two<|im_start|>user", "two<|im_start|>"), "one")
-        assert.strictEqual(answer("one<|im_end|>two", "onetwo"), "onetwo")
+        // Nor does one stand in that text with special tokens in its middle.
+        assert.strictEqual(answer("so: one<|im_end|>two", "onetwo"), "so: ")
+        assert.strictEqual(answer("so: one<|im_end|><|im_start|>two<|im_start|>", "<|im_start|>", "onetwo"), "so: ")
         // Within a token, and behind characters of several tokens.
         assert.strictEqual(answer("日本<|im_end|>hello there, Human", "uman", "lo there"), "日本hel")
         assert.strictEqual(answer("日本<|im_end|>", "end|>"), "日本")

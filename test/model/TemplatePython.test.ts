@@ -1,0 +1,86 @@
+/** What Python's Jinja makes of the same templates. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as ChatTemplate from "../../src/model/ChatTemplate.ts"
+
+/** What a template makes of a text, its variable `t`. */
+const render = Effect.fnUntraced(function* (source: string, text: string = "") {
+  const template = yield* ChatTemplate.make(`{% set t = messages[0].content %}${source}`, "chat_template.jinja")
+  return yield* template.render([
+    { role: "user", content: text },
+    { role: "assistant", content: "b" }
+  ])
+})
+
+describe("white space", () => {
+  it.effect("is Python's to trim and strip: not U+FEFF, but U+0085 and the separators from U+001C on", () =>
+    Effect.gen(function* () {
+      const source = "[{{ t|trim }}][{{ t.strip() }}][{{ t.lstrip() }}][{{ t.rstrip() }}]"
+      for (const [text, made] of [
+        ["\ufeff hi \ufeff", "[\ufeff hi \ufeff][\ufeff hi \ufeff][\ufeff hi \ufeff][\ufeff hi \ufeff]"],
+        ["\x1c\x1f\x85 a b\x85\u3000", "[a b][a b][a b\x85\u3000][\x1c\x1f\x85 a b]"],
+        [" \t\n\v\f\r\xa0\u2003\u2028", "[][][][]"],
+        ["hi", "[hi][hi][hi][hi]"]
+      ] as const) {
+        expect(yield* render(source, text)).toBe(made)
+      }
+    })
+  )
+
+  it.effect("is what trim strips where it is given no characters, in whatever way it is written", () =>
+    Effect.gen(function* () {
+      const source =
+        "[{{ t | trim('a ') }}][{{ t|trim(chars='\x85 a') }}][{{ t.strip(none) }}][{{ (t|trim).strip('a') }}]"
+      expect(yield* render(source, " a\x85 b a ")).toBe("[\x85 b][b][a\x85 b a][\x85 b ]")
+      expect(yield* render("[{% filter trim %} {{ t }}\x85{% endfilter %}]", "\ufeff a")).toBe("[\ufeff a]")
+      expect(yield* render("{% macro m(a) %}[{{ a|trim }}]{% endmacro %}{{ m(t) }}", "\x85a")).toBe("[a]")
+      expect(yield* render("[{{ nothing|trim }}]")).toBe("[]")
+      expect((yield* Effect.flip(render("{{ messages|trim }}"))).message).toContain("trim takes a text")
+      expect((yield* Effect.flip(render("{{ none|trim }}"))).message).toContain("trim takes a text")
+    })
+  )
+})
+
+describe("capitals", () => {
+  it.effect("begin a text or its words, and there are no others", () =>
+    Effect.gen(function* () {
+      const text = "it's THE o'NEIL [of] re-DO\x85ΟΔΟΣ ßa"
+      expect(yield* render("{{ t|capitalize }}", text)).toBe("It's the o'neil [of] re-do\x85οδος ßa")
+      expect(yield* render("{{ t.capitalize() }}", "ßA 𐐀")).toBe("Ssa 𐐨")
+      expect(yield* render("{{ t|title }}", text)).toBe("It's The O'neil [Of] Re-Do\x85Οδος SSa")
+      // Python's own method does it otherwise than Jinja's filter.
+      expect(yield* render("{{ t.title() }}", text)).toBe("It'S The O'Neil [Of] Re-Do\x85Οδος Ssa")
+      expect(yield* render("[{{ t|title }}{{ t|capitalize }}{{ t.title() }}]")).toBe("[]")
+    })
+  )
+})
+
+describe("operators, tests and filters", () => {
+  it.effect("give a rest the sign of the divisor, and leave numbers whole or not", () =>
+    Effect.gen(function* () {
+      const rests = "{{ -7 % 3 }} {{ 7 % -3 }} {{ -7 % -3 }} {{ 7 % 3 }} {{ -6 % 3 }} {{ -7.5 % 2 }} {{ 7.0 % 2 }}"
+      expect(yield* render(rests)).toBe("2 -2 -1 1 0 0.5 1.0")
+      const turns = "{% for m in messages %}{{ 'odd' if (loop.index0 - 1) % 2 == 1 else 'even' }} {% endfor %}"
+      expect(yield* render(turns)).toBe("odd even ")
+    })
+  )
+
+  it.effect("take a mapping, a tuple and what is undefined as iterable", () =>
+    Effect.gen(function* () {
+      const values = ["{'a': 1}", "[]", "(1, 2)", "'x'", "nothing", "messages[0]", "5", "none", "true", "namespace()"]
+      const source = values.map((value) => `{{ 1 if ${value} is iterable else 0 }}`).join("")
+      expect(yield* render(source)).toBe("1111110000")
+      expect(yield* render(source.replaceAll("is iterable", "is not iterable"))).toBe("0000001111")
+    })
+  )
+
+  it.effect("join what the items have under a name", () =>
+    Effect.gen(function* () {
+      const source = "{{ messages|join(', ', attribute='role') }};{{ messages|join(attribute='role') }}"
+      expect(yield* render(source)).toBe("user, assistant;userassistant")
+      const others =
+        "{{ messages|join('-', 'content') }};{{ [1, 2]|join(d='-') }};{{ ['a', 'b']|join }};{{ 'abc'|join('-') }}"
+      expect(yield* render(others, "a")).toBe("a-b;1-2;ab;a-b-c")
+    })
+  )
+})
