@@ -101,8 +101,12 @@ export const target = Effect.fnUntraced(function* (file: string) {
   return path
 })
 
-/** Whether a name is one of a device or a pipe, which cannot be replaced by a file. */
+/** Names of what the process has open. Of a file that a shell has opened to append to, what is there would be lost. */
+const descriptor = /^\/(?:dev\/(?:std(?:in|out|err)|fd\/\d+)|proc\/(?:self|\d+)\/fd\/\d+)$/
+
+/** Whether a name is one of a device, a pipe or a descriptor, which cannot be replaced by a file. */
 export const isStream = Effect.fnUntraced(function* (file: string) {
+  if (descriptor.test(file)) return true
   const fs = yield* FileSystem.FileSystem
   const info = yield* Effect.option(fs.stat(file))
   return Option.isSome(info) && info.value.type !== "File" && info.value.type !== "Directory"

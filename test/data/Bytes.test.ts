@@ -2,6 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Stream } from "effect"
 import { execFileSync } from "node:child_process"
+import { closeSync, openSync } from "node:fs"
 import { join } from "node:path"
 import * as Bytes from "../../src/data/Bytes.ts"
 
@@ -47,6 +48,21 @@ layer(NodeServices.layer)("writing under a name", (it) => {
         ["FIFO", "CharacterDevice"]
       )
       assert.deepStrictEqual(yield* fs.readDirectory(dir), ["pipe"])
+    })
+  )
+
+  // As with --out /dev/stdout where a shell has opened a file to append to.
+  it.effect.skipIf(process.platform === "win32")("of a descriptor adds to the file behind it", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* folder
+      const file = join(dir, "all.jsonl")
+      yield* fs.writeFileString(file, "old\n")
+      const fd = openSync(file, "a")
+      yield* Effect.addFinalizer(() => Effect.sync(() => closeSync(fd)))
+      yield* write(`/dev/fd/${fd}`, "new\n")
+      assert.strictEqual(yield* fs.readFileString(file), "old\nnew\n")
+      assert.deepStrictEqual(yield* fs.readDirectory(dir), ["all.jsonl"])
     })
   )
 
