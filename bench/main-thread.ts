@@ -75,11 +75,14 @@ const program = Effect.gen(function* () {
   yield* measured("nothing (3 s)", Effect.sleep("3 seconds"))
   yield* measured("sampling 1,024 x 48", Effect.forEach(many(1024), sample, { concurrency: 256 }))
   yield* measured("scoring 2,048 x 90", Effect.forEach(many(2048), logprobs, { concurrency: 256 }))
-  const examples = many(2048).map((i) => ({ id: `row ${i}`, context: context(i), completion: answer }))
-  yield* measured(
-    "learning, 2,048 rows of 90",
-    pupil.learn(examples, learning(stateDir), () => Effect.void).pipe(Stream.take(5), Stream.runDrain)
-  )
+  for (const count of [2048, 60_000]) {
+    const examples = many(count).map((i) => ({ id: `row ${i}`, context: context(i), completion: answer }))
+    const options = learning(join(stateDir, String(count)))
+    yield* measured(
+      `learning, ${count.toLocaleString("en-US")} rows of 90`,
+      pupil.learn(examples, options, () => Effect.void).pipe(Stream.take(5), Stream.runDrain)
+    )
+  }
   rmSync(stateDir, { recursive: true, force: true })
 })
 

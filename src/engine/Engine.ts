@@ -25,6 +25,7 @@ import * as Objective from "./Objective.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
 import * as Scorer from "./Scorer.ts"
 import * as StopTexts from "./StopTexts.ts"
+import * as TokenLists from "./TokenLists.ts"
 import * as Training from "./Training.ts"
 import * as TrainingData from "./TrainingData.ts"
 import * as TrainingState from "./TrainingState.ts"
@@ -84,6 +85,13 @@ const refuse = (message: string): Effect.Effect<never, EngineError> =>
 
 /** Continuations of one prompt that may be asked for together. */
 const mostContinuations = 10_000
+
+/** The tokens of rows with these names, each of which has one of the numbers. */
+const listsOf = (lists: TokenLists.TokenLists, names: ReadonlyArray<string>, numbers: ReadonlyArray<number>) => {
+  const uneven = numbers.length === names.length ? undefined : `${numbers.length} numbers for ${names.length} rows`
+  const problem = uneven ?? TokenLists.problem(lists, names.length)
+  return problem === undefined ? Effect.succeed(TokenLists.toArrays(lists)) : refuse(`The request has ${problem}.`)
+}
 
 const unpredicted = "The first token of a sequence has nothing before it that it could be predicted from."
 
@@ -237,15 +245,16 @@ export const layer = (options: Options) =>
           yield* Lora.write(dir, Adapters.toLora(yield* named(name)), checkpoint.dir)
         }, told),
 
-        LearnSupervised: ({ adapter: name, options: how, rows }) =>
+        LearnSupervised: ({ adapter: name, from, names, options: how, rows }) =>
           Stream.unwrap(
             Effect.gen(function* () {
               yield* aloneScoped(name)
               const adapter = yield* named(name)
-              const weighted = rows.map(({ from, id, ids }) => ({
-                id,
-                ids: Array.from(ids),
-                weights: Array.from(ids, (_, t) => (t < from ? 0 : 1))
+              const lists = yield* listsOf(rows, names, from)
+              const weighted = lists.map((ids, i) => ({
+                id: names[i]!,
+                ids,
+                weights: ids.map((_, t) => (t < from[i]! ? 0 : 1))
               }))
               for (const { id, ids, weights } of weighted) {
                 yield* check(ids)
@@ -257,19 +266,22 @@ export const layer = (options: Options) =>
             })
           ).pipe(toldStream, Stream.scoped),
 
-        LearnPreferences: ({ adapter: name, options: how, pairs }) =>
+        LearnPreferences: ({ adapter: name, first, names, options: how, probabilities, second }) =>
           Stream.unwrap(
             Effect.gen(function* () {
               yield* aloneScoped(name)
               const adapter = yield* headed(name, "score")
-              const unpacked = pairs.map(({ first, second, ...pair }) => ({
-                ...pair,
-                first: Array.from(first),
-                second: Array.from(second)
+              const firsts = yield* listsOf(first, names, probabilities)
+              const seconds = yield* listsOf(second, names, probabilities)
+              const pairs = names.map((id, i) => ({
+                id,
+                first: firsts[i]!,
+                second: seconds[i]!,
+                probability: probabilities[i]!
               }))
-              for (const pair of unpacked) yield* Effect.andThen(check(pair.first), check(pair.second))
+              for (const pair of pairs) yield* Effect.andThen(check(pair.first), check(pair.second))
               states.delete(name)
-              const data = TrainingData.preferences(unpacked, how)
+              const data = TrainingData.preferences(pairs, how)
               return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, onSkip })
             })
           ).pipe(toldStream, Stream.scoped),

@@ -6,6 +6,7 @@
  */
 import { Predicate, Schema, SchemaGetter } from "effect"
 import { Rpc, RpcGroup } from "effect/rpc"
+import { Transferable } from "effect/workers"
 import { LearnOptions, SamplingOptions, UpdateOptions } from "../Policy.ts"
 import type { ScoredRollout } from "../Policy.ts"
 
@@ -21,39 +22,51 @@ export class EngineError extends Schema.TaggedError<EngineError>()("EngineError"
  * A list as one value. Tokens come by the million, and a schema that looks at each as a value of its own would keep the
  * asking thread from its other work.
  */
-const listOf = <A>(isElement: (value: unknown) => value is A, arrived?: (element: unknown) => unknown) =>
+const listOf = <A>(isElement: (value: unknown) => value is A) =>
   Schema.declare((value): value is ReadonlyArray<A> => Array.isArray(value) && value.every(isElement), {
     toCodecJson: () =>
       Schema.link<ReadonlyArray<A>>()(Schema.Any, {
-        decode: SchemaGetter.transform((list) => (arrived && Array.isArray(list) ? list.map(arrived) : list)),
+        decode: SchemaGetter.passthrough(),
         encode: SchemaGetter.passthrough()
       })
   })
 
 const isId = (value: unknown): value is number => Number.isSafeInteger(value)
 const isIds = (value: unknown): value is ReadonlyArray<number> => Array.isArray(value) && value.every(isId)
-/** The tokens of a data set cross in one message: packed, they are neither looked at nor copied one by one. */
-const isPacked = (value: unknown): value is Int32Array => value instanceof Int32Array
 const isNumbers = (value: unknown): value is ReadonlyArray<number> =>
   Array.isArray(value) && value.every(Predicate.isNumber)
-
-/** A wire that writes text makes of a packed list an object with its places as names; no other field is an object. */
-const repacked = ([name, value]: [string, unknown]): [string, unknown] => {
-  const list = Predicate.isObject(value) && !isPacked(value) ? Object.values(value) : undefined
-  return [name, list?.every(isId) ? Int32Array.from(list) : value]
-}
 
 /** A list of records, field by field. */
 const recordsOf = <A extends object>(fields: { readonly [K in keyof A]: (value: unknown) => value is A[K] }) =>
   listOf(
     (value): value is A =>
       Predicate.isObject(value) &&
-      Object.entries(fields).every(([name, is]) => (is as Predicate.Predicate<unknown>)((value as never)[name])),
-    (record) => (Predicate.isObject(record) ? Object.fromEntries(Object.entries(record).map(repacked)) : record)
+      Object.entries(fields).every(([name, is]) => (is as Predicate.Predicate<unknown>)((value as never)[name]))
   )
 
 const Ids = listOf(isId)
 const Numbers = listOf(Predicate.isNumber)
+const Names = listOf(Predicate.isString)
+
+/** Numbers that a thread hands over to another one, where they were made for that; a wire that writes text copies them. */
+const Integers = Schema.declare((value): value is Int32Array => value instanceof Int32Array, {
+  toCodecJson: () =>
+    Schema.link<Int32Array>()(Schema.Any, {
+      // Of an array of numbers, JSON makes an object with its places as names.
+      decode: SchemaGetter.transform((value) =>
+        Predicate.isObject(value) ? Int32Array.from(Object.values(value)) : value
+      ),
+      encode: SchemaGetter.passthrough()
+    })
+}).pipe(
+  Schema.decode({
+    decode: SchemaGetter.passthrough(),
+    encode: Transferable.getterAddAll((numbers) => [numbers.buffer as ArrayBuffer])
+  })
+)
+
+/** The tokens of many rows, see `TokenLists.ts`. Their arrays are gone for who has sent them to another thread. */
+const Lists = Schema.Struct({ chunks: Schema.Array(Integers), ends: Integers })
 
 /** The base alone, or the name of an adapter over it. */
 const AdapterName = Schema.NullOr(Schema.String)
@@ -138,15 +151,13 @@ const SaveAdapter = Rpc.make("SaveAdapter", {
   error: EngineError
 })
 
-/** Supervised fine-tuning on the tokens from `from` on of each row; one element a step. */
+/** Supervised fine-tuning on the tokens from `from` on of each row, by name; one element a step. */
 const LearnSupervised = Rpc.make("LearnSupervised", {
   payload: {
     adapter: Schema.String,
-    rows: recordsOf<{ readonly id: string; readonly ids: Int32Array; readonly from: number }>({
-      id: Predicate.isString,
-      ids: isPacked,
-      from: isId
-    }),
+    names: Names,
+    rows: Lists,
+    from: Ids,
     options: LearnOptions
   },
   success: Metrics,
@@ -154,16 +165,14 @@ const LearnSupervised = Rpc.make("LearnSupervised", {
   stream: true
 })
 
-/** Bradley-Terry training on pairs with soft labels; one element a step. */
+/** Bradley-Terry training on pairs, by name, with the probability that the first is the better; one element a step. */
 const LearnPreferences = Rpc.make("LearnPreferences", {
   payload: {
     adapter: Schema.String,
-    pairs: recordsOf<{
-      readonly id: string
-      readonly first: Int32Array
-      readonly second: Int32Array
-      readonly probability: number
-    }>({ id: Predicate.isString, first: isPacked, second: isPacked, probability: Predicate.isNumber }),
+    names: Names,
+    first: Lists,
+    second: Lists,
+    probabilities: Numbers,
     options: LearnOptions
   },
   success: Metrics,

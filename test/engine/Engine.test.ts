@@ -7,6 +7,7 @@ import { Worker } from "node:worker_threads"
 import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
 import * as EngineWorker from "../../src/engine/EngineWorker.ts"
+import * as TokenLists from "../../src/engine/TokenLists.ts"
 import * as Golden from "./golden.ts"
 import { learn } from "./learn.ts"
 
@@ -173,13 +174,14 @@ describe("the engine's contract", () => {
       const source = { _tag: "fresh", rank: 2, alpha: 4, seed: 1 } as const
       yield* client.MakeAdapter({ name: "plain", source, head: "none", reference: null })
       const learning = { ...learn, stateDir: dir }
-      const pairs = [{ id: "a", first: Int32Array.of(5, 6), second: Int32Array.of(5, 7), probability: 0.7 }]
+      const [first, second] = [TokenLists.of([[5, 6]]), TokenLists.of([[5, 7]])]
+      const pairs = { names: ["a"], first, second, probabilities: [0.7] }
       const rollouts = [{ id: "a", promptIds: [5], tokenIds: [6], logprobs: [-1], reward: 1 }]
       const sequence = { ids: [5, 6, 7], adapter: null }
       const refused: ReadonlyArray<readonly [Effect.Effect<unknown, unknown>, string]> = [
         [client.Score({ ids: [5], adapter: "plain" }), "The adapter plain has no score head"],
         [
-          Stream.runDrain(client.LearnPreferences({ adapter: "plain", pairs, options: learning })),
+          Stream.runDrain(client.LearnPreferences({ adapter: "plain", ...pairs, options: learning })),
           "The adapter plain has no score head"
         ],
         [
@@ -313,7 +315,7 @@ describe("an adapter that is changed", () => {
           Stream.runDrain(
             client.LearnSupervised({
               adapter: name,
-              rows: [{ id: which, ids: Int32Array.from(ids), from: 1 }],
+              ...{ names: [which], rows: TokenLists.of([ids]), from: [1] },
               options: { ...learn, epochs: 4, stateDir: `${dir}/${name} ${which}` }
             })
           )
@@ -332,10 +334,18 @@ describe("an adapter that is changed", () => {
         [[5, 6], 9],
         [[5], 0]
       ] as const) {
-        const rows = [{ id: "row 7", ids: Int32Array.from(ids), from }]
+        const rows = { names: ["row 7"], rows: TokenLists.of([ids]), from: [from] }
         const options = { ...learn, stateDir: dir }
-        const error = yield* Effect.flip(Stream.runDrain(client.LearnSupervised({ adapter: "p", rows, options })))
+        const error = yield* Effect.flip(Stream.runDrain(client.LearnSupervised({ adapter: "p", ...rows, options })))
         expect(error).toMatchObject({ refused: true, message: "The row row 7 has no token to learn." })
+      }
+      const uneven = { names: ["a", "b"], rows: TokenLists.of([[5, 6]]), from: [0, 0] }
+      for (const [rows, problem] of [
+        [uneven, "1 lists of tokens for 2 rows"],
+        [{ ...uneven, from: [0] }, "1 numbers for 2 rows"]
+      ] as const) {
+        const learnt = client.LearnSupervised({ adapter: "p", ...rows, options: { ...learn, stateDir: dir } })
+        expect((yield* Effect.flip(Stream.runDrain(learnt))).message).toBe(`The request has ${problem}.`)
       }
       const error = yield* Effect.flip(make(1e9))
       expect(error.message).toContain("has the rank 1000000000, and no linear map is larger than 160")

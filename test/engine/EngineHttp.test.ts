@@ -7,6 +7,7 @@ import { FetchHttpClient, HttpRouter, HttpServer } from "effect/http"
 import { RpcClient, RpcSerialization, RpcServer, RpcTest } from "effect/rpc"
 import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
+import * as TokenLists from "../../src/engine/TokenLists.ts"
 import * as Golden from "./golden.ts"
 import { learn } from "./learn.ts"
 
@@ -30,8 +31,8 @@ const clients = Effect.gen(function* () {
   return { far, near: yield* Effect.provide(RpcTest.makeClient(EngineRpc), handlers) }
 })
 
-const rows = [{ id: "a", ids: Int32Array.of(5, 6, 7, 8), from: 2 }]
-const pairs = [{ id: "a", first: Int32Array.of(5, 6), second: Int32Array.of(5, 7, 8), probability: 0.7 }]
+const rows = { names: ["a"], rows: TokenLists.of([[5, 6, 7, 8]]), from: [2] }
+const pairs = { names: ["a"], first: TokenLists.of([[5, 6]]), second: TokenLists.of([[5, 7, 8]]), probabilities: [0.7] }
 
 describe("over HTTP", () => {
   it.live("an engine learns what it learns in process", () =>
@@ -44,8 +45,8 @@ describe("over HTTP", () => {
         yield* client.MakeAdapter({ name: where, source, head: "score", reference: null })
         const twice = { ...learn, epochs: 2, batchSize: 1 }
         const how = (what: string) => ({ adapter: where, options: { ...twice, stateDir: `${dir}/${where}-${what}` } })
-        const supervised = yield* Stream.runCollect(client.LearnSupervised({ ...how("rows"), rows }))
-        const preferred = yield* Stream.runCollect(client.LearnPreferences({ ...how("pairs"), pairs }))
+        const supervised = yield* Stream.runCollect(client.LearnSupervised({ ...how("rows"), ...rows }))
+        const preferred = yield* Stream.runCollect(client.LearnPreferences({ ...how("pairs"), ...pairs }))
         losses.push([...supervised, ...preferred].map(({ loss }) => loss))
       }
       expect(losses[0]).toHaveLength(4)

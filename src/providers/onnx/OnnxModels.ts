@@ -11,6 +11,7 @@ import { Source } from "../../engine/EngineRpc.ts"
 import type { EngineError } from "../../engine/EngineRpc.ts"
 import type { Options as EngineOptions } from "../../engine/Engine.ts"
 import * as EngineWorker from "../../engine/EngineWorker.ts"
+import * as TokenLists from "../../engine/TokenLists.ts"
 import * as Turn from "../../engine/Turn.ts"
 import * as Checkpoint from "../../model/Checkpoint.ts"
 import * as Finite from "../../model/Finite.ts"
@@ -120,16 +121,22 @@ const policy = (
           if (adapter === null) return yield* neverLearns("does not learn")
           yield* refuse(wrongLearning(options))
           const most = Math.min(options.maxLength, maxPositions)
-          const rows: Array<{ id: string; ids: Int32Array; from: number }> = []
+          const names: Array<string> = []
+          const rows = TokenLists.builder()
+          const from: Array<number> = []
           for (const { completion, context, finish, id } of examples) {
             const prompt = yield* promptOf(codec, id, context, onReject)
             if (prompt === undefined) continue
             const ids = [...prompt, ...codec.completion(completion, finish)]
             if (completion.trim() === "") yield* onReject(id, "the completion is empty: there is nothing to learn")
             else if (ids.length > most) yield* onReject(id, tooLong(ids.length, most))
-            else rows.push({ id, ids: Int32Array.from(ids), from: prompt.length })
+            else {
+              names.push(id)
+              rows.add(ids)
+              from.push(prompt.length)
+            }
           }
-          return client.LearnSupervised({ adapter, rows, options })
+          return client.LearnSupervised({ adapter, names, rows: rows.lists(), from, options })
         })
       ).pipe(
         Stream.map((metrics) => metrics as StepMetrics),
@@ -181,7 +188,9 @@ const rewardModel = (
         Effect.gen(function* () {
           yield* refuse(wrongLearning(options))
           const most = Math.min(options.maxLength, maxPositions)
-          const pairs: Array<{ id: string; first: Int32Array; second: Int32Array; probability: number }> = []
+          const names: Array<string> = []
+          const [firsts, seconds] = [TokenLists.builder(), TokenLists.builder()]
+          const probabilities: Array<number> = []
           for (const { context, first, id, probability, second } of examples) {
             const prompt = yield* promptOf(codec, id, context, onReject)
             if (prompt === undefined) continue
@@ -190,9 +199,15 @@ const rewardModel = (
             if (first === second) yield* onReject(id, "both answers are the same: there is nothing to prefer")
             else if (longest > most) yield* onReject(id, tooLong(longest, most))
             else if (!(probability >= 0 && probability <= 1)) yield* onReject(id, notProbable(probability))
-            else pairs.push({ id, first: Int32Array.from(a), second: Int32Array.from(b), probability })
+            else {
+              names.push(id)
+              firsts.add(a)
+              seconds.add(b)
+              probabilities.push(probability)
+            }
           }
-          return client.LearnPreferences({ adapter, pairs, options })
+          const lists = { first: firsts.lists(), second: seconds.lists() }
+          return client.LearnPreferences({ adapter, names, ...lists, probabilities, options })
         })
       ).pipe(
         Stream.map((metrics) => metrics as StepMetrics),
