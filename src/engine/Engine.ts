@@ -4,18 +4,18 @@
  * It holds the base, the adapters by name, one decoder and one scorer. It knows token ids, never a stage; a tokenizer
  * is used for nothing but recognising stop texts.
  */
-import { Cause, Effect, Option, Result, Semaphore, Stream } from "effect"
+import { Effect, Option, Semaphore, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
 import type * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
 import type { Device } from "../onnx/Device.ts"
-import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import * as Base from "./Base.ts"
 import * as Compiled from "./Compiled.ts"
 import * as Decoder from "./Decoder.ts"
+import { asEngineError, refuse, told, toldStream } from "./EngineFailure.ts"
 import { EngineError, EngineRpc } from "./EngineRpc.ts"
 import type { Source } from "./EngineRpc.ts"
 import * as Forward from "./Forward.ts"
@@ -46,42 +46,9 @@ export interface Options {
   readonly device?: Device
 }
 
-/** A run that failed says nothing about what was asked: it may go well another time, on a machine with more memory. */
-const asEngineError = (cause: unknown): EngineError =>
-  cause instanceof EngineError
-    ? cause
-    : new EngineError({
-        message: cause instanceof Error ? cause.message : String(cause),
-        retryable: cause instanceof Session.SessionError,
-        ...(cause instanceof Decoder.DecoderError ? { refused: true } : {})
-      })
-
-/** What no handler foresees is the affair of the one who asked: untold, it would end all requests under way. */
-const unforeseen = (defect: unknown): EngineError =>
-  new EngineError({ message: `The engine cannot carry this out: ${String(defect)}`, retryable: false })
-
-/** A handler's failures, foreseen or not, in the contract's words. */
-const told = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, EngineError, R> =>
-  handler.pipe(
-    Effect.mapError(asEngineError),
-    Effect.catchDefect((defect) => Effect.fail(unforeseen(defect)))
-  )
-
-const toldStream = <A, E, R>(handler: Stream.Stream<A, E, R>): Stream.Stream<A, EngineError, R> =>
-  handler.pipe(
-    Stream.mapError(asEngineError),
-    Stream.catchCause((cause) => {
-      const defect = Cause.findDefect(cause)
-      return Result.isSuccess(defect) ? Stream.fail(unforeseen(defect.success)) : Stream.failCause(cause)
-    })
-  )
-
 /** A skipped step is no step of a run's metrics; it is told. */
 const onSkip = ({ grad_norm, ids, loss, step }: Training.Skip) =>
   Effect.logWarning(`Step ${step} was skipped: loss ${loss}, gradient norm ${grad_norm}, samples ${ids.join(", ")}.`)
-
-const refuse = (message: string): Effect.Effect<never, EngineError> =>
-  Effect.fail(new EngineError({ message, retryable: false, refused: true }))
 
 /** Continuations of one prompt that may be asked for together. */
 const mostContinuations = 10_000
