@@ -203,7 +203,10 @@ export class Policy extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<number>, PolicyError>
     /** The log-probability (nats) of each token of `completion` after `context`. */
     readonly logprobs: (example: Example) => Effect.Effect<ReadonlyArray<number>, PolicyError>
-    /** Supervised fine-tuning on the examples; one element a step; rows that cannot be used go to `onReject`. */
+    /**
+     * Supervised fine-tuning on the examples; one element a step; rows that cannot be used go to `onReject`. What else
+     * changes this policy waits for the end: whoever takes the steps must not wait for such a thing between two of them.
+     */
     readonly learn: (
       examples: ReadonlyArray<Example>,
       options: LearnOptions,

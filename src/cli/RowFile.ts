@@ -29,12 +29,9 @@ export interface Outcome {
   readonly first: string | undefined
 }
 
-/**
- * Says what was done, where no answers go, and fails when some rows were bad. A pipe or a device may be standard output
- * under another name, such as /dev/stdout.
- */
+/** Says what was done, where no answers go, and fails when some rows were bad. */
 export const conclude = Effect.fnUntraced(function* (places: RowPlaces.Places, outcome: Outcome, said: string) {
-  const inFile = Option.isSome(places.out) && !(yield* Bytes.isStream(places.out.value))
+  const inFile = Option.isSome(places.out) && !Bytes.isStandardOutput(places.out.value)
   yield* inFile ? Console.log(said) : Console.error(said)
   const { first, rejected, rejects, rows } = outcome
   if (first !== undefined)

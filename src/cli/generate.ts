@@ -11,6 +11,7 @@ import * as Sampling from "../engine/Sampling.ts"
 import { fromFailure } from "./CommandError.ts"
 import * as DeviceFlag from "./DeviceFlag.ts"
 import * as Model from "./Model.ts"
+import { count } from "./Count.ts"
 import * as Progress from "./Progress.ts"
 import * as RowEngine from "./RowEngine.ts"
 import * as RowFile from "./RowFile.ts"
@@ -181,7 +182,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
 
 const words = ({ completions, rejected, rows, seconds, tokens, tokens_per_second }: Summary): string =>
   [
-    `Continued ${rows - rejected} of ${rows} rows, ${completions} completions of ${tokens} tokens,`,
+    `Continued ${rows - rejected} of ${count(rows, "row")}, ${count(completions, "completion")} of ${count(tokens, "token")},`,
     ` in ${Progress.duration(seconds)} (${Math.round(tokens_per_second)} tokens/s).`
   ].join("")
 

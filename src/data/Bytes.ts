@@ -104,6 +104,10 @@ export const target = Effect.fnUntraced(function* (file: string) {
 /** Names of what the process has open. Of a file that a shell has opened to append to, what is there would be lost. */
 const descriptor = /^\/(?:dev\/(?:std(?:in|out|err)|fd\/\d+)|proc\/(?:self|\d+)\/fd\/\d+)$/
 
+/** Whether a name is one of standard output. */
+export const isStandardOutput = (file: string): boolean =>
+  /^\/(?:dev\/(?:stdout|fd\/1)|proc\/(?:self|\d+)\/fd\/1)$/.test(file)
+
 /** Whether a name is one of a device, a pipe or a descriptor, which cannot be replaced by a file. */
 export const isStream = Effect.fnUntraced(function* (file: string) {
   if (descriptor.test(file)) return true

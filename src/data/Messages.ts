@@ -18,9 +18,8 @@ const besides = [
 
 /** Whether a field says nothing: Parquet has every field in every message. */
 const isNothing = (value: unknown): boolean => {
-  if (typeof value === "string") return value.trim() === ""
-  if (typeof value !== "object" || value === null) return !value
-  return Object.values(value).every((one) => one === null)
+  if (typeof value === "string") return ["", "[]", "{}", "null"].includes(value.trim())
+  return typeof value === "object" && value !== null ? Object.values(value).every(isNothing) : !value
 }
 
 /** The fields in which a message says more than its `content`, one for the thoughts and one for the calls. */
@@ -42,6 +41,10 @@ export const same = (a: Message, b: Message): boolean =>
     return (isNothing(one) && isNothing(other)) || Equal.equals(one, other)
   })
 
+/** Whether a message without text has calls of tools in its place, as OpenAI's have. */
+const isCall = (message: Rows.Row): boolean =>
+  message["role"] === "assistant" && more(message as unknown as Message).length > 0
+
 /** What is wrong with the message of this name, if there is something. */
 const wrong = (name: string, message: unknown): string | undefined => {
   if (!Rows.isRow(message)) return `${name} is no {role, content}`
@@ -49,11 +52,8 @@ const wrong = (name: string, message: unknown): string | undefined => {
   if (role === undefined || role === null) return `${name} has no \`role\``
   if (!roles.includes(role))
     return `${name} has the role ${JSON.stringify(role).slice(0, 40)}; known are ${roles.join(", ")}`
-  if (content === undefined || content === null) {
-    const [field] = more(message as unknown as Message)
-    const advice = field === undefined ? "" : `; give it an empty one beside \`${field}\``
-    return `${name} has no \`content\`${advice}`
-  }
+  if (content === null && isCall(message)) return undefined
+  if (content === undefined || content === null) return `${name} has no \`content\``
   if (Array.isArray(content)) return `${name} has a list of parts as its \`content\`, which has to be text`
   return typeof content === "string" ? undefined : `${name} has a \`content\` that is not text`
 }
@@ -69,8 +69,12 @@ export const problem = (column: string, value: unknown): string | undefined => {
   return `\`${column}\` is ${column === "messages" ? "not" : "neither text nor"} [{role, content}]`
 }
 
+/** Messages of which each has a text, if only an empty one. */
+export const worded = (messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
+  messages.map((message) => ((message.content as unknown) === null ? { ...message, content: "" } : message))
+
 /** The messages of a column, or why there are none. */
 export const decode = (column: string, value: unknown): Result.Result<ReadonlyArray<Message>, string> => {
   const reason = problem(column, value)
-  return reason === undefined ? Result.succeed(value as ReadonlyArray<Message>) : Result.fail(reason)
+  return reason === undefined ? Result.succeed(worded(value as ReadonlyArray<Message>)) : Result.fail(reason)
 }

@@ -58,18 +58,15 @@ const variablesOf = (value: unknown): Result.Result<Rows.Row, string> => {
     : Result.fail(`\`chat_template_kwargs\` has \`${name}\`, which it cannot set; leave it out`)
 }
 
-/** What a row gives, or what is wrong with it. A text has no template, so its row can give nothing. */
+/** What a row gives, or what is wrong with it. Texts go through no template: as in TRL, such a row gives nothing. */
 export const decode = (row: Rows.Row, conversational: boolean): Result.Result<TemplateColumns, string> =>
   Result.gen(function* () {
+    if (!conversational) return {}
     const { tools: instead, ...variables } = yield* variablesOf(row["chat_template_kwargs"])
     // As in TRL, tools among the variables take the place of the row's.
     const tools = yield* toolsOf(instead === undefined ? row["tools"] : instead)
-    const given: TemplateColumns = {
+    return {
       ...(tools.length === 0 ? {} : { tools }),
       ...(Object.keys(variables).length === 0 ? {} : { chat_template_kwargs: variables })
     }
-    const [column] = Object.keys(given)
-    return conversational || column === undefined
-      ? given
-      : yield* Result.fail(`\`${column}\` is for a chat template, which texts do not go through; give messages`)
   })

@@ -78,7 +78,8 @@ export const decode = (row: Rows.Row): Result.Result<Row, string> => {
   if (margin !== undefined && (typeof margin !== "number" || !Number.isFinite(margin))) {
     return Result.fail("`margin` is not a finite number")
   }
-  const kept = Object.fromEntries(shape.map((name) => [name, row[name]]))
+  const worded = (value: unknown) => (Array.isArray(value) ? Messages.worded(value) : value)
+  const kept = Object.fromEntries(shape.map((name) => [name, worded(row[name])]))
   const conversational = shape.some((name) => Array.isArray(row[name]))
   return Result.map(
     TemplateColumns.decode(row, conversational),

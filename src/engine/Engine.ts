@@ -275,17 +275,24 @@ export const layer = (options: Options) =>
               }
               yield* check([...promptIds, ...tokenIds])
             }
+            // Who samples or saves meanwhile has the policy before the update, and so has everyone where it fails or is
+            // interrupted: whoever hears of a failure may ask for the same again.
+            const next = { ...state }
             const models = {
-              adapter,
+              adapter: { ...adapter },
               reference: yield* named(reference),
               forward: Forward.over(scorer, temperature),
               learner,
-              state
+              state: next
             }
-            // Who hears of a failure may ask again: nothing of the update is done then, and nothing twice.
-            const save = Effect.suspend(() => TrainingState.save(how.stateDir, state, how.iteration + 1))
-            const update = Effect.tap(PolicyGradient.update(models, rollouts, how), Effect.uninterruptible(save))
-            return { ...(yield* PolicyGradient.whole(models, update)) }
+            const metrics = yield* PolicyGradient.update(models, rollouts, how)
+            yield* Effect.uninterruptible(
+              Effect.map(TrainingState.save(how.stateDir, next, how.iteration + 1), () => {
+                Object.assign(state, next)
+                adapter.vector = next.parameters
+              })
+            )
+            return { ...metrics }
           },
           (handler, { adapter }) => told(alone(adapter)(handler))
         ),

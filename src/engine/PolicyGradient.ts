@@ -229,23 +229,9 @@ export const bySequence: Minibatches.Weigh = (rows) => () => ({
   perSequence: { weights: 1 / rows.length }
 })
 
-/** Changes a policy as a whole: where the change fails or is interrupted, adapter and state are as they were before. */
-export const whole = <A, E, R>(
-  { adapter, state }: Pick<Models, "adapter" | "state">,
-  change: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> =>
-  Effect.suspend(() => {
-    const before = { ...state }
-    const restored = Effect.sync(() => {
-      Object.assign(state, before)
-      adapter.vector = state.parameters
-    })
-    return Effect.onError(change, () => restored)
-  })
-
 /**
  * One update by PPO, in place on the adapter and the state. Fails where the answers, or three minibatches in a row, are
- * not finite; what it has done until then stands, unless it is {@link whole}.
+ * not finite; what was done until then stands, so give it copies of both where a failed update is to leave nothing.
  */
 export const update = Effect.fnUntraced(function* (
   models: Models,

@@ -161,11 +161,11 @@ export const make = Effect.fnUntraced(function* (
   /** Takes waiting jobs of one adapter, kind and temperature that fit into a run, alike in length. */
   const take = (): ReadonlyArray<Job> => {
     const { request, since } = waiting[0]!
-    const { adapter, ids, kind, temperature } = request
+    const { adapter, ids, kind, temperature = 1 } = request
     const form = ScoreProgram.formOf(ids)
     const longest = performance.now() - since > overdue ? ids.length : Infinity
     const alike = waiting
-      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && r.temperature === temperature)
+      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && (r.temperature ?? 1) === temperature)
       .filter(({ request: r }) => ScoreProgram.formOf(r.ids) === form)
       .filter(({ request: r }) => r.ids.length <= longest)
       // The longest first: what the runtime takes for them serves all others, and it gives nothing back.

@@ -22,12 +22,20 @@ export const recognise = (
     silent.set(id, known)
     return known
   }
+  /** The last few tokens that say something. */
+  const lastSaying = (tokenIds: ReadonlyArray<number>): ReadonlyArray<number> => {
+    const found: Array<number> = []
+    for (let i = tokenIds.length - 1; i >= 0 && found.length < window; i--) {
+      if (!isSilent(tokenIds[i]!)) found.push(tokenIds[i]!)
+    }
+    return found.reverse()
+  }
   const isIn = (tokenIds: ReadonlyArray<number>): boolean => {
     const said = decode(tokenIds)
     return texts.some((text) => said.includes(text))
   }
   return (tokenIds) => {
     const tail = tokenIds.slice(-window)
-    return isIn(tail) || (tail.some(isSilent) && isIn(tokenIds.filter((id) => !isSilent(id)).slice(-window)))
+    return isIn(tail) || (tail.some(isSilent) && isIn(lastSaying(tokenIds)))
   }
 }

@@ -16,13 +16,18 @@ export const complete = (json: unknown, config: Json): unknown => {
   if (!isRecord(json) || !isRecord(decoder)) return json
   const listed: unknown = json["added_tokens"] ?? []
   if (!Array.isArray(listed)) return json
-  const known = new Set(listed.map((token: unknown) => (isRecord(token) ? token["content"] : undefined)))
+  const valuesOf = (field: string) =>
+    new Set(listed.map((token: unknown) => (isRecord(token) ? token[field] : undefined)))
+  const [known, ids] = [valuesOf("content"), valuesOf("id")]
   const vocabulary = isRecord(json["model"]) ? json["model"]["vocab"] : undefined
+  const taken = new Set<unknown>(isRecord(vocabulary) ? Object.values(vocabulary) : [])
   const missing = Object.entries(decoder).flatMap(([id, token]) => {
     if (!isRecord(token) || typeof token["content"] !== "string" || known.has(token["content"])) return []
-    // One that the vocabulary has keeps its place.
+    // One that the vocabulary has keeps its place, and none takes that of another.
     const own = isRecord(vocabulary) ? vocabulary[token["content"]] : undefined
-    return [{ ...token, id: own ?? Number(id) }]
+    if (own !== undefined) return [{ ...token, id: own }]
+    const isFree = /^\d{1,7}$/.test(id) && token["content"] !== "" && !ids.has(Number(id)) && !taken.has(Number(id))
+    return isFree ? [{ ...token, id: Number(id) }] : []
   })
   return missing.length === 0 ? json : { ...json, added_tokens: [...listed, ...missing] }
 }

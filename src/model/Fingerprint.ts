@@ -44,7 +44,7 @@ export const of = (checkpoint: Checkpoint): Effect.Effect<string, CheckpointErro
   })
 
 /** The files that say how text becomes tokens. */
-const textFiles = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"]
+const textFiles = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
 
 /**
  * 16 hexadecimal digits for a checkpoint that is given text: its own, how text becomes its tokens, and which of them it
@@ -53,6 +53,16 @@ const textFiles = ["tokenizer.json", "tokenizer_config.json", "chat_template.jin
 export const ofText = Effect.fnUntraced(function* (checkpoint: Checkpoint): Effect.fn.Return<string, CheckpointError> {
   const { bosTokenId, dir, eosTokenIds, padTokenId } = checkpoint
   const texts = yield* Effect.forEach(textFiles, (name) => readText(path.join(dir, name)))
-  const all = [yield* of(checkpoint), eosTokenIds, bosTokenId, padTokenId, texts]
+  // What the older file says counts only where the newer one does not have all tokens (see `TokenizerConfig.ts`).
+  const counts = !(texts[1] ?? "").includes('"added_tokens_decoder"')
+  const older = counts ? yield* readText(path.join(dir, "special_tokens_map.json")) : undefined
+  const all = [
+    yield* of(checkpoint),
+    eosTokenIds,
+    bosTokenId,
+    padTokenId,
+    texts,
+    ...(older === undefined ? [] : [older])
+  ]
   return createHash("sha256").update(JSON.stringify(all)).digest("hex").slice(0, 16)
 })

@@ -3,9 +3,11 @@
  *
  * Each output of a map has a scale of its own: w ≈ q · s with s = max |w| / 127 and q a whole number in [-127, 127]
  * (the weights of LLM.int8(), Dettmers et al. 2022, without its outliers). Of maps that read the result of a norm, inputs
- * are divided by factors that make both easier to quantise (see `Smoothing.ts`), and w is w diag(factors). The maps of a layer are a file whose name is
- * the hash of the weights that it was made of, so other weights never meet it, and a layer that several models share,
- * with all that comes before it, is kept once. The folder may be removed at any time.
+ * are divided by factors that make both easier to quantise (see `Smoothing.ts`), and w is multiplied by them.
+ *
+ * The maps of a layer are a file whose name is the hash of the weights that it was made of, so other weights never meet
+ * it, and a layer that several models share, with all that comes before it, is kept once. The folder may be removed at
+ * any time.
  */
 import { Effect } from "effect"
 import { createHash, randomBytes } from "node:crypto"

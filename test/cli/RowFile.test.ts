@@ -222,14 +222,8 @@ describe("rows that cannot be used", () => {
 })
 
 describe("what was done", () => {
-  it.skipIf(process.platform === "win32")("is said where no answers go, which a pipe may lead to", async () => {
+  it("is said where no answers go, on standard output where these go elsewhere", async () => {
     const dir = workplace({ "s.jsonl": good })
-    execFileSync("mkfifo", [join(dir, "o")])
-    const read = fs.promises.readFile(join(dir, "o"), "utf8")
-    // As with --out /dev/stdout.
-    const straight = await run(placesIn(dir, "s.jsonl", "o"))
-    assert.strictEqual(await read, '{"id":1}\n')
-    assert.deepStrictEqual(straight, { code: 0, stdout: "", stderr: "done\n" })
     assert.deepStrictEqual(await run(placesIn(dir, "s.jsonl", "o.jsonl")), { code: 0, stdout: "done\n", stderr: "" })
   })
 })

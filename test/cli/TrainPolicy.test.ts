@@ -77,6 +77,23 @@ describe("charter train ppo, grpo and rloo", () => {
   const changed = (args: ReadonlyArray<string>, values: Readonly<Record<string, string>>) =>
     Object.entries(values).reduce((all, [flag, value]) => all.with(all.indexOf(flag) + 1, value), [...args])
 
+  // Ratios, and what is learnt, would be of another policy than the one that was sampled.
+  it("learns at the temperature of its answers", async () => {
+    const place = await prepared()
+    for (const kind of kinds) {
+      const out = join(place.dir, kind)
+      const still = changed(command(kind, place, out), { "--learning-rate": "1e-30" })
+      const { status, stderr } = await train(...still, "--temperature", "0.4")
+      assert.strictEqual(status, 0, stderr)
+      const [first] = lines(join(out, "metrics.jsonl"))
+      assert.closeTo(first!["approx_kl"] as number, 0, 1e-6, kind)
+      const logprobs = lines(join(out, "rollouts.jsonl")).flatMap(({ logprobs, step }) => (step === 1 ? logprobs : []))
+      const mean = (logprobs as ReadonlyArray<number>).reduce((a, b) => a + b, 0) / (logprobs as []).length
+      // A cooler policy is surer of itself than the model is.
+      assert.isBelow(first!["entropy"] as number, -mean - 0.1, kind)
+    }
+  })
+
   it("ends where three minibatches in a row have no finite loss, with the state before them", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")

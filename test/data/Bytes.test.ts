@@ -51,6 +51,14 @@ layer(NodeServices.layer)("writing under a name", (it) => {
     })
   )
 
+  it("of standard output is one of several", () => {
+    for (const name of ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+      assert.isTrue(Bytes.isStandardOutput(name), name)
+    for (const name of ["/dev/null", "/dev/fd/11", "stdout", "/dev/stderr"]) {
+      assert.isFalse(Bytes.isStandardOutput(name), name)
+    }
+  })
+
   // As with --out /dev/stdout where a shell has opened a file to append to.
   it.effect.skipIf(process.platform === "win32")("of a descriptor adds to the file behind it", () =>
     Effect.gen(function* () {

@@ -24,10 +24,7 @@ describe("a row's messages", () => {
       [{ role: "user", content: [{ type: "text", text: "Hi" }] }],
       "message 1 of `prompt` has a list of parts as its `content`, which has to be text"
     ],
-    [
-      [{ role: "assistant", content: null, tool_calls: [{ name: "weather" }] }],
-      "message 1 of `prompt` has no `content`; give it an empty one beside `tool_calls`"
-    ],
+    [[{ role: "assistant", content: null, tool_calls: [{ name: null }] }], "message 1 of `prompt` has no `content`"],
     [[{ role: "user", content: 7 }], "message 1 of `prompt` has a `content` that is not text"],
     [["Hi"], "message 1 of `prompt` is no {role, content}"],
     [{ role: "user" }, "`prompt` is neither text nor [{role, content}]"]
@@ -35,6 +32,12 @@ describe("a row's messages", () => {
   it.each(strange)("are told apart by what is wrong with them: %j", (prompt, said) => {
     assert.deepStrictEqual(Trl.decode({ prompt }), Result.fail(said))
     assert.deepStrictEqual(Prompts.conversation({ prompt }), Result.fail(said))
+  })
+
+  it("may have calls of tools in the place of a text, as OpenAI's have", () => {
+    const call = { role: "assistant", content: null, tool_calls: [{ name: "weather" }] }
+    const row = Result.getOrThrow(Trl.decode({ messages: [user, call] }))
+    assert.deepStrictEqual<unknown>(row, { messages: [user, { ...call, content: "" }] })
   })
 
   it("are no text", () => {

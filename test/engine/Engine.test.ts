@@ -48,6 +48,8 @@ const update = {
   maxGradNorm: 1
 }
 
+const sampled = { ...generate, topP: 1, logitBias: new Map<number, number>(), maxTokens: 12 }
+
 const fresh = (rank: number) => ({ _tag: "fresh", rank, alpha: 8, seed: 1 }) as const
 
 /** An adapter with a value head, and what stands for its numbers: a few log-probabilities. */
@@ -280,6 +282,45 @@ describe("an adapter that is changed", () => {
       yield* twice.updated({ stateDir: `${dir}/twice` })
       expect(yield* twice.numbers).toEqual(yield* once.numbers)
       expect(yield* twice.numbers).not.toEqual(begun)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("learns at the temperature that its answers were sampled at", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const { client } = yield* policyOf("p")
+      const samples = yield* client.Generate({ ...sampled, adapter: "p", n: 8, temperature: 0.4 })
+      const rollouts = samples.map(({ logprobs, tokenIds }, i) => ({
+        ...{ id: `${i}`, promptIds: sampled.ids, tokenIds, logprobs, reward: i % 2 }
+      }))
+      // At the rate 0 the policy stays what was sampled, if it is looked at in the same way.
+      const moved = Effect.fnUntraced(function* (options: { readonly temperature?: number }) {
+        const still = { ...update, ...options, minibatchSize: 8, learningRate: 0, valueLearningRate: 0, stateDir: dir }
+        const { approx_kl } = yield* client.Update({ adapter: "p", reference: "reference p", rollouts, options: still })
+        return Math.abs(approx_kl!)
+      })
+      expect(yield* moved({ temperature: 0.4 })).toBeLessThan(1e-6)
+      // The learner of another temperature is another one.
+      expect(yield* moved({})).toBeLessThan(1e-6)
+      expect(yield* moved({ temperature: 0.4 })).toBeLessThan(1e-6)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is saved as it was before an update that is under way", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* temporary
+      const { client, numbers, updated } = yield* policyOf("p")
+      const saved = Effect.fnUntraced(function* (name: string) {
+        yield* client.SaveAdapter({ name: "p", dir: `${dir}/${name}` })
+        return yield* fs.readFile(`${dir}/${name}/adapter_model.safetensors`)
+      })
+      const [begun, file] = [yield* numbers, yield* saved("before")]
+      const running = yield* Effect.forkChild(updated({ stateDir: `${dir}/state`, epochs: 100_000 }))
+      yield* Effect.sleep("300 millis")
+      expect(yield* saved("meanwhile")).toEqual(file)
+      expect(yield* numbers).toEqual(begun)
+      yield* Fiber.interrupt(running)
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

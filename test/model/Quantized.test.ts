@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import * as fc from "fast-check"
 import fs from "node:fs"
 import * as path from "node:path"
-import type * as Adapters from "../../src/engine/Adapters.ts"
+import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Calibration from "../../src/engine/Calibration.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Trainables from "../../src/engine/Trainables.ts"
@@ -11,6 +11,7 @@ import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Quantized from "../../src/model/Quantized.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
+import * as Random from "../../src/Random.ts"
 import * as Golden from "../engine/golden.ts"
 import { temporaryFolder } from "./temporaryFolder.ts"
 
@@ -92,6 +93,15 @@ describe("the cache of quantised weights", () => {
       fs.writeFileSync(file, bytes)
       yield* open(checkpoint, cache)
       expect(filesOf(cache).length).toBe(4)
+      // What comes before a layer, or how it attends, makes other inputs of it, and so other factors.
+      const first = checkpoint.tensors.get("model.layers.0.mlp.down_proj.weight")!
+      const earlier = fs.readFileSync(first.file)
+      earlier.writeFloatLE(0.5, first.offset + 400)
+      fs.writeFileSync(first.file, earlier)
+      yield* open(checkpoint, cache)
+      expect(filesOf(cache).length).toBe(6)
+      yield* open({ ...checkpoint, config: { ...checkpoint.config, normEps: 1e-3 } }, cache)
+      expect(filesOf(cache).length).toBe(8)
     }).pipe(Effect.scoped)
   )
 
@@ -151,6 +161,26 @@ describe("a network in 8 bits", () => {
       }
       const row = golden.rows[0]!
       expect(yield* scored(checkpoint, row)).toEqual(yield* scored(golden.checkpoint, row))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each(Golden.models)("is near that of 32 bits for %s, alone and with an adapter", (model) =>
+    Effect.gen(function* () {
+      const checkpoint = yield* Checkpoint.open(Golden.folderOf(model))
+      const settings = { rank: 4, alpha: 32, targets: Lora.allTargets(checkpoint.config) }
+      const lora = yield* Effect.fromResult(Lora.init(checkpoint.config, settings, 3))
+      const adapter = Adapters.fromLora(lora, checkpoint.config)
+      const random = Random.make("adapter")
+      adapter.vector = adapter.vector.map(() => 0.1 * random.next() - 0.05)
+      const row = Array.from({ length: 24 }, (_, i) => (37 * i + 5) % checkpoint.config.vocabSize)
+      for (const used of [undefined, adapter]) {
+        const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
+        const request = { ids: row, adapter: used, kind: "logprobs", at: row.slice(1).map((_, t) => t) } as const
+        const exact = yield* scorer.score({ ...request, targets: row.slice(1) })
+        const rough = yield* scored(checkpoint, row, used)
+        const apart = exact.map((x, i) => Math.abs(x - rough[i]!))
+        expect(apart.reduce((a, b) => a + b, 0) / apart.length).toBeLessThan(0.05)
+      }
     }).pipe(Effect.scoped)
   )
 

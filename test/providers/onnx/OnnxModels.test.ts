@@ -201,6 +201,7 @@ describe("the models of a folder", () => {
           ["epochs", learn({ epochs: 1.5 })],
           ["learningRate", learn({ learningRate: Number.NaN })],
           ["minibatchSize", update({ minibatchSize: 0 })],
+          ["temperature", update({ temperature: 0 })],
           ["tokens of the rollout r", update({}, { tokenIds: [1.5] })],
           ["log-probability of the rollout r", update({}, { logprobs: [Number.NaN] })],
           ["2 log-probabilities for 1 tokens", update({}, { logprobs: [-1, -2] })],
