@@ -40,7 +40,13 @@ describe("ConstitutionalAi", () => {
       assert.deepStrictEqual(mock.rewardModels.get("reward")?.saved, [join(dir, "reward/adapter")])
       assert.strictEqual(mock.rewardModels.get("reward")?.trainings[0]?.pairs.length, prompts.length - 1)
       assert.deepStrictEqual(mock.policies.get("reinforced")?.saved, [join(dir, "policy/adapter")])
-      assert.strictEqual(mock.policies.get("reinforced")?.updates.length, settings.reinforcement.iterations)
+      const updates = mock.policies.get("reinforced")!.updates.map(({ options }) => options)
+      // What is learnt is the policy at the temperature that it was sampled at.
+      const { iterations, temperature } = settings.reinforcement
+      assert.deepStrictEqual(
+        updates.map((options) => options.temperature),
+        Array<number>(iterations).fill(temperature)
+      )
 
       assert.strictEqual(summary.evaluation.revisions.length, rounds + 1)
       assert.strictEqual(summary.evaluation.base.harmful, null)
