@@ -68,7 +68,10 @@ const isOfTheSample = (error: unknown): boolean => {
   return !(Predicate.hasProperty(error, "retryable") && error.retryable === true)
 }
 
-/** Failures that every request would have: those of the account, a model that is not there, a server of another kind. */
+/**
+ * Failures that every request would have: those of the account, a model that is not there, a server of another kind. A
+ * server that has answered others before gives an odd answer as a failure of the one request, see `Readable`.
+ */
 const isOfEveryRequest = (reason: AiError.AiErrorReason): boolean =>
   everyRequest.has(reason._tag) ||
   (reason._tag === "InvalidRequestError" && (reason.parameter === "model" || reason.parameter === "provider"))

@@ -1,8 +1,8 @@
 /**
  * Endpoint: JSON requests to one provider, with everything that has to happen around them.
  *
- * From the outside in: cache, budget, retry, circuit breaker, limits, time-out. A repeated request goes through the
- * limits again and not through the budget, since a refused one costs nothing.
+ * From the outside in: equal requests, cache, budget, what an odd answer means, retry, circuit breaker, limits, time-out.
+ * A repeated request goes through the limits again and not through the budget, since a refused one costs nothing.
  *
  * {@link Usage}, {@link Budget} and {@link AnswerCache} are used where they are provided, around the call or to the
  * layer.
@@ -17,8 +17,10 @@ import * as Breaker from "./Breaker.ts"
 import * as Budget from "./Budget.ts"
 import * as Failure from "./Failure.ts"
 import * as Limits from "./Limits.ts"
+import * as Readable from "./Readable.ts"
 import * as Retry from "./Retry.ts"
 import type { Tokens } from "./Tokens.ts"
+import * as UnderWay from "./UnderWay.ts"
 import * as Usage from "./Usage.ts"
 
 /** How a provider is called. */
@@ -72,6 +74,8 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
   const { concurrency } = options.limits ?? {}
   const places = concurrency === undefined ? undefined : yield* Semaphore.make(concurrency)
   const protect = yield* Breaker.make(options.breaker)
+  const readable = yield* Readable.make
+  const alone = UnderWay.make()
   const retry = Retry.retry(options.retry)
   const { model, module, apiKey } = server
   const base = baseOf(server.baseUrl)
@@ -143,6 +147,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
           Effect.map((answer) => ({ json, answer }))
         )
       ),
+      readable.tell,
       Effect.tap(({ json, answer }) =>
         Effect.suspend(() => {
           taken = call.tokens(answer)
@@ -167,13 +172,16 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
     if (cache === undefined) return yield* ask(place, base.query, call, label, () => Effect.void)
 
     const key = AnswerCache.keyOf(place.url, call.body, call.sample)
-    const kept = Schema.decodeUnknownOption(call.schema)(yield* cache.get(key))
-    if (Option.isSome(kept)) {
+    return yield* Effect.gen(function* () {
+      const kept = Schema.decodeUnknownOption(call.schema)(yield* cache.get(key))
+      if (Option.isNone(kept)) {
+        return yield* ask(place, base.query, call, label, (answer, tokens) => cache.set(key, answer, { label, tokens }))
+      }
+      yield* readable.known
       const usage = yield* optional(Usage.Usage)
       if (usage !== undefined) yield* usage.record(label, { _tag: "Cached" })
       return kept.value
-    }
-    return yield* ask(place, base.query, call, label, (answer, tokens) => cache.set(key, answer, { label, tokens }))
+    }).pipe(alone(key))
   })
   return post
 })

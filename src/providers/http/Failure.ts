@@ -204,6 +204,20 @@ export const unexpected = (place: Place, body: string, what: string): AiError.Ai
   return failure(place, new AiError.InvalidResponseError({ description: words }), words)
 }
 
+/** Whether a failure may be that of a server of another kind, or of one request alone: {@link unexpected}, and a 404. */
+export const isOdd = ({ reason }: AiError.AiError): boolean =>
+  reason._tag === "InvalidResponseError" || (reason._tag === "InvalidRequestError" && reason.parameter === "model")
+
+/** An odd answer as the failure of the request that was answered so, in the same words. */
+export const ofOneRequest = (error: AiError.AiError): AiError.AiError => {
+  const description = error.message
+  const reason =
+    error.reason._tag === "InvalidResponseError"
+      ? new AiError.InvalidOutputError({ description })
+      : new AiError.InvalidRequestError({ description })
+  return failure(error, reason, description, { retryable: false })
+}
+
 /** The circuit breaker is open. */
 export const leftAlone = (place: Place): AiError.AiError => {
   const words = sentence(place, "failed repeatedly and is left alone for a while", "wait, or use a fallback")

@@ -5,6 +5,7 @@
  */
 import { Schema } from "effect"
 import type { Response } from "effect/ai"
+import * as Tokens from "../http/Tokens.ts"
 import type { Written } from "../http/Written.ts"
 
 const maybe = <S extends Schema.Constraint>(schema: S) => Schema.optional(Schema.NullOr(schema))
@@ -40,11 +41,14 @@ const choiceFields = {
   logprobs: maybe(Schema.Union([TokenLogprobs, ContentLogprobs]))
 }
 
+/** What a content filter withheld: some servers leave out the text as well. */
+const Withheld = Schema.Struct({ ...choiceFields, finish_reason: Schema.Literal("content_filter") })
+
 const answer = <S extends Schema.Struct.Fields>(fields: S) =>
   Schema.Struct({
     model: maybe(Schema.String),
     prompt_logprobs: PromptLogprobs,
-    choices: Schema.NonEmptyArray(Schema.Struct({ ...choiceFields, ...fields })),
+    choices: Schema.NonEmptyArray(Schema.Union([Schema.Struct({ ...choiceFields, ...fields }), Withheld])),
     usage: maybe(Usage)
   })
 
@@ -55,6 +59,7 @@ export const Chat = answer({ message: Schema.Struct({ content: maybe(Schema.Stri
 export interface Position {
   readonly token: string
   readonly logprob: number | undefined
+  /** Empty where the server lists none: the token alone says nothing of those that were not written. */
   readonly top: ReadonlyArray<readonly [token: string, logprob: number]>
 }
 
@@ -74,14 +79,14 @@ const positions = (logprobs: Logprobs): ReadonlyArray<Position> | undefined => {
     return logprobs.content?.map(({ token, logprob, top_logprobs }) => ({
       token,
       logprob,
-      top: top_logprobs?.length ? top_logprobs.map((top) => [top.token, top.logprob] as const) : [[token, logprob]]
+      top: top_logprobs?.map((top) => [top.token, top.logprob] as const) ?? []
     }))
   }
-  return logprobs.tokens.map((token, i) => {
-    const logprob = logprobs.token_logprobs[i] ?? undefined
-    const top = Object.entries(logprobs.top_logprobs?.[i] ?? {})
-    return { token, logprob, top: top.length > 0 || logprob === undefined ? top : [[token, logprob] as const] }
-  })
+  return logprobs.tokens.map((token, i) => ({
+    token,
+    logprob: logprobs.token_logprobs[i] ?? undefined,
+    top: Object.entries(logprobs.top_logprobs?.[i] ?? {})
+  }))
 }
 
 /** Of the token itself and the likeliest one, the one that is not likelier is the token itself. */
@@ -97,14 +102,29 @@ const finish = (reason: string | null | undefined): Response.FinishReason => {
   return reason === "content_filter" ? "content-filter" : "stop"
 }
 
-/** The first choice; token counts that a server leaves out are 0. */
-export const read = (answer: typeof Completion.Type | typeof Chat.Type, model: string): Answer => {
+const textOf = (choice: (typeof Completion.Type | typeof Chat.Type)["choices"][0]): string => {
+  if ("text" in choice) return choice.text
+  return "message" in choice ? (choice.message.content ?? "") : ""
+}
+
+/**
+ * The first choice. Token counts that a server leaves out are estimated, so that a budget is kept all the same: what was
+ * reserved for the input, and the length of the text up to what was reserved for the output.
+ */
+export const read = (
+  answer: typeof Completion.Type | typeof Chat.Type,
+  { model, atMost }: { readonly model: string; readonly atMost: Tokens.Tokens }
+): Answer => {
   const choice = answer.choices[0]
+  const text = textOf(choice)
   return {
-    text: "text" in choice ? choice.text : (choice.message.content ?? ""),
+    text,
     model: answer.model ?? model,
     finish: finish(choice.finish_reason),
-    tokens: { input: answer.usage?.prompt_tokens ?? 0, output: answer.usage?.completion_tokens ?? 0 },
+    tokens: {
+      input: answer.usage?.prompt_tokens ?? atMost.input,
+      output: answer.usage?.completion_tokens ?? Math.min(Tokens.estimate(text), atMost.output)
+    },
     positions: positions(choice.logprobs),
     promptPositions: promptPositions(choice.prompt_logprobs ?? answer.prompt_logprobs)
   }

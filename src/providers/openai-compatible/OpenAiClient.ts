@@ -132,16 +132,17 @@ const make = Effect.fnUntraced(function* (options: Options) {
       ...filtersOf(request.filters ?? {}),
       ...(request.promptLogprobs === true ? { prompt_logprobs: 1 } : {})
     }
+    const atMost = { input: Tokens.estimate(JSON.stringify(context)), output: request.maxTokens }
     const read = (answer: Parameters<typeof OpenAiAnswer.read>[0]) => {
-      const found = OpenAiAnswer.read(answer, model)
+      const found = OpenAiAnswer.read(answer, { model, atMost })
       return { ...found, text: Messages.cut(found.text, request.stop) }
     }
     const call = (path: string, body: Record<string, unknown>) => ({
       method,
       path,
       body,
-      tokens: (answer: Parameters<typeof OpenAiAnswer.read>[0]) => OpenAiAnswer.read(answer, model).tokens,
-      atMost: { input: Tokens.estimate(JSON.stringify(context)), output: request.maxTokens },
+      tokens: (answer: Parameters<typeof OpenAiAnswer.read>[0]) => OpenAiAnswer.read(answer, { model, atMost }).tokens,
+      atMost,
       sample,
       principle
     })

@@ -36,8 +36,16 @@ const module = "OpenAiDecisionModel"
 const others = "use a server that gives them, or choose `method: { votes: 8 }` (in a run, --set hosted.votes=8)"
 
 /**
+ * The options have at least this much probability together where a label is read. Below it the model is about to write
+ * something else, such as a refusal, and which option's tail weighs more is chance: normalised, it would be certainty.
+ * A model that begins with other words but does choose between the options stays well above.
+ */
+const leastMass = 0.01
+
+/**
  * The probabilities of the options, normalised over them: tokens that begin the same one, with and without a space
- * before, are summed. An option that is not among the listed tokens has probability 0.
+ * before, are summed. An option that is not among the listed tokens has probability 0; undefined where all of them
+ * together have less than {@link leastMass}.
  */
 export const probabilities = (choice: Choice.Choice, { top }: Position): ReadonlyArray<number> | undefined => {
   const mass = choice.options.map(() => 0)
@@ -46,7 +54,7 @@ export const probabilities = (choice: Choice.Choice, { top }: Position): Readonl
     if (typeof option === "number") mass[option]! += Math.exp(logprob)
   }
   const total = mass.reduce((sum, x) => sum + x, 0)
-  return total === 0 ? undefined : mass.map((x) => x / total)
+  return total < leastMass ? undefined : mass.map((x) => x / total)
 }
 
 /** The service over a client. */
@@ -74,7 +82,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       sample: undefined,
       principle
     })
-    if (answer.positions === undefined || answer.positions.length === 0) {
+    const lists = answer.positions?.filter(({ top }) => top.length > 0) ?? []
+    if (answer.positions === undefined || lists.length === 0) {
       // That is about these two answers, and says nothing of what the server can do.
       if (answer.finish === "content-filter") {
         return yield* unusable(module, "decide", `the content filter of "${client.model}" withheld the choice`)

@@ -1,0 +1,158 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Layer, Schema } from "effect"
+import { Decision, DecisionModel } from "effect/ai"
+import type { AiError } from "effect/ai"
+import { FetchHttpClient } from "effect/http"
+import { Response, Sampling } from "../../../src/index.ts"
+import { Budget, Usage } from "../../../src/providers/http/index.ts"
+import {
+  OpenAiClient,
+  OpenAiDecisionModel,
+  OpenAiLanguageModel
+} from "../../../src/providers/openai-compatible/index.ts"
+import { prompt } from "../../stages/Fixture.ts"
+import * as FakeServer from "../http/FakeServer.ts"
+
+const usage = { prompt_tokens: 10, completion_tokens: 4 }
+
+const models = (baseUrl: string, abilities: OpenAiClient.Abilities = {}) =>
+  Layer.merge(OpenAiLanguageModel.layer, OpenAiDecisionModel.layer()).pipe(
+    Layer.provide(OpenAiClient.layer({ baseUrl, model: "fake", retry: { times: 0 }, ...abilities })),
+    Layer.provide(FetchHttpClient.layer)
+  )
+
+const definition = Decision.make({
+  input: Schema.String,
+  decisions: { choice: Decision.classify({ instructions: "Which?", criteria: { A: "one", B: "two" } }) }
+})
+
+/** Asks for a choice between (A) and (B), with `/completions` or with `/chat/completions`. */
+const decide = (baseUrl: string, literal: OpenAiClient.Abilities["literal"]) =>
+  DecisionModel.decide(definition, { input: "Which?" }).pipe(
+    Effect.provideService(Sampling.Sampling, {
+      id: "p/0/1/preference/1",
+      seed: 1,
+      maxTokens: 64,
+      temperature: 1,
+      stop: [],
+      options: [" (A)", " (B)"],
+      context: "Which? The answer is:"
+    }),
+    Effect.provide(models(baseUrl, { literal }))
+  )
+
+type Top = Readonly<Record<string, number>>
+
+/** One token that was written, with the likeliest ones at its place if the server lists them. */
+const inCompletion = (token: string, logprob: number, top?: Top) => ({
+  choices: [
+    {
+      text: token,
+      finish_reason: "length",
+      logprobs: { tokens: [token], token_logprobs: [logprob], ...(top === undefined ? {} : { top_logprobs: [top] }) }
+    }
+  ],
+  usage
+})
+
+const inChat = (token: string, logprob: number, top?: Top) => ({
+  choices: [
+    {
+      message: { content: token },
+      finish_reason: "length",
+      logprobs: {
+        content: [
+          {
+            token,
+            logprob,
+            ...(top === undefined
+              ? {}
+              : { top_logprobs: Object.entries(top).map(([token, logprob]) => ({ token, logprob })) })
+          }
+        ]
+      }
+    }
+  ],
+  usage
+})
+
+const endpoints = [
+  ["completions", inCompletion, "complete"],
+  ["chat", inChat, "ask"]
+] as const
+
+describe.each(endpoints)("the choice of a judge by %s", (_, answer, literal) => {
+  it.effect("is none where it is about to write something else", () =>
+    Effect.gen(function* () {
+      const refusing = answer("I", -0.001, { I: -0.001, Sorry: -7, " A": -17 })
+      const server = yield* FakeServer.start(FakeServer.json(refusing))
+      const error: AiError.AiError = yield* Effect.flip(decide(server.url, literal))
+      assert.strictEqual(error.reason._tag, "InvalidOutputError")
+      assert.isFalse(error.isRetryable)
+      assert.include(error.message, 'no option is among the likeliest tokens; the model wrote "I"')
+    })
+  )
+
+  it.effect("is read where it would rather begin with other words, but has a choice", () =>
+    Effect.gen(function* () {
+      const wordy = answer("The", Math.log(0.9), { The: Math.log(0.9), A: Math.log(0.06), B: Math.log(0.02) })
+      const server = yield* FakeServer.start(FakeServer.json(wordy))
+      const { answers } = yield* decide(server.url, literal)
+      assert.closeTo(answers.choice.probabilities.A, 0.75, 1e-9)
+    })
+  )
+
+  it.effect("is not made of the one token that was written: the others have to be listed", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(
+        FakeServer.script(FakeServer.json(answer("A", -0.4)), FakeServer.json(answer("A", -0.4, {})))
+      )
+      for (const _ of ["no list", "an empty one"]) {
+        const error: AiError.AiError = yield* Effect.flip(decide(server.url, literal))
+        assert.strictEqual(error.reason._tag, "InvalidRequestError")
+        assert.include(error.message, 'gives no log-probabilities for "fake"')
+      }
+    })
+  )
+
+  it.effect("may be withheld by a content filter, with or without a text", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(
+        FakeServer.json({ choices: [{ index: 0, finish_reason: "content_filter" }], usage })
+      )
+      const error: AiError.AiError = yield* Effect.flip(decide(server.url, literal))
+      assert.strictEqual(error.reason._tag, "InvalidOutputError")
+      assert.include(error.message, 'the content filter of "fake" withheld the choice')
+    })
+  )
+})
+
+describe("a text", () => {
+  it.effect("that a content filter withheld is the failure of one sample", () =>
+    Effect.gen(function* () {
+      const withheld = { choices: [{ index: 0, finish_reason: "content_filter" }], usage }
+      const server = yield* FakeServer.start(FakeServer.json(withheld))
+      const error = yield* Effect.flip(Response.one(prompt).pipe(Effect.provide(models(server.url))))
+      assert.strictEqual(error._tag, "UnusableAnswer")
+      assert.include(error.message, "the content filter of the model's server withheld it")
+    })
+  )
+
+  it.effect("without token counts takes what is estimated: a budget is kept all the same", () =>
+    Effect.gen(function* () {
+      const server = yield* FakeServer.start(
+        FakeServer.json({ choices: [{ text: "a".repeat(60), finish_reason: "stop" }] })
+      )
+      const ask = Effect.exit(Response.one(prompt, { maxTokens: 40 }))
+      const { exits, rows } = yield* Effect.gen(function* () {
+        const exits = yield* Effect.replicateEffect(ask, 9)
+        return { exits, rows: yield* (yield* Usage.Usage).rows }
+      }).pipe(Effect.provide(models(server.url)), Effect.provide([Usage.layer, Budget.layer({ tokens: 150 })]))
+      // The prompt is 62 letters with its quotes and line breaks, the answer 60: a third of each is tokens.
+      assert.deepStrictEqual(rows[0]?.tokens.output, 20 * rows[0]!.calls)
+      assert.isAbove(rows[0]?.tokens.input ?? 0, 15 * rows[0]!.calls)
+      assert.isTrue(exits.some(Exit.isFailure))
+      assert.isBelow(server.asked.length, 5)
+    })
+  )
+})
