@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { Context, Effect, FileSystem, Layer, Path, Schema } from "effect"
 import * as Format from "./ConstitutionFormat.ts"
+import * as FileText from "./ConstitutionText.ts"
 import { Message } from "./Policy.ts"
 import * as Random from "./Random.ts"
 import type { Kind } from "./Sample.ts"
@@ -112,6 +113,9 @@ const unique = (principles: Principles, parsed: Format.Parsed, file: string) =>
     }
   })
 
+const refused = ({ line, fact }: Format.Bad, file: string): Effect.Effect<never, ConstitutionError> =>
+  Effect.fail(new ConstitutionError({ file, line, fact }))
+
 /**
  * A constitution from the text of a file: Charter's own YAML or JSON, the published files of the paper, or plain text
  * with one principle a line. What a file does not have is taken from {@link shipped}.
@@ -119,9 +123,7 @@ const unique = (principles: Principles, parsed: Format.Parsed, file: string) =>
 export const parse = (text: string, file: string): Effect.Effect<Principles, ConstitutionError> =>
   Effect.suspend(() => {
     const parsed = Format.parse(text, file)
-    return parsed._tag === "Bad"
-      ? Effect.fail(new ConstitutionError({ file, line: parsed.line, fact: parsed.fact }))
-      : decode(parsed, file)
+    return parsed._tag === "Bad" ? refused(parsed, file) : decode(parsed, file)
   })
 
 /** The constitution that ships with Charter: our own text. */
@@ -129,13 +131,15 @@ export const shipped: Effect.Effect<Principles, ConstitutionError> = Effect.susp
   parse(readFileSync(assets, "utf8"), assets)
 )
 
-/** A constitution from a file, or from a folder that holds `constitution.yaml` or the published files. */
+/** A constitution from a file, packed (`.gz`, `.zst`) or not, or from a folder that holds `constitution.yaml` or the published files. */
 export const load = Effect.fn("Constitution.load")(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
   const { basename, join } = yield* Path.Path
   const unreadable = () => new ConstitutionError({ file: path, fact: "cannot be read; check the path" })
-  const read = (file: string) =>
-    Effect.flatMap(fs.readFileString(file).pipe(Effect.mapError(unreadable)), (text) => parse(text, file))
+  const read = Effect.fnUntraced(function* (file: string) {
+    const text = FileText.decode(yield* fs.readFile(file).pipe(Effect.mapError(unreadable)))
+    return yield* typeof text === "string" ? parse(text, file) : refused(text, file)
+  })
   const { type } = yield* fs.stat(path).pipe(Effect.mapError(unreadable))
   if (type !== "Directory") return yield* read(path)
 

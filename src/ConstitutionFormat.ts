@@ -16,6 +16,7 @@ import { Predicate, Schema } from "effect"
 import { Yaml } from "effect/encoding"
 import type { Principles } from "./Constitution.ts"
 import * as HhRlhf from "./data/HhRlhf.ts"
+import * as JsonNames from "./data/JsonNames.ts"
 
 /** What a file holds, as Charter's own format; not yet checked. */
 export interface Parsed {
@@ -48,7 +49,8 @@ export const encode = ({ revision, comparison, helpfulness }: Principles) => ({ 
 const bad = (fact: string, line?: number): Bad => ({ _tag: "Bad", fact, line })
 
 /** Reads one file. JSON and YAML are told by the name or, where the name says nothing, by the text. */
-export const parse = (text: string, file: string): Parsed | Bad => {
+export const parse = (text: string, path: string): Parsed | Bad => {
+  const file = path.replace(/\.(gz|zstd?)$/i, "")
   const name = file
     .split(/[\\/]/)
     .at(-1)!
@@ -67,6 +69,8 @@ const json = (text: string, name: string): Parsed | Bad => {
     const message = (error as Error).message
     return bad(`is not JSON: ${message.replaceAll("\n", " ")}`, lineOfJsonError(text, message))
   }
+  const twice = JsonNames.twice(text, value)
+  if (twice !== undefined) return bad(`has the key "${twice}" twice in one object; write it once`)
   if (Array.isArray(value)) return publishedArray(value, text, name)
   if (!Predicate.isObject(value)) return bad("holds neither an object nor an array of principles", 1)
   const entries = Object.values(value)
@@ -96,7 +100,36 @@ const yaml = (text: string, name: string): Parsed | Bad => {
   return bad("holds no mapping; begin with the keys name, revision and comparison", 1)
 }
 
-const keys = ["name", "revision", "comparison", "helpfulness", "fewShot"]
+/** The keys of Charter's own format, and those of the objects that stand under them; a leaf is a text or a number. */
+interface Keys {
+  readonly [key: string]: Keys
+}
+const comparison: Keys = { id: {}, principle: {}, weight: {} }
+const keys: Keys = {
+  name: {},
+  revision: { id: {}, critique: {}, revision: {}, weight: {} },
+  comparison,
+  helpfulness: comparison,
+  fewShot: { revision: {}, comparison: { prompt: { role: {}, content: {} }, chosen: {}, rejected: {} } }
+}
+
+/** The first key that the format does not have, as a path; a weight that is misspelt would count for nothing. */
+const unknownKey = (
+  value: unknown,
+  known: Keys,
+  path: ReadonlyArray<PropertyKey> = []
+): { readonly path: ReadonlyArray<PropertyKey>; readonly known: Keys } | undefined => {
+  // Where a text or a number is to stand, the schema says what is wrong.
+  if (!Predicate.isObjectOrArray(value) || Object.keys(known).length === 0) return undefined
+  for (const [key, inner] of Object.entries(value)) {
+    if (!Array.isArray(value) && !Object.hasOwn(known, key)) return { path: [...path, key], known }
+    const found = Array.isArray(value)
+      ? unknownKey(inner, known, [...path, Number(key)])
+      : unknownKey(inner, known[key]!, [...path, key])
+    if (found !== undefined) return found
+  }
+  return undefined
+}
 
 const own = (value: object, text: string, name: string, item: RegExp): Parsed | Bad => {
   const lineOf = (path: ReadonlyArray<PropertyKey>) => {
@@ -108,8 +141,13 @@ const own = (value: object, text: string, name: string, item: RegExp): Parsed | 
     const place = [...text.slice(from).matchAll(item)][index]
     return lineAt(text, place === undefined ? from : from + place.index + place[0].length)
   }
-  const unknown = Object.keys(value).find((key) => !keys.includes(key))
-  if (unknown !== undefined) return bad(`unknown key "${unknown}"; the keys are ${keys.join(", ")}`, lineOf([unknown]))
+  const unknown = unknownKey(value, keys)
+  if (unknown !== undefined) {
+    const [key, ...above] = unknown.path.toReversed()
+    const at = above.length === 0 ? "" : `${placeOf(above.toReversed())}: `
+    const fact = `${at}unknown key "${String(key)}"; the keys are ${Object.keys(unknown.known).join(", ")}`
+    return bad(fact, lineOf(unknown.path))
+  }
   if (!("revision" in value) && !("comparison" in value))
     return bad("has neither revision nor comparison principles", 1)
   return { _tag: "Parsed", name, value: { ...value }, lineOf }
@@ -215,6 +253,13 @@ const between = (text: string, before: string, after: string): string => {
 
 const lineAt = (text: string, position: number): number => text.slice(0, position).split("\n").length
 
+/** A place in a value as it is written in programs: `revision[0].weight`. */
+const placeOf = (path: ReadonlyArray<PropertyKey>): string =>
+  path
+    .map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`))
+    .join("")
+    .slice(1)
+
 /** The first fault that a schema finds, in words, and where. */
 export const firstIssue = (error: Schema.SchemaError): { path: ReadonlyArray<PropertyKey>; fact: string } => {
   const path: Array<PropertyKey> = []
@@ -222,6 +267,5 @@ export const firstIssue = (error: Schema.SchemaError): { path: ReadonlyArray<Pro
     path.push(quoted ?? Number(index))
   }
   const fact = error.message.split("\n")[0]!.trim()
-  const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("")
-  return { path, fact: path.length === 0 ? fact : `${place.slice(1)}: ${fact}` }
+  return { path, fact: path.length === 0 ? fact : `${placeOf(path)}: ${fact}` }
 }

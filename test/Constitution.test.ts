@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { basename, join } from "node:path"
+import { gzipSync, zstdCompressSync } from "node:zlib"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -195,6 +196,53 @@ describe("Constitution", () => {
       assert.match((yield* failure("  \n", "a.txt")).message, /^a\.txt: the file is empty/)
       const nowhere = yield* Constitution.load("no/such/file").pipe(Effect.flip, Effect.provide(NodeServices.layer))
       assert.include(nowhere.message, "no/such/file")
+    })
+  )
+
+  it.effect("refuses a key that it does not know, wherever it stands", () =>
+    Effect.gen(function* () {
+      const weight = yield* failure(own.replace("weight", "weigth"), "a.yaml")
+      assert.strictEqual(
+        weight.message,
+        'a.yaml:4: revision[0]: unknown key "weigth"; the keys are id, critique, revision, weight'
+      )
+      const examples = `${own}fewShot:\n  comparision: x\n`
+      assert.include(
+        (yield* failure(examples, "a.yaml")).message,
+        'fewShot: unknown key "comparision"; the keys are revision, comparison'
+      )
+      const message = { role: "user", content: "P", name: "me" }
+      const deep = { revision: [], fewShot: { comparison: [{ prompt: [message], chosen: "a", rejected: "b" }] } }
+      assert.include(
+        (yield* failure(JSON.stringify(deep), "a.json")).message,
+        'fewShot.comparison[0].prompt[0]: unknown key "name"; the keys are role, content'
+      )
+      const twice = '{"comparison": [{"id": "a", "principle": "b"}], "comparison": []}'
+      assert.include((yield* failure(twice, "a.json")).message, 'has the key "comparison" twice in one object')
+    })
+  )
+
+  it.effect("reads packed files, and names what is no text in UTF-8", () =>
+    Effect.gen(function* () {
+      const dir = mkdtempSync(join(tmpdir(), "charter-"))
+      const load = (name: string, bytes: Uint8Array | string) => {
+        writeFileSync(join(dir, name), bytes)
+        return Constitution.load(join(dir, name)).pipe(Effect.provide(NodeServices.layer))
+      }
+      const plain = yield* load("mine.yaml", own)
+      assert.deepStrictEqual(yield* load("mine.yaml.gz", gzipSync(own)), plain)
+      assert.deepStrictEqual(yield* load("mine.yaml.zst", zstdCompressSync(own)), plain)
+      assert.deepStrictEqual(yield* load("marked.yaml", `\uFEFF${own}`), plain)
+      const refused: ReadonlyArray<readonly [said: string, bytes: Uint8Array]> = [
+        [": is UTF-16 text; save it as UTF-8", Buffer.from("\uFEFFBe kind.\n", "utf16le")],
+        [":2: has bytes that are no UTF-8; save it as UTF-8", Buffer.from("Be kind.\nSei höflich.\n", "latin1")],
+        [":2: has a NUL byte, which text does not have; save it as text in UTF-8", Buffer.from("Be kind.\nBe\0.\n")],
+        [": is damaged: it cannot be unpacked to its end; fetch it again", gzipSync(own).subarray(0, 60)]
+      ]
+      for (const [said, bytes] of refused) {
+        assert.strictEqual((yield* Effect.flip(load("a.txt", bytes))).message, `${join(dir, "a.txt")}${said}`)
+      }
+      rmSync(dir, { recursive: true })
     })
   )
 

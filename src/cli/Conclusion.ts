@@ -21,6 +21,14 @@ const stages = (summary: Summary, of: Of, show: (n: number) => string): string |
   return `${numbers[0]} before, ${numbers[1]} after supervised learning, ${numbers[2]} after reinforcement`
 }
 
+/** From so many prompts on some are kept out of the training, unless the settings say otherwise. */
+const enough = 20
+
+const howToKeepOut = (prompts: number): string =>
+  prompts < enough
+    ? `bring ${enough} or more to keep some out`
+    : "set evaluation.prompts, above 0 and below their number, to keep some out"
+
 /** The last lines of a run. */
 export const words = (summary: Summary, dir: string): string => {
   const { evaluation, reward, reinforcement, rejected } = summary
@@ -51,7 +59,7 @@ export const words = (summary: Summary, dir: string): string => {
   const prompts = count(evaluation.prompts, "prompt")
   const where = evaluation.held_out
     ? `on ${prompts} that no training has seen`
-    : `on the ${prompts} of the training itself; bring 20 or more to keep some out`
+    : `on the ${prompts} of the training itself; ${howToKeepOut(evaluation.prompts)}`
   const asked = (summary.hosted ?? []).reduce((sum, { calls }) => sum + calls, 0)
   const tokens = (summary.hosted ?? []).reduce((sum, row) => sum + row.input_tokens + row.output_tokens, 0)
   const hosted =

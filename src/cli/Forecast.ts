@@ -10,7 +10,7 @@ import * as Tokens from "../providers/http/Tokens.ts"
 import * as Usage from "../providers/http/Usage.ts"
 import type { PromptSets } from "../recipes/PromptSets.ts"
 import type { Settings } from "../recipes/Settings.ts"
-import type * as Sample from "../Sample.ts"
+import * as Sample from "../Sample.ts"
 import * as Critique from "../stages/Critique.ts"
 import * as Preference from "../stages/Preference.ts"
 import * as Response from "../stages/Response.ts"
@@ -49,30 +49,43 @@ const counted = <E, R>(
     })
   })
 
+/** The prompts that the evaluation revises; on those that the training revised, it finds the revisions there already. */
+const revisedInEvaluation = (
+  { evaluation, heldOut }: PromptSets,
+  trained: ReadonlyArray<Sample.Prompt>,
+  benignRevisions: number
+): ReadonlyArray<Sample.Prompt> => {
+  const there = new Set(heldOut ? [] : trained.map(Sample.identity))
+  const benign = evaluation.filter((prompt) => !isHarmful(prompt)).slice(0, benignRevisions)
+  return [...evaluation.filter(isHarmful), ...benign].filter((prompt) => !there.has(Sample.identity(prompt)))
+}
+
 /** What the hosted models will be asked, if nothing is done yet; in the transcript and under the constitution in force. */
 export const of = Effect.fnUntraced(function* ({ judge, critic }: Hosted, settings: Settings, sets: PromptSets) {
   const { seed, supervised, preferences, evaluation } = settings
   const harmful = sets.supervised.filter(isHarmful)
-  const tested = sets.evaluation.filter(isHarmful).length
-  const helped = Math.min(sets.evaluation.length - tested, evaluation.benignRevisions)
-  // On prompts of the training the revisions are there already.
-  const chains = (harmful.length + (sets.heldOut ? tested + helped : 0)) * supervised.rounds
-  const revising =
+  const revising = (prompts: ReadonlyArray<Sample.Prompt>, maxTokens: number) =>
+    counted(
+      prompts,
+      prompts.length * supervised.rounds,
+      ["critique", "revision"],
+      (prompts) =>
+        prompts.pipe(
+          Response.stage({ seed, maxTokens }),
+          Critique.stage({ seed, maxTokens: supervised.critiqueTokens }),
+          Revision.stage({ seed, maxTokens }),
+          Stream.runDrain
+        ),
+      {}
+    )
+  const evaluated = sets.heldOut ? evaluation.maxTokens : supervised.maxTokens
+  const revised =
     critic === undefined
       ? []
-      : yield* counted(
-          harmful,
-          chains,
-          ["critique", "revision"],
-          (prompts) =>
-            prompts.pipe(
-              Response.stage({ seed, maxTokens: supervised.maxTokens }),
-              Critique.stage({ seed, maxTokens: supervised.critiqueTokens }),
-              Revision.stage({ seed, maxTokens: supervised.maxTokens }),
-              Stream.runDrain
-            ),
-          {}
-        )
+      : [
+          ...(yield* revising(harmful, supervised.maxTokens)),
+          ...(yield* revising(revisedInEvaluation(sets, harmful, evaluation.benignRevisions), evaluated))
+        ]
   const pairs = sets.preferences.length * Math.floor(preferences.samples / 2)
   const judging =
     judge === undefined
@@ -89,17 +102,17 @@ export const of = Effect.fnUntraced(function* ({ judge, critic }: Hosted, settin
             ),
           { votes: votesOf(judge, settings) }
         )
-  return [...revising, ...judging].reduce<Forecast>(
+  return [...revised, ...judging].reduce<Forecast>(
     (sum, { calls, tokens }) => ({ calls: sum.calls + calls, tokens: Tokens.add(sum.tokens, tokens) }),
     { calls: 0, tokens: Tokens.zero }
   )
 })
 
-/** A number as a person reads it: `950`, `12,000`, `1.3 million`. */
+/** A number as a person reads it, and no smaller than it is: `950`, `12,000`, `1.3 million`. */
 const large = (n: number): string => {
-  if (n >= 1e6) return `${(n / 1e6).toFixed(1)} million`
+  if (n >= 1e6) return `${(Math.ceil(n / 1e5) / 10).toFixed(1)} million`
   const digits = Math.max(0, Math.floor(Math.log10(Math.max(1, n))) - 1)
-  return (Math.round(n / 10 ** digits) * 10 ** digits).toLocaleString("en")
+  return (Math.ceil(n / 10 ** digits) * 10 ** digits).toLocaleString("en")
 }
 
 const priceOf = ({ budget }: Settings): Tokens.Price => ({ input: budget.inputPrice, output: budget.outputPrice })

@@ -41,6 +41,26 @@ const isHttp = (text: string): boolean => {
   return /^https?:$/.test(protocol) && username === "" && password === ""
 }
 
+/** A scheme, a host with a port, this machine, a number of the internet, or a host with a path. */
+const addresses = [
+  /\/\//,
+  /^[\w.-]*:\d{2,5}(\/|$)/,
+  /^localhost([:/]|$)/i,
+  /^\d+(\.\d+){3}([:/]|$)/,
+  /^\[[\da-f:.]+\]/i,
+  /^[\w-]+(\.[\w-]+)*\.[a-z]{2,}\//i
+]
+
+/**
+ * Whether an address without http stands in the name of a model. Taken for a part of the name, it would send everything
+ * to the maker's server. Names have an @ of their own (`@cf/meta/llama`, `claude-3@20240229`).
+ */
+const hasAddress = (model: string): boolean =>
+  model
+    .split("@")
+    .slice(1)
+    .some((part) => addresses.some((address) => address.test(part)))
+
 /** The model that a flag names, or what is wrong with it. */
 export const parse = (flag: string, text: string): Result.Result<Spec, string> => {
   const found = /^(openai|anthropic):(.+?)(?:@(https?:.*))?$/.exec(text)
@@ -48,7 +68,7 @@ export const parse = (flag: string, text: string): Result.Result<Spec, string> =
     return Result.fail(`${flag} needs openai:MODEL or anthropic:MODEL, and "${text}" is neither.`)
   }
   const [, kind, model = "", url] = found
-  return url === undefined || isHttp(url)
+  return (url === undefined ? !hasAddress(model) : isHttp(url))
     ? Result.succeed({ kind: kind as Spec["kind"], model, url })
     : Result.fail(`The address after @ in ${flag} is no URL; it is one such as http://localhost:8000/v1.`)
 }

@@ -5,12 +5,14 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Console, Effect, Logger } from "effect"
 import { CliOutput, Command } from "effect/cli"
+import * as Again from "./Again.ts"
 import * as Exit from "./Exit.ts"
 import * as Generate from "./generate.ts"
 import * as Interruption from "./Interruption.ts"
 import * as Inspect from "./inspect.ts"
 import * as Run from "./run.ts"
 import * as Score from "./score.ts"
+import * as StandardOutput from "./StandardOutput.ts"
 import * as Train from "./train.ts"
 import { version } from "./Version.ts"
 
@@ -29,12 +31,6 @@ const presenter: CliOutput.Presenter = {
       : CliOutput.defaultPresenter.present(event)
 }
 
-/** The same command once more, as it would be typed. */
-const again = (): string => {
-  const quote = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)
-  return ["charter", ...process.argv.slice(2).map(quote)].join(" ")
-}
-
 /** The commands, and whether the same one once more goes on where it ended. */
 const resumes: Readonly<Record<string, boolean>> = {
   run: true,
@@ -46,8 +42,10 @@ const resumes: Readonly<Record<string, boolean>> = {
 
 /** Runs the command line of this process. */
 export const main = (): void => {
+  const again = Again.words(process.argv.slice(2))
   const goesOn = resumes[process.argv.slice(2).find((word) => Object.hasOwn(resumes, word)) ?? ""] ?? false
-  Interruption.listen(() => Exit.interrupted(again(), goesOn))
+  StandardOutput.listen()
+  Interruption.listen(() => Exit.interrupted(again, goesOn))
   Command.run(charter, { version }).pipe(
     Effect.provide(CliOutput.layerPresenter(presenter)),
     Effect.provide(NodeServices.layer),
@@ -55,7 +53,7 @@ export const main = (): void => {
     NodeRuntime.runMain({
       disableErrorReporting: true,
       teardown: (exit, onExit) => {
-        const words = Exit.words(exit, again(), goesOn)
+        const words = Exit.words(exit, again, goesOn)
         if (words !== undefined) process.stderr.write(`${words}\n`)
         onExit(Exit.code(exit))
       }

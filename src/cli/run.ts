@@ -75,14 +75,10 @@ export const execute = Effect.fn("charter run")(function* (plan: Plan.Plan, dir:
     feedback: yield* Feedback.names,
     evaluator: plan.evaluator.name
   })
-  const run = yield* Run.open({ dir, manifest, counter: meter })
+  const rejected = plan.rejects.map(({ file, line, reason }) => ({ stage: "prompts", id: `${file}:${line}`, reason }))
+  const run = yield* Run.open({ dir, manifest, counter: meter, rejected })
   const accounts = yield* accountsOf(plan, dir, Transcript.forModel(models))
   if (run.notice !== undefined) yield* Console.error(run.notice)
-  yield* Effect.forEach(
-    plan.rejects,
-    ({ file, line, reason }) => run.reject({ stage: "prompts", id: `${file}:${line}`, reason }),
-    { discard: true }
-  )
   return yield* ConstitutionalAi.run(plan.settings, plan.sets).pipe(
     Effect.provideService(Run.Run, run),
     Effect.provideService(Models, meter.models(models)),
@@ -110,7 +106,7 @@ const flags = {
   constitution: Flag.String("constitution").pipe(
     Flag.withMetavar("FILE"),
     Flag.withDescription(
-      "Principles: YAML, JSON, the paper's files, or text with one a line; Charter's own if left out"
+      "Principles: YAML, JSON, the paper's files, or text with one a line; .gz too; Charter's own if left out"
     ),
     Flag.optional
   ),

@@ -101,25 +101,39 @@ const rewrite = (dir: string, phases: ReadonlyArray<string>, gone: ReadonlySet<s
     const text = Atomic.readUnsafe(join(dir, file))
     if (text !== undefined) Atomic.writeUnsafe(join(dir, file), f(text))
   }
+  dropRejected(dir, gone)
   const without = (of: object) => Object.fromEntries(Object.entries(of).filter(([name]) => !phases.includes(name)))
-  change("rejected.jsonl", (text) =>
-    text
-      // A torn last line is none.
-      .slice(0, text.lastIndexOf("\n") + 1)
-      .split("\n")
-      .filter((line) => {
-        if (line === "") return true
-        const { log } = JSON.parse(line) as { readonly log?: string }
-        // Rows of the input are rejected again when it is read.
-        return log !== undefined && !gone.has(log)
-      })
-      .join("\n")
-  )
   change("phases.json", (text) => `${JSON.stringify(without(JSON.parse(text) as object), null, 2)}\n`)
   change("timings.json", (text) => {
     const timings = JSON.parse(text) as { readonly phases: object }
     return `${JSON.stringify({ ...timings, phases: without(timings.phases) }, null, 2)}\n`
   })
+}
+
+/**
+ * Takes the rows about these logs out of `rejected.jsonl`, and those of the input: it is read at every start, and its
+ * rows are rejected again then; throws.
+ */
+export const dropRejected = (dir: string, gone: ReadonlySet<string> = new Set()): void => {
+  const file = join(dir, "rejected.jsonl")
+  const text = Atomic.readUnsafe(file)
+  if (text === undefined) return
+  const left = text
+    // A torn last line is none.
+    .slice(0, text.lastIndexOf("\n") + 1)
+    .split("\n")
+    .filter((line) => {
+      if (line === "") return true
+      try {
+        const { log } = JSON.parse(line) as { readonly log?: string }
+        return log !== undefined && !gone.has(log)
+      } catch {
+        // A damaged line is named by who reads the rows.
+        return true
+      }
+    })
+    .join("\n")
+  if (left !== text) Atomic.writeUnsafe(file, left)
 }
 
 /** Undoes a move that was cut short; throws. */

@@ -99,13 +99,20 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
   const { iterations, batchSize, rewardClip, missingStopPenalty, maxTokens, temperature } = settings.reinforcement
   const { concurrency } = settings
   const stateDir = run.path("policy", "state")
+  const keysOf = (iteration: number) =>
+    PromptSets.iteration(prompts, settings, iteration).map(({ prompt, index }) =>
+      Records.rolloutKey(iteration, prompt, index)
+    )
   return yield* Effect.gen(function* () {
     const progress = yield* Progress.Progress
     const rollouts = yield* Records.rollouts
     const metrics = yield* Records.metrics("policy/metrics.jsonl", "iteration")
     const { mean, std } = yield* scale(settings, preferences, rewardModel)
     const begin = models.policy("reinforced", { _tag: "folder", dir: run.path("supervised", "adapter"), seed })
-    const { policy, finished } = yield* restored(begin, stateDir, (iteration) => metrics.get(String(iteration)))
+    const { policy, finished } = yield* restored(begin, stateDir, (iteration) => {
+      const keys = keysOf(iteration)
+      return metrics.get(String(iteration)) !== undefined && keys.some((key) => rollouts.get(key) !== undefined)
+    })
     yield* Effect.replicateEffect(progress.advance({ reused: true }), finished * (batchSize + 1), { discard: true })
 
     for (let iteration = finished; iteration < iterations; iteration++) {
@@ -135,13 +142,7 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
         note: `reward ${Progress.hundredths(update.reward)}, KL ${Progress.hundredths(update.kl)}`
       })
     }
-    yield* rollouts.settle(
-      Array.from({ length: iterations }, (_, iteration) =>
-        PromptSets.iteration(prompts, settings, iteration).map(({ prompt, index }) =>
-          Records.rolloutKey(iteration, prompt, index)
-        )
-      ).flat()
-    )
+    yield* rollouts.settle(Array.from({ length: iterations }, (_, iteration) => keysOf(iteration)).flat())
     yield* policy.save(adapter)
     return policy
   }).pipe(
@@ -152,17 +153,18 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
 })
 
 /**
- * The policy with its finished updates. An update whose metrics were not written before the process was killed is not
- * counted, and no state is kept of the one before it: then the updates begin again, over the rollouts that are there.
+ * The policy with its finished updates. An update is not counted whose metrics were not written before the process was
+ * killed, or whose records are gone, and no state is kept of the one before it: then the updates begin again, over the
+ * rollouts that are there.
  */
 const restored = Effect.fnUntraced(function* <E, R>(
   begin: Effect.Effect<Policy["Service"], E, R>,
   stateDir: string,
-  metrics: (iteration: number) => unknown
+  isRecorded: (iteration: number) => boolean
 ) {
   const policy = yield* begin
   const finished = yield* policy.restore(stateDir)
-  const known = Array.from({ length: finished }, (_, i) => i).every((i) => metrics(i) !== undefined)
+  const known = Array.from({ length: finished }, (_, i) => i).every(isRecorded)
   if (known) return { policy, finished }
   rmSync(stateDir, { recursive: true, force: true })
   return { policy: yield* begin, finished: 0 }

@@ -19,6 +19,7 @@ import { join } from "node:path"
 import * as Atomic from "./Atomic.ts"
 import { Call, Calls } from "./Calls.ts"
 import * as Earlier from "./Earlier.ts"
+import * as Finished from "./Finished.ts"
 import * as Lock from "./Lock.ts"
 import * as Log from "./Log.ts"
 import * as Manifest from "./Manifest.ts"
@@ -75,8 +76,6 @@ export class Run extends Context.Service<
       key: (record: A) => string,
       like?: string
     ) => Effect.Effect<Records<A>, RunError>
-    /** Notes a row that could not be used. */
-    readonly reject: (rejected: Rejected) => Effect.Effect<void, RunError>
     readonly rejected: () => ReadonlyArray<Rejected>
     /**
      * Runs a phase: its finished calls are kept until its end, which is marked; its time and tokens are added to what
@@ -91,7 +90,6 @@ export class Run extends Context.Service<
 >()("charter/Run") {}
 
 const decodeManifest = Schema.decodeUnknownOption(Manifest.Manifest)
-const decodePhases = Schema.decodeUnknownOption(Schema.Record(Schema.String, Schema.String))
 const decodeRejected = Schema.decodeUnknownSync(Rejected)
 const decodeTimings = Schema.decodeUnknownOption(Timings)
 
@@ -117,10 +115,12 @@ export const check = Effect.fnUntraced(function* (dir: string) {
   return before
 })
 
+const changing = <A>(dir: string, f: () => A) =>
+  Effect.try({ try: f, catch: (cause) => failed(`${dir} cannot be changed: ${Atomic.reasonOf(cause)}.`) })
+
 /** Makes the folder one of this run: what does not hold in it is moved aside. */
 const adopt = Effect.fnUntraced(function* (dir: string, before: Manifest.Manifest, now: Manifest.Manifest) {
-  const change = <A>(f: () => A) =>
-    Effect.try({ try: f, catch: (cause) => failed(`${dir} cannot be changed: ${Atomic.reasonOf(cause)}.`) })
+  const change = <A>(f: () => A) => changing(dir, f)
   yield* change(() => {
     Earlier.recover(dir, before)
     Atomic.cleanUnsafe(dir, [Earlier.folder])
@@ -139,8 +139,10 @@ export const open = Effect.fnUntraced(function* (options: {
   readonly dir: string
   readonly manifest: Manifest.Manifest
   readonly counter?: Counter
+  /** The rows of the input that could not be used. */
+  readonly rejected?: ReadonlyArray<Omit<Rejected, "log">>
 }): Effect.fn.Return<Run["Service"], RunError, Scope.Scope> {
-  const { dir } = options
+  const { dir, rejected = [] } = options
   const scope = yield* Effect.scope
   const path = (...parts: ReadonlyArray<string>) => join(dir, ...parts)
   yield* check(dir)
@@ -156,11 +158,11 @@ export const open = Effect.fnUntraced(function* (options: {
   const openLog = <A, I>(log: Log.Options<A, I>) => Effect.provideService(Log.open(log), Scope.Scope, scope)
   const sources = Earlier.sources(dir, manifest)
   const rejectKey = ({ log = "", stage, id }: Rejected) => `${log} ${stage} ${id}`
-  const rejects = yield* openLog({
-    file: path("rejected.jsonl"),
-    schema: Rejected,
-    key: rejectKey
-  })
+  // Another file, or one that was corrected, has other rows than there were.
+  yield* changing(dir, () => Earlier.dropRejected(dir))
+  const rejects = yield* openLog({ file: path("rejected.jsonl"), schema: Rejected, key: rejectKey })
+  yield* Effect.forEach(rejected, rejects.append, { discard: true })
+  yield* rejects.settle(rejected.map(rejectKey))
   const rejectedEarlier = yield* Effect.try({
     try: () =>
       new Map(
@@ -205,10 +207,13 @@ export const open = Effect.fnUntraced(function* (options: {
   // Neither is needed: without a list of phases their records are gone through again, and times begin at nothing.
   const list = (file: string) =>
     Effect.mapError(Atomic.readJson(path(file)), ({ message }) => failed(`${message} Delete it to go on.`))
-  const phases: Record<string, string> = { ...Option.getOrUndefined(decodePhases(yield* list("phases.json"))) }
+  const finished = Finished.check(dir, manifest, yield* list("phases.json"))
+  let { phases } = finished
+  // Before a file that is gone begins to be made again: half of it must not pass for the whole in a later start.
+  if (!finished.areAll) yield* Atomic.writeJson(path("phases.json"), phases)
   // A phase that the manifest does not know depends on everything.
   const fingerprint = (name: string) => manifest.phases[name]?.fingerprint ?? hash(manifest)
-  const isDone = (name: string) => phases[name] === fingerprint(name)
+  const isDone = (name: string) => phases[name]?.fingerprint === fingerprint(name)
 
   const count = () => options.counter?.read() ?? {}
   const stored = Option.getOrUndefined(decodeTimings(yield* list("timings.json")))
@@ -260,16 +265,15 @@ export const open = Effect.fnUntraced(function* (options: {
       )
     )
     const result = yield* timed(name, keeping)
-    const inputs = rejects.values().filter(({ log }) => log === undefined)
     yield* rejects.settle([
-      ...inputs.map(rejectKey),
+      ...rejected.map(rejectKey),
       ...rejects
         .values()
         .filter(({ log }) => log !== undefined)
         .map(rejectKey)
         .toSorted((a, b) => (a < b ? -1 : 1))
     ])
-    phases[name] = fingerprint(name)
+    phases = yield* changing(dir, () => Finished.addUnsafe(dir, phases, manifest, name, fingerprint(name)))
     yield* Atomic.writeJson(path("phases.json"), phases)
     yield* forget(calls)
     return result
@@ -281,7 +285,6 @@ export const open = Effect.fnUntraced(function* (options: {
     notice,
     path,
     log: records,
-    reject: rejects.append,
     rejected: rejects.values,
     phase,
     isDone,

@@ -77,7 +77,7 @@ export const run = Effect.fnUntraced(function* <M, E, R>({ file, stateDir, rows,
       return yield* failed(`There is nothing to learn: no row could be used; ${path("rejected.jsonl")} says why.`)
     }
     const last = log.values().at(-1)
-    if (unsure && last?.["step"] !== last?.["steps"]) return yield* new Gap()
+    if (unsure && (last === undefined || last["step"] !== last["steps"])) return yield* new Gap()
     return before
   })
   return yield* from(yield* model).pipe(

@@ -295,6 +295,25 @@ describe("a run with hosted models", () => {
   )
 })
 
+describe("the forecast of a run with a hosted critic", () => {
+  const { supervised, evaluation } = Fixture.settings
+  const cases: ReadonlyArray<readonly [why: string, settings: Partial<Settings>]> = [
+    ["the training takes few of the prompts", { supervised: { ...supervised, prompts: 1 } }],
+    ["benign ones are revised", { evaluation: { ...evaluation, benignRevisions: 2 } }],
+    ["some are kept out", { evaluation: { ...evaluation, prompts: 4, benignRevisions: 1 } }]
+  ]
+
+  it.live.each(cases)("is what is asked, also where %s", ([, settings]) =>
+    Effect.gen(function* () {
+      const critic = yield* FakeServer.start(server())
+      const planned = yield* plan({ critic: openai("fake", critic.url) }, { ...Fixture.settings, ...settings })
+      const { exit, said } = yield* run(planned, workplace())
+      summaryOf(exit)
+      assert.include(said.join("\n"), `at most about ${critic.asked.length} calls`)
+    })
+  )
+})
+
 describe("the name of a hosted model", () => {
   it("has a kind, a model and perhaps an address", () => {
     assert.deepStrictEqual(Result.getOrThrow(Hosted.parse("--judge", "openai:gpt-4o")), {
@@ -313,5 +332,46 @@ describe("the name of a hosted model", () => {
     for (const text of ["gpt-4o", "mistral:large", "openai:", "openai:m@http://", "openai:m@http://a:b@c/v1"]) {
       assert.isTrue(Result.isFailure(Hosted.parse("--judge", text)), text)
     }
+  })
+
+  it.each([
+    "localhost",
+    "localhost:8000/v1",
+    "LOCALHOST/v1",
+    "gpu-3:8000",
+    ":8000/v1",
+    "127.0.0.1",
+    "10.0.0.2:8000/v1",
+    "[::1]:8000/v1",
+    "api.example.com/v1",
+    "//host/v1",
+    "ftp://host/v1",
+    "HTTP://localhost:8000/v1",
+    "wss://name:word@host/v1"
+  ])("has no address without http, which would be taken for a part of the name: @%s", (address) => {
+    const parsed = Hosted.parse("--judge", `openai:m@${address}`)
+    assert.isTrue(Result.isFailure(parsed))
+    assert.strictEqual(
+      Result.isFailure(parsed) && parsed.failure,
+      "The address after @ in --judge is no URL; it is one such as http://localhost:8000/v1."
+    )
+  })
+
+  it.each([
+    "@cf/meta/llama",
+    "@cf/meta/llama-3.1:8b",
+    "x@20240620",
+    "claude-3@20240229",
+    "m@latest",
+    "m@v1.5",
+    "m@v1:0"
+  ])("may have an @ of its own: %s", (model) => {
+    assert.deepStrictEqual(Result.getOrThrow(Hosted.parse("--judge", `openai:${model}`)), {
+      kind: "openai",
+      model,
+      url: undefined
+    })
+    const url = "http://localhost:8000/v1"
+    assert.strictEqual(Result.getOrThrow(Hosted.parse("--judge", `openai:${model}@${url}`)).model, model)
   })
 })

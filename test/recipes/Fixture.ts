@@ -38,6 +38,8 @@ export interface Options {
   readonly settings?: Settings.Settings
   readonly prompts?: ReadonlyArray<Sample.Prompt>
   readonly service?: Models["Service"]
+  /** Rows of the input that could not be used, by their place. */
+  readonly rejected?: ReadonlyArray<string>
 }
 
 /** Runs the whole recipe in the folder. */
@@ -59,7 +61,8 @@ export const runIn = Effect.fnUntraced(function* (dir: string, mock: MockModels.
     evaluator: rewardOnly.name,
     settings: used
   })
-  const run = yield* Run.open({ dir, manifest, counter: meter })
+  const rejected = (options.rejected ?? []).map((id) => ({ stage: "prompts", id, reason: "it is no prompt" }))
+  const run = yield* Run.open({ dir, manifest, counter: meter, rejected })
   const summary = yield* ConstitutionalAi.run(used, sets).pipe(
     Effect.provideService(Run.Run, run),
     Effect.provideService(Models, meter.models(models)),

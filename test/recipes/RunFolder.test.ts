@@ -307,6 +307,23 @@ describe("other settings", () => {
     })
   )
 
+  it.live("the rows of the input that were rejected are those of this start, beside the samples", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const fails = (call: string) => call.endsWith(`${prompts[0]!.id}/0/critique/2`)
+      const service = World.models({ fails })
+      const ids = (rejected: ReadonlyArray<string>) =>
+        Effect.map(run(dir, { service, rejected }), () => World.rows(dir, "rejected.jsonl").map(({ id }) => id))
+      const sample = `${prompts[0]!.id}/0/2`
+      assert.deepStrictEqual(yield* ids(["a.jsonl:1", "a.jsonl:7"]), ["a.jsonl:1", "a.jsonl:7", sample])
+      const whole = World.files(dir)
+      assert.deepStrictEqual(yield* ids(["a.jsonl:1", "a.jsonl:7"]), ["a.jsonl:1", "a.jsonl:7", sample])
+      assert.deepStrictEqual(World.files(dir), whole)
+      assert.deepStrictEqual(yield* ids(["./a.jsonl:7"]), ["./a.jsonl:7", sample])
+      assert.deepStrictEqual(yield* ids([]), [sample])
+    })
+  )
+
   it.live("a process that is killed while it moves things aside leaves nothing between", () =>
     Effect.gen(function* () {
       const dir = workplace()

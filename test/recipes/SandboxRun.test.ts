@@ -89,6 +89,15 @@ describe("a sandbox run", () => {
       const ofOne = Conclusion.words(one, "runs/sandbox")
       assert.include(ofOne, "Measured on 1 prompt that no training has seen.")
       assert.include(ofOne, "moved the policy by 0.00 nats")
+
+      // Why nothing was kept out: too few prompts, or the settings.
+      const measured = (prompts: number) =>
+        Conclusion.words({ ...written, evaluation: { ...evaluation, held_out: false, prompts } }, "runs/sandbox")
+      assert.include(measured(19), "on the 19 prompts of the training itself; bring 20 or more to keep some out.")
+      assert.include(
+        measured(20),
+        "on the 20 prompts of the training itself; set evaluation.prompts, above 0 and below their number, to keep some out."
+      )
     }).pipe(Effect.provide(models().layer), Effect.provide(NodeServices.layer))
   )
 })
