@@ -10,6 +10,9 @@ import { AiError } from "effect/ai"
 import { failure } from "./Failure.ts"
 import * as Tokens from "./Tokens.ts"
 
+/** A number to a few digits: sums of prices end in rounding errors. */
+const written = (x: number): string => String(Number.isInteger(x) ? x : Number(x.toPrecision(4)))
+
 /** The next call could exceed the budget, so it was not made. */
 export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("BudgetExceeded", {
   unit: Schema.Literals(["tokens", "money"]),
@@ -21,7 +24,7 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
 }) {
   override get message(): string {
     const { unit, limit, spent, needed } = this
-    return `the budget of ${limit} (${unit}) has ${limit - spent} left and the next call may take ${needed}: raise it to go on`
+    return `the budget of ${limit} (${unit}) has ${written(limit - spent)} left and the next call may take ${written(needed)}: raise it to go on`
   }
 }
 
