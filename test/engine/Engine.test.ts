@@ -367,6 +367,27 @@ describe("an adapter that is changed", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  it.live("learns from one set of pairs after the other where both are asked for at once", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const client = yield* inProcess
+      const learnt = Effect.fnUntraced(function* (name: string, concurrency: number) {
+        yield* client.MakeAdapter({ name, source: fresh(4), head: "score", reference: null })
+        const lesson = (better: number) =>
+          Stream.runDrain(
+            client.LearnPreferences({
+              ...{ adapter: name, names: ["a"], probabilities: [1] },
+              ...{ first: TokenLists.of([[5, better]]), second: TokenLists.of([[5, 9]]) },
+              options: { ...learn, epochs: 4, stateDir: `${dir}/${name} ${better}` }
+            })
+          )
+        yield* Effect.all([lesson(6), lesson(7)], { concurrency, discard: true })
+        return yield* client.Score({ ids: [5, 6], adapter: name })
+      })
+      expect(yield* learnt("together", 2)).toBe(yield* learnt("in turn", 1))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
   it.live("learns nothing from a row without a token to learn, and cannot have any rank", () =>
     Effect.gen(function* () {
       const dir = yield* temporary

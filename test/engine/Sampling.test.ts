@@ -169,6 +169,14 @@ describe("sampling", () => {
       const banned = { temperature, repetitionPenalty: 1e30, logitBias: new Map([[0, Number.NEGATIVE_INFINITY]]) }
       expect(Sampling.draw(x, banned, 0, [0, 1, 2]).token).not.toBe(0)
     }
+    // Nor does a penalty rule out what is unlikely: then there might be nothing left.
+    const unlikely = Sampling.draw(
+      Float32Array.from([-5, -1]),
+      { temperature: 1, repetitionPenalty: 1e39 },
+      0.9,
+      [0, 1]
+    )
+    expect([unlikely.token, unlikely.samplingLogprob]).toEqual([1, Math.log(0.5)])
     const all = new Map(Array.from(x, (_, id) => [id, -1e39]))
     expect(Sampling.problem({ temperature: 1, logitBias: all }, 3)).toContain("leaves no token")
   })
