@@ -7,6 +7,7 @@ import { isUtf8 } from "node:buffer"
 import * as Zlib from "node:zlib"
 import type { Bad } from "./ConstitutionFormat.ts"
 import * as Bytes from "./data/Bytes.ts"
+import * as Records from "./data/Records.ts"
 
 /** No constitution has more, and a small packed file may have any length. */
 const maxOutputLength = 64 * 2 ** 20
@@ -21,10 +22,6 @@ const unpacked = (bytes: Uint8Array): Uint8Array | undefined => {
     return undefined
   }
 }
-
-/** What a text as UTF-16 is begun with, in either order of bytes. */
-const isUtf16 = ([first, second]: Uint8Array): boolean =>
-  (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
 
 const lineAt = (bytes: Uint8Array, position: number): number =>
   bytes.subarray(0, position).reduce((line, byte) => (byte === 0x0a ? line + 1 : line), 1)
@@ -43,7 +40,7 @@ export const decode = (packed: Uint8Array): string | Bad => {
   const bad = (fact: string, line?: number): Bad => ({ _tag: "Bad", fact, line })
   const bytes = unpacked(packed)
   if (bytes === undefined) return bad("is damaged: it cannot be unpacked to its end; fetch it again")
-  if (isUtf16(bytes)) return bad("is UTF-16 text; save it as UTF-8")
+  if (Records.isUtf16(bytes)) return bad("is UTF-16 text; save it as UTF-8")
   const nul = bytes.indexOf(0)
   if (nul >= 0) return bad("has a NUL byte, which text does not have; save it as text in UTF-8", lineAt(bytes, nul))
   if (!isUtf8(bytes)) return bad("has bytes that are no UTF-8; save it as UTF-8", badLine(bytes))

@@ -19,6 +19,7 @@ import {
 } from "node:fs"
 import { dirname, join } from "node:path"
 import * as Atomic from "../recipes/Atomic.ts"
+import * as Lines from "../recipes/Lines.ts"
 import * as Attempt from "./Attempt.ts"
 import { UsageError } from "./UsageError.ts"
 
@@ -62,7 +63,7 @@ export const resume = Effect.fnUntraced(function* <A extends Stepped, B extends 
   for (;;) {
     const { done, value: block } = yield* Attempt.read(file, () => blocks.next())
     if (done === true) break
-    for (const line of linesOf(block)) {
+    for (const line of Lines.of(block)) {
       number++
       const value = parsed(line)
       if (!isWhole(value)) {
@@ -155,15 +156,6 @@ function* blocksOf(fd: number | undefined): Generator<Buffer, void> {
       bytes.copyWithin(0, whole, filled)
       begun = filled - whole
     }
-  }
-}
-
-/** The lines of a block, each with its end. */
-function* linesOf(block: Buffer): Generator<Buffer, void> {
-  for (let start = 0; start < block.length;) {
-    const end = block.indexOf(newline, start) + 1
-    yield block.subarray(start, end)
-    start = end
   }
 }
 

@@ -23,7 +23,7 @@ const isNothing = (value: unknown): boolean => {
 }
 
 /** The fields in which a message says more than its `content`, one for the thoughts and one for the calls. */
-export const more = (message: Message): ReadonlyArray<string> =>
+export const more = (message: Message | Rows.Row): ReadonlyArray<string> =>
   besides.flatMap((names) => names.find((name) => !isNothing((message as Rows.Row)[name])) ?? [])
 
 /** The message without a field, and without the others of which it is another name. */
@@ -42,8 +42,7 @@ export const same = (a: Message, b: Message): boolean =>
   })
 
 /** Whether a message without text has calls of tools in its place, as OpenAI's have. */
-const isCall = (message: Rows.Row): boolean =>
-  message["role"] === "assistant" && more(message as unknown as Message).length > 0
+const isCall = (message: Rows.Row): boolean => message["role"] === "assistant" && more(message).length > 0
 
 /** What is wrong with the message of this name, if there is something. */
 const wrong = (name: string, message: unknown): string | undefined => {

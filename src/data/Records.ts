@@ -105,11 +105,15 @@ const splitter = (file: string, boundary: Boundary, limit: number) => {
   }
 }
 
+/** Whether bytes begin as UTF-16 text does, in either order. */
+export const isUtf16 = ([first, second]: Uint8Array): boolean =>
+  (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
+
 /** What a file is that is no text, by its first bytes; undefined for text. A few NUL bytes spoil their rows only. */
 const otherThanText = (bytes: Uint8Array): string | undefined => {
   const starts = (...prefix: ReadonlyArray<number>) => prefix.every((byte, i) => bytes[i] === byte)
   if (starts(0x50, 0x41, 0x52, 0x31)) return "is Parquet; give it a name that ends in .parquet"
-  if (starts(0xff, 0xfe) || starts(0xfe, 0xff)) return "is UTF-16 text; save it as UTF-8"
+  if (isUtf16(bytes)) return "is UTF-16 text; save it as UTF-8"
   if (starts(0x50, 0x4b, 0x03, 0x04)) return "is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"
   const head = bytes.subarray(0, 4096)
   return head.filter((byte) => byte === 0).length > head.length / 4

@@ -6,27 +6,28 @@
  */
 import { Predicate } from "effect"
 
-type Json = Readonly<Record<string, unknown>>
-
-const isRecord = (json: unknown): json is Json => Predicate.isObject(json) && !Array.isArray(json)
-
 /** A parsed `tokenizer.json` with the tokens of a parsed `tokenizer_config.json` that it lacks. Pure. */
-export const complete = (json: unknown, config: Json): unknown => {
+export const complete = (json: unknown, config: Readonly<Record<string, unknown>>): unknown => {
   const decoder = config["added_tokens_decoder"]
-  if (!isRecord(json) || !isRecord(decoder)) return json
+  if (!Predicate.isObject(json) || !Predicate.isObject(decoder)) return json
   const listed: unknown = json["added_tokens"] ?? []
   if (!Array.isArray(listed)) return json
   const valuesOf = (field: string) =>
-    new Set(listed.map((token: unknown) => (isRecord(token) ? token[field] : undefined)))
-  const [known, ids] = [valuesOf("content"), valuesOf("id")]
-  const vocabulary = isRecord(json["model"]) ? json["model"]["vocab"] : undefined
-  const taken = new Set<unknown>(isRecord(vocabulary) ? Object.values(vocabulary) : [])
-  const missing = Object.entries(decoder).flatMap(([id, token]) => {
-    if (!isRecord(token) || typeof token["content"] !== "string" || known.has(token["content"])) return []
+    new Set(listed.map((token: unknown) => (Predicate.isObject(token) ? token[field] : undefined)))
+  const known = valuesOf("content")
+  const lacking = Object.entries(decoder).flatMap(([id, token]) => {
+    const content = Predicate.isObject(token) ? token["content"] : undefined
+    return typeof content === "string" && !known.has(content) ? [{ id, content, token: token as object }] : []
+  })
+  // The whole vocabulary is gone through only for those few folders that have such tokens.
+  if (lacking.length === 0) return json
+  const vocab = Predicate.isObject(json["model"]) ? json["model"]["vocab"] : undefined
+  const vocabulary = Predicate.isObject(vocab) ? vocab : {}
+  const taken = new Set<unknown>([...Object.values(vocabulary), ...valuesOf("id")])
+  const missing = lacking.flatMap(({ content, id, token }) => {
     // One that the vocabulary has keeps its place, and none takes that of another.
-    const own = isRecord(vocabulary) ? vocabulary[token["content"]] : undefined
-    if (own !== undefined) return [{ ...token, id: own }]
-    const isFree = /^\d{1,7}$/.test(id) && token["content"] !== "" && !ids.has(Number(id)) && !taken.has(Number(id))
+    if (Object.hasOwn(vocabulary, content)) return [{ ...token, id: vocabulary[content] }]
+    const isFree = /^\d{1,7}$/.test(id) && content !== "" && !taken.has(Number(id))
     return isFree ? [{ ...token, id: Number(id) }] : []
   })
   return missing.length === 0 ? json : { ...json, added_tokens: [...listed, ...missing] }

@@ -74,10 +74,11 @@ export const init = (
   options?: { readonly score?: boolean }
 ): Result.Result<Adapter, LoraError> => {
   const fail = (reason: string) => Result.fail(new LoraError({ file: "LoRA configuration", reason }))
-  const rank = [config.rank, ...Object.values(config.rankPattern ?? {})].find((r) => !Number.isInteger(r) || r < 1)
+  const ranks = [config.rank, ...Object.values(config.rankPattern ?? {})]
+  const rank = ranks.find((r) => !Number.isInteger(r) || r < 1)
   if (rank !== undefined) return fail(`has the rank ${rank}; give a whole number from 1 on`)
   const most = Math.max(...linears(model).flatMap((map) => [map.in, map.out]))
-  const above = [config.rank, ...Object.values(config.rankPattern ?? {})].find((r) => r > most)
+  const above = ranks.find((r) => r > most)
   if (above !== undefined) return fail(`has the rank ${above}, and no linear map is larger than ${most}`)
   const alpha = [config.alpha, ...Object.values(config.alphaPattern ?? {})].find((a) => !Number.isFinite(a) || a <= 0)
   if (alpha !== undefined) return fail(`has the alpha ${alpha}; give a number above 0`)

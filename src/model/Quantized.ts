@@ -97,15 +97,22 @@ const sources = (dir: string, { config, tensors }: Checkpoint): ReadonlyArray<So
   const maps = linears(config).map(({ norm, path }): Part => ({ path, norm, tensor: tensors.get(`${path}.weight`)! }))
   const names = Map.groupBy(parameters(config).keys(), layerOf)
   const named = (hash: string) => path.join(dir, `${hash.slice(0, 32)}.safetensors`)
-  const hashOf = (before: string, names: ReadonlyArray<string>): string => {
-    const hash = createHash("sha256").update(`charter int8 ${version} ${before}`)
-    for (const name of names) {
-      const tensor = tensors.get(name)!
-      hash.update(JSON.stringify([name, tensor.dtype, tensor.shape]))
-      addTo(hash, tensor)
-    }
-    return hash.digest("hex")
+  // A tied embedding counts twice, and is read once.
+  const digests = new Map<string, string>()
+  const digestOf = (name: string): string => {
+    const known = digests.get(name)
+    if (known !== undefined) return known
+    const tensor = tensors.get(name)!
+    const hash = createHash("sha256").update(JSON.stringify([name, tensor.dtype, tensor.shape]))
+    addTo(hash, tensor)
+    const digest = hash.digest("hex")
+    digests.set(name, digest)
+    return digest
   }
+  const hashOf = (before: string, names: ReadonlyArray<string>): string =>
+    createHash("sha256")
+      .update([`charter int8 ${version}`, before, ...names.map(digestOf)].join(" "))
+      .digest("hex")
   let before = hashOf(JSON.stringify(config), ["model.embed_tokens.weight"])
   const layers = [...Map.groupBy(maps, ({ path }) => layerOf(path))].map(([layer, maps]): Source => {
     before = hashOf(before, names.get(layer)!)

@@ -43,7 +43,7 @@ export interface TokenizerConfig {
 
 /** The entries of a record that are tokens, with their texts. */
 const tokensOf = (json: unknown): ReadonlyArray<readonly [key: string, token: string]> =>
-  Object.entries(Predicate.isObject(json) && !Array.isArray(json) ? json : {}).flatMap(([key, value]) => {
+  Object.entries(Predicate.isObject(json) ? json : {}).flatMap(([key, value]) => {
     const token = Option.getOrUndefined(decodeToken(value))
     return token === undefined ? [] : [[key, typeof token === "string" ? token : token.content] as const]
   })

@@ -14,6 +14,7 @@ import type { Scope } from "effect"
 import { closeSync, existsSync, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
 import * as Atomic from "./Atomic.ts"
+import * as Lines from "./Lines.ts"
 import { failed, type RunError } from "./RunError.ts"
 
 /** The records of one kind in a run. */
@@ -38,15 +39,6 @@ export interface Options<A, I> {
   readonly key: (record: A) => string
   /** Other files of such records, which hold here as well; the first that has a key gives the record. */
   readonly sources?: ReadonlyArray<string> | undefined
-}
-
-/** The complete lines of a file with their ends, as bytes: all of them may be more than the longest text. */
-const completeLines = (bytes: Buffer): ReadonlyArray<Buffer> => {
-  const lines: Array<Buffer> = []
-  for (let start = 0, end; (end = bytes.indexOf(0x0a, start)) >= 0; start = end + 1) {
-    lines.push(bytes.subarray(start, end + 1))
-  }
-  return lines
 }
 
 /** Opens the log of a run for as long as the scope lasts. */
@@ -77,7 +69,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
   const records = new Map<string, A>()
   // The key of each line: settling moves lines, and does not write records anew.
   let order: Array<string> = []
-  for (const [i, line] of completeLines(bytes).entries()) {
+  for (const [i, line] of Lines.of(bytes).entries()) {
     const record = yield* parse(file, line, i)
     records.set(key(record), record)
     order.push(key(record))
@@ -106,7 +98,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
       const found = new Map<string, A>()
       for (const source of sources) {
         const bytes = yield* reading(source, () => (existsSync(source) ? readFileSync(source) : Buffer.of()))
-        for (const [i, line] of completeLines(bytes).entries()) {
+        for (const [i, line] of Lines.of(bytes).entries()) {
           const record = yield* parse(source, line, i)
           if (!found.has(key(record))) found.set(key(record), record)
         }
@@ -131,7 +123,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
       writing(file, () => {
         const settled = [...new Set([...keys, ...order])].filter((key) => records.has(key))
         if (settled.length === order.length && settled.every((key, i) => key === order[i])) return
-        const lines = completeLines(readFileSync(file))
+        const lines = Lines.of(readFileSync(file))
         // Of two lines with the same key the later one counts.
         const at = new Map(order.map((key, i) => [key, i]))
         Atomic.writeUnsafe(file, Buffer.concat(settled.map((key) => lines[at.get(key)!]!)))
