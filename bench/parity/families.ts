@@ -95,11 +95,12 @@ const compare = Effect.fnUntraced(function* (folder: string) {
     const results = yield* session.run({
       ...batch.tokens(),
       ...batch.feeds,
-      parameters: Session.float32(vector, [layout.size]),
-      gradient: Session.float32(new Float32Array(layout.size), [layout.size])
+      ...Trainables.feeds(layout, vector),
+      ...Trainables.feeds(layout, new Float32Array(layout.size), LearnProgram.gradients.before)
     })
     let gradient = 0
-    for (const [name, ours] of Trainables.views(layout, Session.floats(results["gradient_out"]!))) {
+    for (const { name } of layout.entries) {
+      const ours = Session.floats(results[LearnProgram.gradients.after(name)]!)
       const expected = yield* floats(adapted ? `lora_grad.${peft(name)}` : `grad.${name}`)
       const size = (of: Float32Array) => difference(of, new Float32Array(of.length))
       if (size(expected) < nothing && size(ours) < nothing) continue

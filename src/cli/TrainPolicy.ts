@@ -197,7 +197,7 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
               PolicyGradient.aggregate(input.aggregation)
             ]
           : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
-    const before = { ...state }
+    const before = Learner.copyOf(state)
     const learnt = yield* Minibatches.learn(models, rows, weigh, rates, how)
     for (const ids of learnt.skipped) {
       yield* Console.error(`A minibatch of step ${index + 1} has no finite loss and gradient: ${ids.join(", ")}.`)

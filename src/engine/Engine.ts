@@ -229,7 +229,7 @@ export const layer = (options: Options) =>
               }
               states.delete(name)
               const data = TrainingData.supervised(weighted, how)
-              return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, onSkip })
+              return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, shared: true, onSkip })
             })
           ).pipe(toldStream, Stream.scoped),
 
@@ -249,7 +249,7 @@ export const layer = (options: Options) =>
               for (const pair of pairs) yield* Effect.andThen(check(pair.first), check(pair.second))
               states.delete(name)
               const data = TrainingData.preferences(pairs, how)
-              return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, onSkip })
+              return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, shared: true, onSkip })
             })
           ).pipe(toldStream, Stream.scoped),
 
@@ -277,7 +277,7 @@ export const layer = (options: Options) =>
             }
             // Who samples or saves meanwhile has the policy before the update, and so has everyone where it fails or is
             // interrupted: whoever hears of a failure may ask for the same again.
-            const next = { ...state }
+            const next = Learner.copyOf(state)
             const models = {
               adapter: { ...adapter },
               reference: yield* named(reference),

@@ -1,16 +1,15 @@
 /**
- * LearnProgram: forward pass, gradients and AdamW as graphs.
+ * LearnProgram: forward pass and gradients as graphs.
  *
- * A batch runs `accumulate` for each of its micro-batches and then `apply`; `measure` gives loss and metrics alone.
- * Batch size and length are symbols, so one graph serves every shape. Trainables, moments and the gradient are flat
- * vectors (see `Trainables.ts`).
+ * A batch runs `accumulate` for each of its micro-batches; `measure` gives loss and metrics alone. Batch size and length
+ * are symbols, so one graph serves every shape. Parameters and gradients are fed where they lie in flat vectors (see
+ * `Trainables.ts`).
  */
 import * as Transformer from "../model/Transformer.ts"
 import * as Gradient from "../onnx/Gradient.ts"
 import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
-import * as Optimizer from "../onnx/Optimizer.ts"
 import type { Base } from "./Base.ts"
 import * as HeadLoss from "./HeadLoss.ts"
 import type { Objective } from "./Objective.ts"
@@ -55,8 +54,7 @@ const objectiveOf = (
   shape: Shape,
   learns: boolean
 ) => {
-  const vector = Trainables.input(graph, trained.layout, "parameters")
-  const trainable = Trainables.values(trained.layout, vector)
+  const trainable = Trainables.inputs(graph, trained.layout)
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
   const input = Program.raggedInputs(graph)
@@ -90,25 +88,6 @@ const objectiveOf = (
   return { input, loss: result.loss, trainable, metrics: { loss: result.loss, ...result.metrics } }
 }
 
-/** Adds clipping and AdamW and names the results. */
-const update = (graph: Graph.Graph, layout: Trainables.Layout, vector: Value, gradient: Value): void => {
-  const clipped = Optimizer.clipByNorm(gradient, Graph.input(graph, "max_grad_norm", "float32", []))
-  const updated = Optimizer.adamw(Optimizer.defaults, {
-    parameters: vector,
-    gradient: clipped.gradient,
-    m: Trainables.input(graph, layout, "m"),
-    v: Trainables.input(graph, layout, "v"),
-    learningRate: Trainables.spread(layout, Graph.input(graph, "learning_rates", "float32", [layout.groups.length])),
-    weightDecay: Trainables.spread(layout, Graph.input(graph, "weight_decays", "float32", [layout.groups.length])),
-    correction1: Graph.input(graph, "correction1", "float32", []),
-    correction2: Graph.input(graph, "correction2", "float32", [])
-  })
-  Graph.output(graph, "grad_norm", clipped.norm)
-  Graph.output(graph, "parameters_out", updated.parameters)
-  Graph.output(graph, "m_out", updated.m)
-  Graph.output(graph, "v_out", updated.v)
-}
-
 const report = (graph: Graph.Graph, metrics: Readonly<Record<string, Value>>): ReadonlyArray<string> => {
   for (const [name, value] of Object.entries(metrics)) {
     if (value.shape.length !== 0 || value.dtype !== "float32") {
@@ -121,18 +100,29 @@ const report = (graph: Graph.Graph, metrics: Readonly<Record<string, Value>>): R
 
 const layerOf = ({ label }: Graph.Node): string | undefined => /^layer\d+/.exec(label)?.[0]
 
-/** The gradient of one micro-batch, added to the one so far. */
+/** The input that has a parameter's gradient so far, and the result that has it with one more micro-batch. */
+export const gradients = {
+  before: (name: string): string => `gradient of ${name} before`,
+  after: (name: string): string => `gradient of ${name}`
+}
+
+/**
+ * The gradient of one micro-batch, added to the one so far. What was so far is read where it is added and nowhere else,
+ * so the sum may be written in its place.
+ */
 export const accumulate = (checkpoint: Base, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
   const graph = Graph.make(`learn ${objective.name}`)
-  const { layout } = trained
+  const { entries } = trained.layout
   const { input, loss, metrics, trainable } = objectiveOf(graph, checkpoint, trained, objective, shape, true)
-  const gradients = Gradient.gradients(
+  const before = Trainables.inputs(graph, trained.layout, gradients.before)
+  const own = Gradient.gradients(
     loss,
-    layout.entries.map((e) => trainable.get(e.name)!),
+    entries.map((e) => trainable.get(e.name)!),
     shape.recompute === true ? { segment: layerOf, from: [input.ids] } : undefined
   )
-  const gradient = Trainables.flatten(layout, gradients)
-  Graph.output(graph, "gradient_out", Op.add(gradient, Trainables.input(graph, layout, "gradient")))
+  for (const [i, { name }] of entries.entries()) {
+    Graph.output(graph, gradients.after(name), Op.add(before.get(name)!, own[i]!))
+  }
   return { graph, metrics: report(graph, metrics) }
 }
 
@@ -141,14 +131,6 @@ export const measure = (checkpoint: Base, trained: Trained, objective: Objective
   const graph = Graph.make(`measure ${objective.name}`)
   const { metrics } = objectiveOf(graph, checkpoint, trained, objective, shape, false)
   return { graph, metrics: report(graph, metrics) }
-}
-
-/** An optimizer step from an accumulated gradient. */
-export const apply = (trained: Trained): Graph.Graph => {
-  const graph = Graph.make("apply gradient")
-  const vector = Trainables.input(graph, trained.layout, "parameters")
-  update(graph, trained.layout, vector, Trainables.input(graph, trained.layout, "gradient"))
-  return graph
 }
 
 const once = <A>(make: () => A): (() => A) => {

@@ -5,28 +5,32 @@
  * (`engine/Training.ts`).
  */
 import { Effect, Scope } from "effect"
-import * as Optimizer from "../onnx/Optimizer.ts"
 import * as Session from "../onnx/Session.ts"
+import * as AdamW from "./AdamW.ts"
+import type { Rates, State } from "./AdamW.ts"
 import type { Base } from "./Base.ts"
 import * as HeadLoss from "./HeadLoss.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
 import * as Program from "./Program.ts"
+import * as Trainables from "./Trainables.ts"
 
-/** Parameters, moments and the number of steps done: all that a resumed training needs of the optimizer. */
-export interface State {
-  parameters: Float32Array
-  m: Float32Array
-  v: Float32Array
-  step: number
-}
+export type { Rates, State } from "./AdamW.ts"
 
-/** A fresh state of the given parameters. */
+/** A fresh state that begins with the given parameters. */
 export const initialState = (parameters: Float32Array): State => ({
-  parameters,
+  parameters: parameters.slice(),
   m: new Float32Array(parameters.length),
   v: new Float32Array(parameters.length),
   step: 0
+})
+
+/** A state of its own with the same numbers: a step changes those of the one that it is given. */
+export const copyOf = ({ m, parameters, step, v }: State): State => ({
+  parameters: parameters.slice(),
+  m: m.slice(),
+  v: v.slice(),
+  step
 })
 
 /** Rows that are computed together. */
@@ -35,13 +39,6 @@ export interface MicroBatch {
   readonly tokens: () => Session.Feeds
   /** By input name: `at`, `targets`, `weights`, and what else the objective asks for. */
   readonly feeds: Session.Feeds
-}
-
-/** Rates of one optimizer step, one number for each group of the layout. */
-export interface Rates {
-  readonly learningRates: ReadonlyArray<number>
-  readonly weightDecays: ReadonlyArray<number>
-  readonly maxGradNorm: number
 }
 
 /** Loss and the objective's metrics. */
@@ -91,25 +88,21 @@ export const make = Effect.fnUntraced(function* (
   // bits, where the transposed maps are copies in any case, it takes no more memory.
   const weights = checkpoint.quantized === undefined ? "unpacked" : "resident"
   const options = { folder: Program.weightsFolder, weights, device } as const
-  const compile = (build: () => LearnProgram.LearnGraph, on: Session.Device = device) =>
-    Effect.cached(
+  const later = <A, E>(made: Effect.Effect<A, E, Scope.Scope>) =>
+    Effect.cached(Effect.provideService(made, Scope.Scope, scope))
+  const compile = (build: () => LearnProgram.LearnGraph) =>
+    later(
       Effect.suspend(() => {
-        const built = build()
-        const made = Session.make(built.graph, { ...options, device: on })
-        return Effect.map(Effect.provideService(made, Scope.Scope, scope), (session) => ({
-          session,
-          metrics: built.metrics
-        }))
+        const { graph, metrics } = build()
+        return Effect.map(Session.make(graph, options), (session) => ({ session, metrics }))
       })
     )
   const chunks = HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize)
   const shape = { chunks, recompute, temperature }
   const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
   const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
-  // Parameters and moments would cross the bus both ways for a handful of passes over them.
-  const apply = yield* compile(() => ({ graph: LearnProgram.apply(trained), metrics: [] }), "cpu")
-  const size = trained.layout.size
-  const vector = (data: Float32Array) => Session.float32(data, [size])
+  const { layout } = trained
+  const update = yield* later(AdamW.make(layout))
 
   const feedsOf = ({ feeds, tokens }: MicroBatch): Session.Feeds => {
     const count = feeds["targets"]?.dims[0]
@@ -121,70 +114,54 @@ export const make = Effect.fnUntraced(function* (
         : { chunks: Session.int64(HeadLoss.sizes(count, shape.chunks), [shape.chunks]) })
     }
   }
-  const optimizer = (state: State, rates: Rates): Session.Feeds => {
-    const corrections = Optimizer.corrections(Optimizer.defaults, state.step + 1)
-    const groups = (xs: ReadonlyArray<number>) => Session.float32(Float32Array.from(xs), [xs.length])
-    return {
-      parameters: vector(state.parameters),
-      m: vector(state.m),
-      v: vector(state.v),
-      learning_rates: groups(rates.learningRates),
-      weight_decays: groups(rates.weightDecays),
-      max_grad_norm: Session.scalar(rates.maxGradNorm),
-      correction1: Session.scalar(corrections.correction1),
-      correction2: Session.scalar(corrections.correction2)
-    }
-  }
-  /** Takes over what a step made, unless something of it is not finite; the norm of the gradient, or NaN. */
-  const advance = (state: State, results: Record<string, Session.Tensor>): number => {
-    const norm = Session.floats(results["grad_norm"]!)[0]!
-    const parameters = Session.floats(results["parameters_out"]!)
-    // The gradient may be finite and the rate too large for what comes of it.
-    if (!Number.isFinite(norm) || !allFinite(parameters)) return Number.NaN
-    state.parameters = parameters
-    state.m = Session.floats(results["m_out"]!)
-    state.v = Session.floats(results["v_out"]!)
-    state.step += 1
-    return norm
-  }
   /** Sums over micro-batches with those of one more. */
   const added = (sums: Measured, names: ReadonlyArray<string>, results: Record<string, Session.Tensor>): Measured => {
     const total = (name: string) => (sums[name] ?? 0) + Session.floats(results[`metric_${name}`]!)[0]!
     return { ...sums, ...Object.fromEntries(names.map((name) => [name, total(name)])) }
   }
+  /** Adds the gradient of the micro-batches to `gradient`. */
+  const learn = Effect.fnUntraced(function* (
+    parameters: Float32Array,
+    batch: ReadonlyArray<MicroBatch>,
+    gradient: Float32Array
+  ) {
+    const { metrics, session } = yield* accumulate
+    const fed = {
+      ...Trainables.feeds(layout, parameters),
+      ...Trainables.feeds(layout, gradient, LearnProgram.gradients.before)
+    }
+    // The sums are written where they are read.
+    const into = {
+      ...Trainables.feeds(layout, gradient, LearnProgram.gradients.after),
+      ...Object.fromEntries(metrics.map((name) => [`metric_${name}`, null]))
+    }
+    let sums: Measured = { loss: 0 }
+    for (const micro of batch) {
+      sums = added(sums, metrics, yield* session.run({ ...feedsOf(micro), ...fed }, into))
+    }
+    return sums
+  })
+
+  // A vector that was used is cleared and used again: the system gives out new memory slowly.
+  let spare: Float32Array | undefined
 
   return {
     step: Effect.fnUntraced(function* (state, batch, rates) {
-      const { metrics, session } = yield* accumulate
-      let gradient = new Float32Array(size)
-      let sums: Measured = { loss: 0 }
-      for (const micro of batch) {
-        const results = yield* session.run({
-          ...feedsOf(micro),
-          parameters: vector(state.parameters),
-          gradient: vector(gradient)
-        })
-        gradient = Session.floats(results["gradient_out"]!) as Float32Array<ArrayBuffer>
-        sums = added(sums, metrics, results)
-      }
-      if (!Number.isFinite(sums.loss)) return { ...sums, grad_norm: Number.NaN }
-      const results = yield* (yield* apply).session.run({ ...optimizer(state, rates), gradient: vector(gradient) })
-      return { ...sums, grad_norm: advance(state, results) }
+      const gradient = spare?.fill(0) ?? new Float32Array(layout.size)
+      spare = undefined
+      const measured = yield* learn(state.parameters, batch, gradient)
+      const norm = Number.isFinite(measured.loss) ? yield* (yield* update)(state, gradient, rates) : Number.NaN
+      spare = gradient
+      return { ...measured, grad_norm: norm }
     }),
     measure: Effect.fnUntraced(function* (parameters, batch) {
       const { metrics, session } = yield* measure
+      const fed = Trainables.feeds(layout, parameters)
       let sums: Measured = { loss: 0 }
       for (const micro of batch) {
-        sums = added(sums, metrics, yield* session.run({ ...feedsOf(micro), parameters: vector(parameters) }))
+        sums = added(sums, metrics, yield* session.run({ ...feedsOf(micro), ...fed }))
       }
       return sums
     })
   }
 })
-
-/** Whether no number is infinite or NaN: x − x is 0 of a finite x alone. */
-const allFinite = (numbers: Float32Array): boolean => {
-  let sum = 0
-  for (let i = 0; i < numbers.length; i++) sum += numbers[i]! - numbers[i]!
-  return sum === 0
-}

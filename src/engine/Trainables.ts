@@ -1,13 +1,13 @@
 /**
  * Trainables: the trainable parameters of a program as one flat vector.
  *
- * One vector makes the optimizer a handful of operators, the clipping norm one reduction, and the state that a resumed
- * training needs three arrays. Parameters of one group lie side by side, so a group's learning rate and decay are
- * ranges of the vector.
+ * One vector makes the optimizer a handful of operators, whatever the parameters are, and the state that a resumed
+ * training needs three arrays. A program reads each parameter where it lies in the vector. Those of one group lie side
+ * by side, so a group's learning rate and decay are of a range.
  */
 import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
-import * as Op from "../onnx/Op.ts"
+import * as Session from "../onnx/Session.ts"
 
 /** A trainable tensor. */
 export interface Parameter {
@@ -63,50 +63,19 @@ export const pack = (of: Layout, numbers: (entry: Entry) => Float32Array): Float
   return vector
 }
 
-/** The parameters as values of a graph, cut out of its vector [P]. */
-export const values = (of: Layout, vector: Value): Map<string, Value> => {
-  const width = commonWidth(of)
-  const parts =
-    of.entries.length === 1
-      ? [vector]
-      : Op.split(
-          Op.reshape(vector, [of.size / width, width]),
-          0,
-          of.entries.map((e) => e.size / width)
-        )
-  return new Map(of.entries.map((e, i) => [e.name, Op.reshape(parts[i]!, e.shape)]))
-}
+/** The parameters as inputs of a graph, by name; `label` makes the inputs' names of theirs. */
+export const inputs = (
+  graph: Graph.Graph,
+  of: Pick<Layout, "entries">,
+  label: (name: string) => string = (name) => name
+): Map<string, Value> => new Map(of.entries.map((e) => [e.name, Graph.input(graph, label(e.name), "float32", e.shape)]))
 
-/**
- * What all sizes are multiples of. The vector is cut and joined in rows so wide: on a GPU the runtime writes a table
- * with an entry for each of the rows, at every run, and one for each number took longer than a small network's step.
- */
-const commonWidth = ({ entries }: Layout): number => {
-  const common = (a: number, b: number): number => (b === 0 ? a : common(b, a % b))
-  return entries.reduce((width, { size }) => common(width, size), 0)
-}
-
-/** One number for each group [G] as one for each parameter [P] (a scalar where there is one group). */
-export const spread = (of: Layout, numbers: Value): Value => {
-  if (of.groups.length === 1) return Op.reshape(numbers, [])
-  const parts = Op.split(
-    numbers,
-    0,
-    of.groups.map(() => 1)
+/** The feeds of {@link inputs}: parts of the vector, not copies. */
+export const feeds = (
+  of: Pick<Layout, "entries">,
+  vector: Float32Array,
+  label: (name: string) => string = (name) => name
+): Session.Feeds =>
+  Object.fromEntries(
+    of.entries.map((e) => [label(e.name), Session.float32(vector.subarray(e.offset, e.offset + e.size), e.shape)])
   )
-  return Op.concat(
-    parts.map((part, i) => Op.expand(part, [of.groups[i]!.size])),
-    0
-  )
-}
-
-/** A flat gradient [P] from those of the parameters, in the layout's order. */
-export const flatten = (of: Layout, gradients: ReadonlyArray<Value>): Value => {
-  const width = commonWidth(of)
-  const rows = gradients.map((g, i) => Op.reshape(g, [of.entries[i]!.size / width, width]))
-  return Op.reshape(rows.length === 1 ? rows[0]! : Op.concat(rows, 0), [of.size])
-}
-
-/** The vector of a graph, as an input. */
-export const input = (graph: Graph.Graph, of: Layout, name: string): Value =>
-  Graph.input(graph, name, "float32", [of.size])

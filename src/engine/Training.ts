@@ -25,7 +25,7 @@ export const patience = 3
 /** A training that cannot go on; everything is saved. */
 export class TrainingError extends Schema.TaggedError<TrainingError>()("TrainingError", { message: Schema.String }) {}
 
-/** What is trained: the parameters' layout, and their numbers, which are replaced at each step. */
+/** What is trained: the parameters' layout, and their numbers. */
 export interface Trainee extends Trained {
   vector: Float32Array
 }
@@ -53,6 +53,8 @@ export interface Skip {
 /** How a training goes; `steps` stands for `epochs` where it is given. */
 export interface Options extends Omit<LearnOptions, "maxLength"> {
   readonly steps?: number
+  /** Whether others compute with the vector meanwhile: then each step gives them another one, as it changes its own. */
+  readonly shared?: boolean
   /** Told of each skipped step, which has no element in the stream; its failure ends the training. */
   readonly onSkip?: (skip: Skip) => Effect.Effect<void, TrainingError>
 }
@@ -149,7 +151,10 @@ export const runWith = <Row>(
       const schedule = { kind: options.schedule, steps, warmup: options.warmupSteps, floor: options.floor }
       const found = yield* TrainingState.load(options.stateDir, trainee.layout.size)
       const state = found?.state ?? Learner.initialState(trainee.vector)
-      trainee.vector = state.parameters
+      const publish = () => {
+        trainee.vector = options.shared === true ? state.parameters.slice() : state.parameters
+      }
+      publish()
       const saving = Saving.make()
       let progress = found?.progress ?? 0
       let skipped = found?.more["skipped"] ?? 0
@@ -185,7 +190,7 @@ export const runWith = <Row>(
           weightDecays: trainee.layout.groups.map(() => options.weightDecay),
           maxGradNorm: options.maxGradNorm
         })
-        trainee.vector = state.parameters
+        publish()
         progress = index + 1
         skipped = Learner.applied(metrics) ? 0 : skipped + 1
         if (skipped > 0) {

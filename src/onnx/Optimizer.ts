@@ -4,7 +4,6 @@
  * The graph functions take and return handles, so an update is compiled into the same graph as the gradients. They
  * work on one flat vector of all trainable parameters [P].
  */
-import * as Graph from "./Graph.ts"
 import type { Value } from "./Graph.ts"
 import * as Op from "./Op.ts"
 
@@ -58,14 +57,10 @@ export const corrections = (options: AdamW, t: number): { correction1: number; c
 })
 
 /**
- * Scales a gradient so that its Euclidean norm is at most `maxNorm` (a scalar; torch's `clip_grad_norm_`):
- * g · min(1, maxNorm / (|g| + 1e-6)). The norm before clipping is returned too.
+ * The factor that scales a gradient so that its Euclidean norm is at most `maxNorm` (torch's `clip_grad_norm_`):
+ * min(1, maxNorm / (norm + 1e-6)).
  */
-export const clipByNorm = (gradient: Value, maxNorm: Value): { gradient: Value; norm: Value } => {
-  const norm = Op.sqrt(Op.sumAll(Op.mul(gradient, gradient)))
-  const factor = Op.minimum(Graph.scalar(gradient.graph, 1), Op.div(maxNorm, Op.shift(norm, 1e-6)))
-  return { gradient: Op.mul(gradient, factor), norm }
-}
+export const clipFactor = (norm: number, maxNorm: number): number => Math.min(1, maxNorm / (norm + 1e-6))
 
 /** How a learning rate changes over a training. */
 export interface Schedule {

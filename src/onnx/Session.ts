@@ -60,8 +60,15 @@ export type Feeds = Readonly<Record<string, Tensor>>
 /** A compiled graph. */
 export interface Session {
   readonly name: string
-  /** Runs the graph and returns the named results, all of them when none are named. */
-  readonly run: (feeds: Feeds, fetches?: ReadonlyArray<string>) => Effect.Effect<Record<string, Tensor>, SessionError>
+  /**
+   * Runs the graph and returns the named results, all of them when none are named. Where a tensor is given for a result,
+   * the runtime writes there what it copies otherwise. It may be one that is fed in the same run, if only the operator
+   * that makes the result reads it, number by number.
+   */
+  readonly run: (
+    feeds: Feeds,
+    fetches?: ReadonlyArray<string> | Readonly<Record<string, Tensor | null>>
+  ) => Effect.Effect<Record<string, Tensor>, SessionError>
 }
 
 /** Compiles a graph; the session is released with the scope. */

@@ -134,13 +134,14 @@ for (const model of Golden.models) {
           const results = yield* session.run({
             ...tokens(),
             ...feeds,
-            parameters: Session.float32(vector, [layout.size]),
-            gradient: Session.float32(new Float32Array(layout.size), [layout.size])
+            ...Trainables.feeds(layout, vector),
+            ...Trainables.feeds(layout, new Float32Array(layout.size), LearnProgram.gradients.before)
           })
           const loss = Session.floats(results["metric_loss"]!)[0]!
           const expected = (yield* floats(whole ? "loss" : "lora_losses"))[0]!
           expect(Math.abs(loss - expected)).toBeLessThan(1e-5)
-          for (const [name, ours] of Trainables.views(layout, Session.floats(results["gradient_out"]!))) {
+          for (const { name } of layout.entries) {
+            const ours = Session.floats(results[LearnProgram.gradients.after(name)]!)
             const gradient = yield* floats(whole ? `grad.${name}` : `lora_grad.${peft(name)}`)
             expect(Golden.distance(ours, gradient), name).toBeLessThan(1e-4 * Golden.largest(gradient))
           }
