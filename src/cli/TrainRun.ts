@@ -73,11 +73,12 @@ export const lineOf = (metrics: StepMetrics): TrainFolder.Line => {
   return { step, loss, ...Object.fromEntries(others), tokens, tokens_per_second, seconds }
 }
 
-/** The step of the best evaluation so far. */
+/** The step of the best evaluation so far; one without a finite loss is none, and is read back from its line as null. */
 export const bestOf = (lines: ReadonlyArray<TrainFolder.Line>): TrainFolder.Line | undefined =>
   lines.reduce<TrainFolder.Line | undefined>((best, line) => {
     const loss = line["eval_loss"]
-    return typeof loss === "number" && (best === undefined || loss < Number(best["eval_loss"])) ? line : best
+    if (typeof loss !== "number" || !Number.isFinite(loss)) return best
+    return best === undefined || loss < Number(best["eval_loss"]) ? line : best
   }, undefined)
 
 /** Rows by their numbers, so that nobody has to know what they are made of. */
