@@ -210,6 +210,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     yield* folder.append(whole)
     lines.push(whole)
     if (isKept(step)) yield* folder.keep(step, settings.keep, bestOf(lines)?.step, save)
+    // A step that was skipped is done, too.
+    yield* progress.advance(typeof line["loss"] === "number" ? { note: `loss ${line["loss"].toFixed(3)}` } : {})
   })
 
   yield* progress.begin(input.kind, steps)
@@ -238,12 +240,7 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
         )
       )
   }).pipe(
-    Stream.runForEach(
-      Effect.fnUntraced(function* (metrics) {
-        yield* record(lineOf(metrics))
-        yield* progress.advance({ note: `loss ${metrics.loss.toFixed(3)}` })
-      })
-    ),
+    Stream.runForEach((metrics) => record(lineOf(metrics))),
     Effect.mapError(ended),
     Effect.ensuring(progress.end)
   )

@@ -169,8 +169,13 @@ describe("charter train sft", () => {
     const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))
     const out = join(dir, "out")
     const args = ["--learning-rate", "1e38", "--warmup", "0", "--steps", "2", "--save-every", "1", "--eval", data]
+    const written = vi.spyOn(process.stderr, "write")
     const { status, stdout, stderr } = await train("sft", "--model", tiny, "--data", data, "--out", out, ...args)
+    const progress = written.mock.calls.map(([text]) => String(text)).join("")
+    written.mockRestore()
     assert.strictEqual(status, 0, stderr)
+    // All steps are over.
+    assert.match(progress, /sft +2\/2 /)
     const steps = lines(join(out, "metrics.jsonl"))
     assert.deepStrictEqual(
       steps.map(({ skipped }) => skipped),
