@@ -78,7 +78,11 @@ const table: Readonly<Record<string, Vjp>> = {
   Log: (n, dy) => [() => Op.div(dy, in_(n, 0))],
   Sqrt: (n, dy) => [() => Op.div(dy, Op.scale(out(n), 2))],
   Reciprocal: (n, dy) => [() => Op.neg(Op.mul(dy, Op.mul(out(n), out(n))))],
-  Abs: (n, dy) => [() => Op.where(Op.greater(in_(n, 0), zero(dy)), dy, Op.neg(dy))],
+  // At 0, where it has none, the derivative is the mean of those beside it, as PyTorch's: what is 0 stays there.
+  Abs: (n, dy) => {
+    const [x, none] = [in_(n, 0), zero(dy)]
+    return [() => Op.where(Op.greater(x, none), dy, Op.where(Op.greater(none, x), Op.neg(dy), none))]
+  },
   Sigmoid: (n, dy) => [() => Op.mul(dy, Op.mul(out(n), Op.sub(Graph.scalar(dy.graph, 1), out(n))))],
   Tanh: (n, dy) => [() => Op.mul(dy, Op.sub(Graph.scalar(dy.graph, 1), Op.mul(out(n), out(n))))],
   Softplus: (n, dy) => [() => Op.mul(dy, Op.sigmoid(in_(n, 0)))],

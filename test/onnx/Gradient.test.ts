@@ -417,6 +417,13 @@ describe("Gradient.gradients", () => {
     })
   )
 
+  it.effect("is zero where an absolute value is, as nothing is to be gained on either side", () =>
+    Effect.gen(function* () {
+      const [gradient] = yield* gradientsOf([Plain.floats([3], [0, -1, 2])], (x) => Op.sumAll(Op.abs(x!)))
+      expect(gradient!.data).toEqual([0, -1, 1])
+    })
+  )
+
   it.effect("takes the first of two equal values as the extremum", () =>
     Effect.gen(function* () {
       for (const extremum of [Op.minimum, Op.maximum]) {
