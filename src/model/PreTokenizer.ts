@@ -54,7 +54,7 @@ const cut = (regex: string, behavior: unknown, invert: boolean) => {
     case "Isolated":
       return split(regex)
     case "Removed":
-      return matches(piece)
+      return invert ? matches(regex) : { type: "Split", pattern: { Regex: regex }, behavior, invert }
     case "Contiguous":
       return matches(`(?:${match})+|${between}`)
     case "MergedWithPrevious":
@@ -64,6 +64,34 @@ const cut = (regex: string, behavior: unknown, invert: boolean) => {
     default:
       throw new Error(`a pre-tokenizer has the behavior ${JSON.stringify(behavior)}`)
   }
+}
+
+/** What is used of the library's pre-tokenizers. */
+export interface PreTokenizer {
+  readonly config?: { readonly behavior?: unknown; readonly invert?: unknown }
+  readonly pattern?: RegExp
+  readonly tokenizers?: ReadonlyArray<PreTokenizer | null>
+  pre_tokenize_text: (text: string) => ReadonlyArray<string>
+}
+
+/** What lies between the matches of a pattern. No pattern of its own says that: a match may end in what begins none. */
+const between = (text: string, pattern: RegExp): ReadonlyArray<string> => {
+  const pieces: Array<string> = []
+  let end = 0
+  for (const match of text.matchAll(pattern)) {
+    pieces.push(text.slice(end, match.index))
+    end = match.index + match[0].length
+  }
+  return [...pieces, text.slice(end)].filter((piece) => piece !== "")
+}
+
+/** Has the library's pre-tokenizers remove what matches, whose split leaves in what the pattern's groups have found. */
+export const install = (made: PreTokenizer | null): void => {
+  const { config, pattern } = made ?? {}
+  if (made !== null && pattern !== undefined && config?.behavior === "Removed" && config.invert !== true) {
+    made.pre_tokenize_text = (text) => between(text, pattern)
+  }
+  made?.tokenizers?.forEach(install)
 }
 
 /** A pre-tokenizer behind another one. The library cannot tell which of the pieces is the text's first. */

@@ -8,7 +8,9 @@ import * as AddedTokens from "./AddedTokens.ts"
 import * as Bounded from "./Bounded.ts"
 import * as Charsmap from "./Charsmap.ts"
 import * as Continuation from "./Continuation.ts"
+import * as Decoders from "./Decoders.ts"
 import * as ModelFile from "./ModelFile.ts"
+import * as Normalizers from "./Normalizers.ts"
 import * as PostProcessor from "./PostProcessor.ts"
 import * as PreTokenizer from "./PreTokenizer.ts"
 import { quotedJson, reason } from "./Quoted.ts"
@@ -64,15 +66,10 @@ interface LibraryTokenizer {
   token_to_id(token: string): number | undefined
   id_to_token(id: number): string | undefined
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>
-  readonly decoder: Decoder | null
-  readonly normalizer: Charsmap.Normalizer | null
+  readonly decoder: Decoders.Decoder | null
+  readonly normalizer: (Charsmap.Normalizer & Normalizers.Normalizer) | null
+  readonly pre_tokenizer: PreTokenizer.PreTokenizer | null
   readonly model: UnknownPieces.Model
-}
-
-/** What is used of the library's decoders. */
-interface Decoder {
-  text_decoder?: { decode(bytes: Uint8Array): string }
-  readonly decoders?: ReadonlyArray<Decoder>
 }
 
 /** A pattern that backtracks without end is stopped after this many ms. */
@@ -191,19 +188,15 @@ export const load = Effect.fn("Tokenizer.load")(function* (
 
 const libraryTokenizer = (json: object, config: object): LibraryTokenizer => {
   const made: LibraryTokenizer = new Library.Tokenizer(json, config)
-  keepMarks(made.decoder)
+  Decoders.install(made.decoder)
   Charsmap.install(made.normalizer)
+  Normalizers.install(made.normalizer)
+  PreTokenizer.install(made.pre_tokenizer)
   UnknownPieces.fuseWithinWords(made.model)
   return made
 }
 
 const plain = { clean_up_tokenization_spaces: false }
-
-/** The library's decoder of byte tokens drops U+FEFF where it comes first; here it is a character like any other. */
-const keepMarks = (decoder: Decoder | null): void => {
-  if (decoder?.text_decoder !== undefined) decoder.text_decoder = new TextDecoder("utf-8", { ignoreBOM: true })
-  decoder?.decoders?.forEach(keepMarks)
-}
 
 const portable = (json: unknown): object =>
   Predicate.hasProperty(json, "pre_tokenizer")

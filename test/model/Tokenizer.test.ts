@@ -97,6 +97,21 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("removes what a pattern matches as a whole, whatever its end would be by itself", () =>
+    Effect.gen(function* () {
+      const model = { type: "BPE", vocab: { h: 0, i: 1, ".": 2, "\r": 3, "\n": 4 }, merges: [] }
+      const encoder = Effect.fnUntraced(function* (pattern: object) {
+        const pre_tokenizer = { type: "Split", pattern, behavior: "Removed", invert: false }
+        return (yield* Tokenizer.load(yield* write({}, { model, decoder: null, pre_tokenizer }))).encode
+      })
+      const dots = yield* encoder({ String: ".." })
+      expect(["h..i", "h....i", "h...i", "...."].map(dots)).toEqual([[0, 1], [0, 1], [0, 2, 1], []])
+      // What a group has found is not put back, nor what a possessive quantifier has.
+      const ends = yield* encoder({ Regex: "(\\r)(?=\\n)\\n|i++" })
+      expect(["h\r\nh\r", "\r\n\r\n", "hiih"].map(ends)).toEqual([[0, 0, 3], [], [0, 0]])
+    })
+  )
+
   it.effect("knows a text's first token where the configuration asks for it", () =>
     Effect.gen(function* () {
       const tokenizer = yield* Tokenizer.load(yield* write({ bos_token: "<s>", add_bos_token: true }))
