@@ -7,12 +7,14 @@
  *   there is no system message.
  * - `capitalize` and `title` keep the capitals within a word, and the filter `title` begins a word behind any mark.
  * - `%` has the sign of the number that is divided, a mapping is not `iterable`, and `join` ignores its `attribute`.
+ * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
  *
- * The last three are said in other words of the library's own, which tells apart what a function is given as the same:
- * whole numbers and others, and what is none and undefined. The rest is changed into calls of functions that are
- * variables of the template.
+ * Loops, `%`, `iterable` and `join` are said in other words of the library's own, which tells apart what a function is
+ * given as the same: whole numbers and others, and what is none and undefined. The rest is changed into calls of
+ * functions that are variables of the template.
  */
 import { Predicate } from "effect"
+import * as TemplateLoops from "./TemplateLoops.ts"
 
 /** A part of a parsed template. */
 type Node = Readonly<Record<string, unknown>>
@@ -169,6 +171,7 @@ const rephrased: Readonly<Record<string, (node: Node, operands: ReadonlyArray<un
 
 /** The node that says in the library what a node says in Python; undefined where it is the same. */
 const inOtherWords = (node: Node): Node | undefined => {
+  if (node["type"] === "For") return TemplateLoops.whole(node)
   const [operation = "", operands = []] = operationOf(node) ?? []
   if (Object.hasOwn(functions, operation)) return call(name(operation), operands)
   return Object.hasOwn(rephrased, operation) ? rephrased[operation]!(node, operands) : undefined

@@ -84,3 +84,41 @@ describe("operators, tests and filters", () => {
     })
   )
 })
+
+describe("continue and break", () => {
+  it.effect("leave a turn of a loop with what it has written", () =>
+    Effect.gen(function* () {
+      for (const [source, made] of [
+        // A system message in front, as EXAONE's template has it.
+        [
+          "{% for m in messages %}{% if loop.first %}<{{ m.role }}>{% continue %}{% endif %}{{ m.role }}{% endfor %}",
+          "<user>assistant"
+        ],
+        ["{% for i in range(4) %}{{ i }}{% if i == 1 %}!{% break %}?{% endif %},{% endfor %}.", "0,1!."],
+        [
+          "{% for i in range(4) %}{% if i == 0 %}a{% continue %}{% elif i == 2 %}b{% break %}{% else %}c{% endif %}d{% endfor %}",
+          "acdb"
+        ],
+        [
+          "{% for i in range(3) %}{% if i %}{% if i == 1 %}{% continue %}{% endif %}x{% endif %}{{ i }}{% endfor %}",
+          "0x2"
+        ],
+        // Each loop has its own, and one that has had a turn needs nothing in its place.
+        [
+          "{% for i in range(2) %}{% for j in range(3) %}{{ j }}{% if j == i %}{% break %}{% endif %}-{% endfor %};{% if i == 0 %}{% continue %}{% endif %}e{% endfor %}",
+          "0;0-1;e"
+        ],
+        [
+          "{% for i in [1] %}{{ i }}{% continue %}{% else %}none{% endfor %}{% for i in [] %}{% break %}{% else %}none{% endfor %}",
+          "1none"
+        ],
+        [
+          "{% for i in range(9) if i % 2 %}{{ loop.index }}{% if loop.last %}l{% break %}{% endif %}{% endfor %}",
+          "1234l"
+        ]
+      ] as const) {
+        expect(yield* render(source)).toBe(made)
+      }
+    })
+  )
+})
