@@ -1,8 +1,8 @@
 /**
  * Post-processors: which tokens a `tokenizer.json` puts in front of a text.
  *
- * A `TemplateProcessing` says it, alone or as one of a `Sequence`. Where there is one, transformers 5 goes by it and no
- * longer by the `add_bos_token` of `tokenizer_config.json`.
+ * A `TemplateProcessing` says it, or one of BERT's or RoBERTa's kind, alone or as one of a `Sequence`. Where there is
+ * one, transformers 5 goes by it and no longer by the `add_bos_token` of `tokenizer_config.json`.
  */
 import { Predicate } from "effect"
 
@@ -12,7 +12,7 @@ const list = (value: unknown): ReadonlyArray<unknown> => (Array.isArray(value) ?
 const member = (value: unknown, name: string): unknown =>
   Predicate.isObject(value) ? (value as Readonly<Record<string, unknown>>)[name] : undefined
 
-/** The ids in front of a text, as the file has them; undefined where no template says anything. */
+/** The ids in front of a text, as the file has them; undefined where nothing says so. */
 export const start = (json: unknown): ReadonlyArray<unknown> | undefined => {
   switch (member(json, "type")) {
     case "Sequence": {
@@ -27,6 +27,10 @@ export const start = (json: unknown): ReadonlyArray<unknown> | undefined => {
         return list(member(member(member(json, "special_tokens"), String(name)), "ids"))
       })
     }
+    // These put one token in front, given with its id, and another behind.
+    case "BertProcessing":
+    case "RobertaProcessing":
+      return list(member(json, "cls")).slice(1, 2)
     default:
       return undefined
   }

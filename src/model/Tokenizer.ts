@@ -51,7 +51,7 @@ export interface Tokenizer {
   /** The tokens that are marked as special, and those that `tokenizer_config.json` names, such as its eos_token. */
   readonly specialIds: ReadonlySet<number>
   /**
-   * The tokens a text has to start with: those of the post-processor's template, or the bos token where there is none
+   * The tokens a text has to start with: those of the post-processor, or the bos token where it says nothing
    * and `tokenizer_config.json` says add_bos_token.
    */
   readonly start: ReadonlyArray<number>

@@ -138,6 +138,14 @@ describe("Tokenizer", () => {
       expect(yield* start(template([token, text]))).toEqual([3])
       expect(yield* start({ type: "Sequence", processors: [byteLevel, template([token, text])] })).toEqual([3])
       expect(yield* start(template([text, token]))).toEqual([])
+      const [cls, sep] = [
+        ["<s>", 3],
+        ["hi", 2]
+      ]
+      expect(
+        yield* start({ type: "RobertaProcessing", cls, sep, trim_offsets: true, add_prefix_space: false })
+      ).toEqual([3])
+      expect(yield* start({ type: "BertProcessing", cls, sep })).toEqual([3])
       // The template has the last word, whatever the configuration asks for.
       expect(yield* start(template([token, text]), { add_bos_token: false })).toEqual([3])
       expect(yield* start(template([text]), { add_bos_token: true })).toEqual([])
