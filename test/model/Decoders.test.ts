@@ -24,4 +24,14 @@ describe("decoders", () => {
     expect(decoded("always", " <tool>", "▁x")).toBe(" <tool> x")
     expect(decoded("always", "▁▁▁x")).toBe("x")
   })
+
+  it("of bytes leave a token as it is that is written in other characters than those for bytes", () => {
+    const made: Decoders.Decoder = {
+      config: { type: "ByteLevel" },
+      byte_decoder: { h: "104", Ġ: "32", Ã: "195", "©": "169" }
+    }
+    Decoders.install(made)
+    expect(made.convert_tokens_to_string!(["h", "Ġ", "日h", "Ġ日", "h h", "Ã", "©"])).toBe("h 日hĠ日h hé")
+    expect(made.convert_tokens_to_string!(["Ã"])).toBe("\ufffd")
+  })
 })
