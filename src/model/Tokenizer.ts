@@ -186,8 +186,11 @@ export const load = Effect.fn("Tokenizer.load")(function* (
   }
 })
 
+/** What the library does to a text before its normalizer, by the configuration: neither Rust nor transformers does. */
+const untouched = { remove_space: false, do_lowercase_and_remove_accent: false }
+
 const libraryTokenizer = (json: object, config: object): LibraryTokenizer => {
-  const made: LibraryTokenizer = new Library.Tokenizer(json, config)
+  const made: LibraryTokenizer = new Library.Tokenizer(json, { ...config, ...untouched })
   Decoders.install(made.decoder)
   Charsmap.install(made.normalizer)
   Normalizers.install(made.normalizer)

@@ -112,6 +112,15 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("goes by its own file alone, not by what a configuration has for tokenizers of another kind", () =>
+    Effect.gen(function* () {
+      const model = { type: "BPE", vocab: { h: 0, i: 1, Ġ: 2, H: 4, Ã: 5, "©": 6 }, merges: [] }
+      const config = { remove_space: true, do_lowercase_and_remove_accent: true }
+      const { encode } = yield* Tokenizer.load(yield* write(config, { model }))
+      expect(encode(" Hi  hé")).toEqual([2, 4, 1, 2, 2, 0, 5, 6])
+    })
+  )
+
   it.effect("knows a text's first token where the configuration asks for it", () =>
     Effect.gen(function* () {
       const tokenizer = yield* Tokenizer.load(yield* write({ bos_token: "<s>", add_bos_token: true }))
