@@ -97,7 +97,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (
     })
   }
   const config = yield* asTokenizerError(TokenizerConfig.read(dir))
-  const json = AddedTokens.complete(own, config.json)
+  const json = AddedTokens.complete(typed(own), config.json)
   const vocabulary = yield* Effect.fromResult(
     Result.mapError(
       TokenizerVocabulary.fromJson(json),
@@ -200,6 +200,14 @@ const libraryTokenizer = (json: object, config: object): LibraryTokenizer => {
 }
 
 const plain = { clean_up_tokenization_spaces: false }
+
+/** Files without the type of their model: one with merges is of byte pairs, as in Rust. The library merges nothing there. */
+const typed = (json: unknown): unknown => {
+  const model = Predicate.isObject(json) ? json["model"] : undefined
+  return Predicate.isObject(json) && Predicate.isObject(model) && !("type" in model) && Array.isArray(model["merges"])
+    ? { ...json, model: { type: "BPE", ...model } }
+    : json
+}
 
 const portable = (json: unknown): object =>
   Predicate.hasProperty(json, "pre_tokenizer")

@@ -112,6 +112,17 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("merges where its file does not name the kind of its model, as the first ones did not", () =>
+    Effect.gen(function* () {
+      const { type: _, ...model } = small.model
+      const { encode } = yield* Tokenizer.load(yield* write({}, { model }))
+      expect(encode("hihi")).toEqual([2, 2])
+      const prefixed = { ...model, unk_token: null, continuing_subword_prefix: "##" }
+      const refused = yield* Effect.flip(Tokenizer.load(yield* write({}, { model: prefixed })))
+      expect(refused.message).toContain("continuing_subword_prefix")
+    })
+  )
+
   it.effect("goes by its own file alone, not by what a configuration has for tokenizers of another kind", () =>
     Effect.gen(function* () {
       const model = { type: "BPE", vocab: { h: 0, i: 1, Ġ: 2, H: 4, Ã: 5, "©": 6 }, merges: [] }
