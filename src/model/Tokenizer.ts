@@ -4,6 +4,7 @@
 import * as Library from "@huggingface/tokenizers"
 import { Effect, Predicate, Result, Schema } from "effect"
 import * as path from "node:path"
+import * as AddedTokenSplit from "./AddedTokenSplit.ts"
 import * as AddedTokens from "./AddedTokens.ts"
 import * as Bounded from "./Bounded.ts"
 import * as Charsmap from "./Charsmap.ts"
@@ -60,7 +61,7 @@ export interface Tokenizer {
 }
 
 /** What is used of the library's class, whose own declarations TypeScript does not resolve under NodeNext. */
-interface LibraryTokenizer {
+interface LibraryTokenizer extends AddedTokenSplit.Tokenizer {
   encode(text: string, options: { add_special_tokens: boolean }): UnknownPieces.Encoding
   decode(ids: ReadonlyArray<number>, options: { clean_up_tokenization_spaces: boolean }): string
   token_to_id(token: string): number | undefined
@@ -68,7 +69,7 @@ interface LibraryTokenizer {
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>
   readonly decoder: Decoders.Decoder | null
   readonly normalizer: (Charsmap.Normalizer & Normalizers.Normalizer) | null
-  readonly pre_tokenizer: PreTokenizer.PreTokenizer | null
+  readonly pre_tokenizer: (PreTokenizer.PreTokenizer & NonNullable<AddedTokenSplit.Tokenizer["pre_tokenizer"]>) | null
   readonly model: UnknownPieces.Model
 }
 
@@ -196,6 +197,7 @@ const libraryTokenizer = (json: object, config: object): LibraryTokenizer => {
   Normalizers.install(made.normalizer)
   PreTokenizer.install(made.pre_tokenizer)
   UnknownPieces.fuseWithinWords(made.model)
+  AddedTokenSplit.install(made)
   return made
 }
 

@@ -123,6 +123,28 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("finds added tokens with the white space around them as in Rust", () =>
+    Effect.gen(function* () {
+      const token = (id: number, content: string, more: object) => ({ ...small.added_tokens[0], id, content, ...more })
+      const tokens = [token(6, "<a>", { rstrip: true }), token(7, " <b>", {}), token(8, "<c>", { lstrip: true })]
+      const model = { type: "BPE", vocab: { h: 0, "\ufeff": 1, " ": 2, "▁": 4, "\x85": 5 }, merges: [] }
+      const change = { added_tokens: tokens, model, decoder: null, pre_tokenizer: null }
+      const { encode } = yield* Tokenizer.load(yield* write({}, change))
+      // A token keeps a space of its own that one before it takes, too; white space is Unicode's.
+      expect(encode("<a> <b>h")).toEqual([6, 7, 0])
+      expect(encode("<a> \x85\ufeff h")).toEqual([6, 1, 2, 0])
+      expect(encode("h\ufeff \x85<c>")).toEqual([0, 1, 8])
+
+      // A mark in front of a text does not stand behind a token.
+      const normalized = [token(6, "<a>", { normalized: true })]
+      const mark = { type: "Metaspace", replacement: "▁", prepend_scheme: "first", split: false }
+      const other = { ...change, added_tokens: normalized, pre_tokenizer: mark, normalizer: { type: "NFC" } }
+      const marked = yield* Tokenizer.load(yield* write({}, other))
+      expect(marked.encode("h<a>h")).toEqual([4, 0, 6, 0])
+      expect(marked.encode("<a>h")).toEqual([6, 0])
+    })
+  )
+
   it.effect("goes by its own file alone, not by what a configuration has for tokenizers of another kind", () =>
     Effect.gen(function* () {
       const model = { type: "BPE", vocab: { h: 0, i: 1, Ġ: 2, H: 4, Ã: 5, "©": 6 }, merges: [] }
