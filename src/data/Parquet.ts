@@ -4,6 +4,7 @@
 import { Effect, FileSystem, Result, Stream } from "effect"
 import * as Hyparquet from "hyparquet"
 import * as Writer from "hyparquet-writer"
+import { isUtf8 } from "node:buffer"
 import { open } from "node:fs/promises"
 import * as Zlib from "node:zlib"
 import * as Bytes from "./Bytes.ts"
@@ -35,6 +36,18 @@ const compressors: Hyparquet.Compressors = {
   BROTLI: (input) => bytesOf(Zlib.brotliDecompressSync(input))
 }
 
+/**
+ * Text as it stands in the file: `hyparquet`'s own takes a byte-order mark for none of it, and puts other characters in
+ * the place of bytes that are no UTF-8. Those stay bytes, which is right for an image and refused where text is needed.
+ */
+const stringFromBytes = (bytes: Uint8Array | undefined): string | Uint8Array | undefined => {
+  if (bytes === undefined) return undefined
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8")
+  return text.includes("\uFFFD") && !isUtf8(bytes) ? bytes.slice() : text
+}
+
+const parsers = { stringFromBytes }
+
 /** A file that `hyparquet` reads pieces of; closed with the scope. */
 const buffer = (file: string) =>
   Effect.acquireRelease(Effect.tryPromise({ try: () => open(file, "r"), catch: damaged(file, "the file") }), (handle) =>
@@ -59,12 +72,12 @@ const buffer = (file: string) =>
     )
   )
 
-/** Values as JSON has them: whole numbers of 64 bits as numbers, times as ISO texts. */
+/**
+ * Values as JSON has them: whole numbers of 64 bits as numbers, or as the text of their digits where a number does not
+ * hold them (a hash in some column must not cost the row, nor two ids become one); times as ISO texts.
+ */
 const plain = (value: unknown): unknown => {
-  if (typeof value === "bigint") {
-    if (!Number.isSafeInteger(Number(value))) throw new Error(`${value} is too large for a number`)
-    return Number(value)
-  }
+  if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
   if (value instanceof Date) return value.toISOString()
   // A list that is null comes as undefined.
   if (value === undefined) return null
@@ -103,7 +116,7 @@ export const read = (file: string): Rows.Reader =>
         Stream.rechunk(1),
         Stream.mapEffect(([rowStart, rowEnd]) =>
           Effect.tryPromise({
-            try: () => Hyparquet.parquetReadObjects({ file: whole, metadata, rowStart, rowEnd, compressors }),
+            try: () => Hyparquet.parquetReadObjects({ file: whole, metadata, rowStart, rowEnd, compressors, parsers }),
             catch: damaged(file, `rows ${rowStart + 1} to ${rowEnd}`)
           }).pipe(Effect.map((rows) => rows.map((row, i) => entry(file, rowStart + i + 1, row))))
         ),

@@ -2,6 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Path, Result, Stream } from "effect"
 import * as fc from "fast-check"
+import { parquetWriteFile } from "hyparquet-writer"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { gzipSync, zstdCompressSync } from "node:zlib"
@@ -126,6 +127,28 @@ layer(NodeServices.layer)("formats", (it) => {
   )
   it.effect("Parquet: what is written is read, over several row groups", () =>
     roundTrip(typed, "rows.parquet", (file) => Parquet.write(file, columns, { rowGroup: 3 }), Parquet.read)
+  )
+
+  it.effect(
+    "Parquet: a mark at the start of a text stays, and what a number or a text cannot hold is not altered",
+    () =>
+      Effect.gen(function* () {
+        const file = yield* temporary("rows.parquet")
+        const hash = 2n ** 63n - 1n
+        const image = Buffer.of(0x89, 0xff, 0)
+        parquetWriteFile({
+          filename: file,
+          columnData: [
+            { name: "prompt", data: ["\uFEFFone", "two"], type: "STRING" },
+            { name: "hash", data: [hash, 2n], type: "INT64" },
+            { name: "image", data: [image, Buffer.from("text")], type: "BYTE_ARRAY" }
+          ]
+        })
+        assert.deepStrictEqual<unknown>(yield* rowsOf(Parquet.read(file)), [
+          { prompt: "\uFEFFone", hash: String(hash), image: new Uint8Array(image) },
+          { prompt: "two", hash: 2, image: "text" }
+        ])
+      })
   )
 
   it.effect("a bad line is rejected with its number and the rest goes on", () =>
