@@ -15,17 +15,14 @@ import { getSystemErrorMessage } from "node:util"
 import * as Zlib from "node:zlib"
 import type { PlatformError } from "effect/PlatformError"
 import { DataError } from "./DataError.ts"
+import * as ZstdFrames from "./ZstdFrames.ts"
 
 /** How a file is packed. */
 export type Packing = "gzip" | "zstd" | "none"
 
-const magic = { gzip: [0x1f, 0x8b], zstd: [0x28, 0xb5, 0x2f, 0xfd] }
-
-const startsWith = (bytes: Uint8Array, prefix: ReadonlyArray<number>) => prefix.every((byte, i) => bytes[i] === byte)
-
 /** How a file that begins with these bytes is packed. */
 export const packing = (head: Uint8Array): Packing =>
-  startsWith(head, magic.gzip) ? "gzip" : startsWith(head, magic.zstd) ? "zstd" : "none"
+  head[0] === 0x1f && head[1] === 0x8b ? "gzip" : ZstdFrames.isZstd(head) ? "zstd" : "none"
 
 /** How a file of this name is to be packed. */
 export const packingOf = (file: string): Packing =>
@@ -71,7 +68,8 @@ export const read = (file: string): Stream.Stream<Uint8Array, DataError, FileSys
       const packed = packing(yield* head(file, 4))
       const bytes = fs.stream(file).pipe(Stream.mapError(unreadable(file)))
       if (packed === "none") return bytes
-      return bytes.pipe(
+      const pieces = packed === "zstd" ? Stream.flattenIterable(Stream.map(bytes, ZstdFrames.cutter())) : bytes
+      return pieces.pipe(
         NodeStream.pipeThroughDuplex({
           evaluate: (): Duplex => unpackers[packed](),
           onError: () =>

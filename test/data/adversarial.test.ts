@@ -2,7 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Cause, Effect, Exit, FileSystem, Path, Result, Stream } from "effect"
 import * as fc from "fast-check"
-import { gzipSync } from "node:zlib"
+import { gzipSync, zstdCompressSync } from "node:zlib"
 import type { DataError, Reject } from "../../src/data/DataError.ts"
 import * as Files from "../../src/data/Files.ts"
 import * as Jsonl from "../../src/data/Jsonl.ts"
@@ -34,6 +34,14 @@ const sentence = (effect: Effect.Effect<unknown, DataError, FileSystem.FileSyste
 const one = '{"prompt":"one"}\n'
 const two = '{"prompt":"two"}\n'
 
+/** Before each frame `pzstd` writes one to skip, with the length of the next. */
+const pzstd = (...parts: ReadonlyArray<string>) =>
+  Buffer.concat(
+    parts
+      .map((part) => zstdCompressSync(part))
+      .flatMap((frame) => [bytes([0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, frame.length, 0, 0, 0]), frame])
+  )
+
 layer(NodeServices.layer)("what people's files have in them", (it) => {
   const good: ReadonlyArray<readonly [what: string, name: string, content: Uint8Array]> = [
     ["a byte-order mark", "a.jsonl", bytes("\uFEFF", one, two)],
@@ -44,7 +52,10 @@ layer(NodeServices.layer)("what people's files have in them", (it) => {
     ["CRLF and empty lines in CSV", "a.csv", bytes("prompt\r\n\r\none\r\ntwo\r\n")],
     ["CRLF and empty lines in text", "a.txt", bytes("one\r\n\r\ntwo\r\n")],
     ["a name that says gzip and lies", "a.jsonl.gz", bytes(one, two)],
-    ["gzip without saying so", "a.jsonl", gzipSync(bytes(one, two))]
+    ["gzip without saying so", "a.jsonl", gzipSync(bytes(one, two))],
+    ["gzip of several members", "a.jsonl.gz", Buffer.concat([gzipSync(one), gzipSync(two)])],
+    ["zstd of several frames", "a.jsonl.zst", Buffer.concat([zstdCompressSync(one), zstdCompressSync(two)])],
+    ["zstd of frames with a note before each", "a.jsonl.zst", pzstd(one, two)]
   ]
   for (const [what, name, content] of good) {
     it.effect(`${what} is read`, () =>
@@ -133,6 +144,18 @@ layer(NodeServices.layer)("what people's files have in them", (it) => {
       const message = yield* sentence(reading)
       assert.isAbove(count, 1000)
       assert.include(message, `cannot be unpacked to its end; fetch it again. Its first ${count} lines are whole.`)
+    })
+  )
+
+  it.effect("zstd of which a later frame is torn, or what follows is no frame, says how far it is whole", () =>
+    Effect.gen(function* () {
+      for (const rest of [zstdCompressSync(two).subarray(0, -3), Buffer.from("other things")]) {
+        const file = yield* temporary("a.jsonl.zst", Buffer.concat([zstdCompressSync(one), rest]))
+        assert.include(
+          yield* sentence(prompts(file)),
+          "cannot be unpacked to its end; fetch it again. Its first 1 lines"
+        )
+      }
     })
   )
 

@@ -1,0 +1,44 @@
+import { assert, describe, it } from "@effect/vitest"
+import { zstdCompressSync, constants } from "node:zlib"
+import * as ZstdFrames from "../../src/data/ZstdFrames.ts"
+
+const skippable = Buffer.of(0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3)
+const checked = { params: { [constants.ZSTD_c_checksumFlag]: 1, [constants.ZSTD_c_contentSizeFlag]: 0 } }
+const frames = [
+  zstdCompressSync("some words"),
+  zstdCompressSync("", checked),
+  skippable,
+  // Several blocks, of which some repeat one byte.
+  zstdCompressSync(Buffer.alloc(300_000, 7), checked)
+]
+const file = Buffer.concat(frames)
+
+describe("ZstdFrames", () => {
+  it("cuts after each frame, wherever a chunk ends", () => {
+    const ends = frames.map((_, i) => Buffer.concat(frames.slice(0, i + 1)).length)
+    for (const size of [1, 5, 64, file.length]) {
+      const cut = ZstdFrames.cutter()
+      const chunks = Array.from({ length: Math.ceil(file.length / size) }, (_, i) =>
+        file.subarray(i * size, (i + 1) * size)
+      )
+      const pieces = chunks.flatMap((chunk) => cut(chunk))
+      assert.isTrue(Buffer.concat(pieces).equals(file))
+      const cuts = pieces.map((_, i) => Buffer.concat(pieces.slice(0, i + 1)).length)
+      assert.includeMembers(cuts, ends)
+      if (size === file.length) assert.deepStrictEqual(cuts, ends)
+    }
+  })
+
+  it("leaves bytes that are no frame to the unpacker", () => {
+    const cut = ZstdFrames.cutter()
+    assert.deepStrictEqual(cut(Buffer.concat([frames[0]!, Buffer.from("other things")])), [
+      frames[0]!,
+      Buffer.from("other things")
+    ])
+  })
+
+  it("knows a file that begins with a frame to skip", () => {
+    assert.isTrue(ZstdFrames.isZstd(skippable))
+    assert.isFalse(ZstdFrames.isZstd(Buffer.from("P*M")))
+  })
+})
