@@ -41,6 +41,13 @@ const byteOrderMark: ReadonlyArray<number | undefined> = [0xef, 0xbb, 0xbf]
 
 const cell = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|$)/y
 
+/** What is wrong with text that does not begin with a cell. */
+const fault = (rest: string): string => {
+  const whole = /^(?:"(?:[^"]|"")*"|[^",\r\n]*)/.exec(rest)?.[0] ?? ""
+  if (rest[whole.length] === "\r") return "a carriage return that is not in quotes and ends no line"
+  return rest[0] === '"' && whole === "" ? "a quote that is not closed" : "a quote out of place"
+}
+
 /** The cells of a record, or what is wrong with it. */
 const cells = (text: string): Result.Result<ReadonlyArray<string>, string> => {
   const out: Array<string> = []
@@ -48,10 +55,7 @@ const cells = (text: string): Result.Result<ReadonlyArray<string>, string> => {
   for (;;) {
     const at = cell.lastIndex
     const match = cell.exec(text)
-    if (match === null) {
-      const unclosed = text[at] === '"' && !/^"(?:[^"]|"")*"/.test(text.slice(at))
-      return Result.fail(`cell ${out.length + 1}: ${unclosed ? "a quote that is not closed" : "a quote out of place"}`)
-    }
+    if (match === null) return Result.fail(`cell ${out.length + 1}: ${fault(text.slice(at))}`)
     out.push(match[1] === undefined ? (match[2] ?? "") : match[1].replaceAll('""', '"'))
     if (match[3] === "") return Result.succeed(out)
   }

@@ -194,7 +194,7 @@ layer(NodeServices.layer)("formats", (it) => {
 
   it.effect("Csv: quotes, line breaks and CRLF are read; records that do not fit are rejected, never filled", () =>
     Effect.gen(function* () {
-      const lines = ['\uFEFF"a",b', '1,"x\r\n""y"""', "2", "3,4,5", '6"7,8', '"6"7,8', "", ",", '9,"open']
+      const lines = ['\uFEFF"a",b', '1,"x\r\n""y"""', "2", "3,4,5", '6"7,8', '"6"7,8', "", ",", "8,x\ry", '9,"open']
       const all = yield* collect(Csv.read(yield* temporary("r.csv", lines.join("\r\n"))))
       assert.deepStrictEqual(all, [
         [2, { a: "1", b: 'x\r\n"y"' }],
@@ -203,7 +203,8 @@ layer(NodeServices.layer)("formats", (it) => {
         "6: cell 1: a quote out of place",
         "7: cell 1: a quote out of place",
         [9, { a: "", b: "" }],
-        "10: cell 2: a quote that is not closed"
+        "10: cell 2: a carriage return that is not in quotes and ends no line",
+        "11: cell 2: a quote that is not closed"
       ])
       const error = yield* Effect.flip(collect(Csv.read(yield* temporary("r.csv", "a,a\n1,2"))))
       assert.include(error.message, "two columns named `a`")
