@@ -64,9 +64,20 @@ const problem = (name: string, value: unknown): string | undefined => {
   return name !== "messages" && typeof value === "string" ? undefined : Messages.problem(name, value)
 }
 
+/**
+ * The columns of a row that make its shape. A prompt as text beside answers as messages, or the other way round, tells
+ * what these begin with once more, as in `cai-conversation-harmless`: the answers alone count, as in TRL.
+ */
+const shapeOf = (row: Rows.Row): ReadonlyArray<string> | undefined => {
+  const shape = shapes.find((names) => names.every((name) => row[name] !== undefined && row[name] !== null))
+  const { chosen, prompt } = row
+  const other = typeof prompt === "string" ? Array.isArray(chosen) : Array.isArray(prompt) && typeof chosen === "string"
+  return other && shape?.includes("chosen") === true ? ["chosen", "rejected"] : shape
+}
+
 /** The row of one of the shapes, or why it is none; other columns are left out. */
 export const decode = (row: Rows.Row): Result.Result<Row, string> => {
-  const shape = shapes.find((names) => names.every((name) => row[name] !== undefined && row[name] !== null))
+  const shape = shapeOf(row)
   if (shape === undefined) {
     return Result.fail("none of the shapes: text; messages; prompt (completion (label)); (prompt) chosen rejected")
   }

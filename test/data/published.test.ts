@@ -4,6 +4,7 @@ import { Effect, FileSystem, Path, Result, Stream } from "effect"
 import * as CaiConversations from "../../src/data/CaiConversations.ts"
 import * as HhRlhf from "../../src/data/HhRlhf.ts"
 import * as Jsonl from "../../src/data/Jsonl.ts"
+import * as Parquet from "../../src/data/Parquet.ts"
 import * as Published from "../../src/data/Published.ts"
 import * as Rows from "../../src/data/Rows.ts"
 import * as Trl from "../../src/data/Trl.ts"
@@ -173,6 +174,30 @@ layer(NodeServices.layer)("published formats", (it) => {
         [context, first, second],
         [{ messages: [{ role: "user", content: "Why?" }] }, "So.", "No."]
       )
+    })
+  )
+
+  it.effect("Trl: answers that begin with their prompt count alone where that stands beside them in another form", () =>
+    Effect.gen(function* () {
+      const file = yield* temporary("cai.parquet")
+      yield* Stream.make(CaiConversations.fromRevision(one)).pipe(CaiConversations.write(file))
+      const rows = yield* Parquet.read(file).pipe(
+        Rows.decode(file, Trl.decode),
+        Rows.onReject(Effect.die),
+        Stream.runCollect
+      )
+      const { context, first, second } = get(Trl.preferenceExample(rows[0]!))
+      assert.deepStrictEqual<unknown>(
+        [context, first, second],
+        [{ messages: prompt.messages }, "Call a locksmith, 1.", "With a pin."]
+      )
+      assert.deepStrictEqual(get(Trl.example(rows[0]!)).completion, "Call a locksmith, 1.")
+      const text = { prompt: [{ role: "user", content: "Sky?" }], chosen: "Sky? Blue.", rejected: "Sky? Green." }
+      assert.deepStrictEqual(get(Trl.compared(get(Trl.decode(text)))), {
+        prompt: "Sky?",
+        chosen: " Blue.",
+        rejected: " Green."
+      })
     })
   )
 
