@@ -122,19 +122,32 @@ export const file = Effect.fnUntraced(function* (options: FileOptions) {
   if (offline) return yield* fail(`${name} is not in the cache ${folder}, and the hub is not asked (offline).`)
   const repo = { type: "dataset", name: options.dataset } as const
   const blob = yield* Effect.tryPromise({
-    try: () => downloadFile({ repo, path: options.path, revision: commit, ...credentials(options) }),
+    try: () =>
+      downloadFile({
+        repo,
+        path: Access.inAddress(options.path),
+        revision: commit,
+        ...credentials(options)
+      }),
     catch: (error) => fail(`The hub does not give ${name}: ${sentence(error)}`)
   })
   if (blob === null) return yield* fail(`There is no file ${options.path} in ${options.dataset} at ${commit}.`)
-  yield* fs.makeDirectory(path.dirname(target), { recursive: true }).pipe(
-    Effect.andThen(
-      Bytes.atomically(target, (part) =>
-        Stream.fromReadableStream({
-          evaluate: () => blob.stream() as ReadableStream<Uint8Array>,
-          onError: (error) => fail(`${name} broke off: ${sentence(error)}`)
-        }).pipe(Stream.run(fs.sink(part)))
+  const received = (part: string) =>
+    Effect.gen(function* () {
+      let size = 0
+      yield* Stream.fromReadableStream({
+        evaluate: () => blob.stream() as ReadableStream<Uint8Array>,
+        onError: (error) => fail(`${name} broke off: ${sentence(error)}`)
+      }).pipe(
+        Stream.tap((bytes) => Effect.sync(() => (size += bytes.length))),
+        Stream.run(fs.sink(part))
       )
-    ),
+      // Where an answer does not say its length, its end may come at any time.
+      if (size !== blob.size)
+        return yield* fail(`${name} came with ${size} bytes and has ${blob.size}; fetch it again.`)
+    })
+  yield* fs.makeDirectory(path.dirname(target), { recursive: true }).pipe(
+    Effect.andThen(Bytes.atomically(target, received)),
     Effect.mapError((error) => (error._tag === "DataError" ? error : fail(`${name} cannot be kept: ${error.message}`)))
   )
   return target

@@ -48,6 +48,9 @@ export const credentials = ({ endpoint, token }: Access, options: Options = {}) 
   return { hubUrl: endpoint, fetch: patient(known(address.origin, secret), options) }
 }
 
+/** A file's path as an address has it: the library puts it there as it is, where `#`, `?` and `%` mean other things. */
+export const inAddress = (path: string): string => path.split("/").map(encodeURIComponent).join("/")
+
 type Fetch = typeof fetch
 
 /** A fetch that shows the token to the hub and to no other host. */

@@ -10,7 +10,7 @@ import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { setTimeout } from "node:timers/promises"
 import type { Access } from "./Access.ts"
-import { credentials } from "./Access.ts"
+import { credentials, inAddress } from "./Access.ts"
 import type { Repository } from "./HubCache.ts"
 import * as HubCache from "./HubCache.ts"
 import { HubError, fromCause } from "./HubError.ts"
@@ -147,7 +147,7 @@ const append = async (
       const { commit, path, repository, size } = source
       const whole = await downloadFile({
         repo: { type: repository.type, name: repository.name },
-        path,
+        path: inAddress(path),
         revision: commit,
         ...credentials(access, { signal, onRefusal: (error) => (refusal = error) })
       })

@@ -7,7 +7,12 @@ import * as Hub from "../../src/data/Hub.ts"
 const commit = "a".repeat(40)
 const content = '{"prompt":"a"}\nbad\n{"prompt":"b"}\n'
 
-/** A hub with one data set of one file, which notes what it is asked. */
+/** As addresses have them; of the last one the hub gives a part for the whole. */
+const files = ["p.jsonl", "100%25%20%23%3F.jsonl", "short.jsonl"].map(
+  (name) => `/datasets/o/n/resolve/${commit}/data/${name}`
+)
+
+/** A hub with one data set, which notes what it is asked. */
 const hub = Effect.acquireRelease(
   Effect.promise(async () => {
     const asked: Array<string> = []
@@ -22,10 +27,11 @@ const hub = Effect.acquireRelease(
           { type: "directory", path: "data", size: 0 },
           { type: "file", path: "data/p.jsonl", size: content.length }
         ])
-      } else if (url === `/datasets/o/n/resolve/${commit}/data/p.jsonl`) {
+      } else if (files.includes(url)) {
         const partial = request.headers.range === "bytes=0-0"
         const range = partial ? { "content-range": `bytes 0-0/${content.length}` } : {}
-        response.writeHead(partial ? 206 : 200, { etag: '"e"', ...range }).end(partial ? content[0] : content)
+        const body = url.endsWith("short.jsonl") ? content.slice(0, 15) : content
+        response.writeHead(partial ? 206 : 200, { etag: '"e"', ...range }).end(partial ? content[0] : body)
       } else json(404, { error: "not there" }, { "x-error-code": "EntryNotFound" })
     })
     await new Promise<void>((done) => server.listen(0, "127.0.0.1", done))
@@ -68,6 +74,20 @@ layer(NodeServices.layer)("Hub", (it) => {
       assert.include(yield* message({ path: "q.jsonl" }), "There is no file q.jsonl in o/n")
       assert.include(yield* message({ revision: "v2" }), "The hub does not give o/n at v2: not there")
       assert.include(yield* message({ path: "../q.jsonl" }), "no path in a data set")
+    })
+  )
+
+  it.effect("asks for any name, and keeps a file that is whole alone", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { url } = yield* hub
+      const cacheDir = yield* fs.makeTempDirectoryScoped()
+      const options = { dataset: "o/n", revision: commit, cacheDir, hubUrl: url }
+      const found = yield* Hub.file({ ...options, path: "data/100% #?.jsonl" })
+      assert.strictEqual(yield* fs.readFileString(found), content)
+      const { message } = yield* Effect.flip(Hub.file({ ...options, path: "data/short.jsonl" }))
+      assert.include(message, `o/n/data/short.jsonl came with 15 bytes and has ${content.length}; fetch it again.`)
+      assert.deepStrictEqual(yield* Hub.list({ ...options, offline: true }), ["data/100% #?.jsonl"])
     })
   )
 })
