@@ -36,9 +36,6 @@ export interface ModelRow {
   readonly input: Input
 }
 
-/** Whether a number is finite, and no whole number that JSON's readers round. */
-const isExact = (id: number): boolean => Number.isSafeInteger(id) || (Number.isFinite(id) && !Number.isInteger(id))
-
 const isIds = (value: unknown): value is ReadonlyArray<number> =>
   Array.isArray(value) && value.every((id) => Number.isSafeInteger(id))
 
@@ -86,10 +83,7 @@ export const decode =
   ({ line, row }: Rows.Entry): Result.Result<ModelRow, string> => {
     const id = row["id"] ?? line
     if (typeof id !== "string" && typeof id !== "number") return Result.fail("`id` is neither text nor a number")
-    // The digits that were given are gone by now, and two rows may have become one.
-    if (typeof id === "number" && !isExact(id)) {
-      return Result.fail(`\`id\` is beyond the numbers that are kept exactly (${id}); give it as text`)
-    }
+    if (typeof id === "number" && !Rows.isExact(id)) return Result.fail(Rows.inexactId(id))
     return Result.flatMap(inputOf(row, taken), (input) =>
       taken.includes(input._tag) ? Result.succeed({ id, line, input }) : Result.fail(untaken(input._tag, taken))
     )

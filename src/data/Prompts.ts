@@ -30,11 +30,14 @@ export type Format = Files.Format
 /** How many lines decide what format a file has. */
 const lookahead = 20
 
+/** Whether text begins as an array of objects does, which may be one line of any length. */
+const beginsArray = (text: string): boolean => /^\s*\[[^\S\n]*(?:\n|\{|$)/.test(text)
+
 /** The format of a text file that begins with these lines. */
 export const detect = (file: string, lines: ReadonlyArray<string>): Format => {
-  if (/^\[\s*(\{.*)?$/.test(lines[0]?.trim() ?? "")) return "json"
+  if (beginsArray(lines[0] ?? "")) return "json"
   if (lines.some((line) => Result.isSuccess(Jsonl.parse(line)))) return "jsonl"
-  if (/\.jsonl?(\.gz)?$/i.test(file)) return "jsonl"
+  if (/\.(jsonl?|ndjson)(\.(gz|zstd?))?$/i.test(file)) return "jsonl"
   return "text"
 }
 
@@ -90,14 +93,21 @@ const promptOf = (row: Rows.Row, messages: ReadonlyArray<Message>, kind: Sample.
 const hasId = ({ id }: Rows.Row): boolean => (typeof id === "string" && id !== "") || typeof id === "number"
 
 const fromRow = (row: Rows.Row): Result.Result<Sample.Prompt, string> =>
-  Result.flatMap(rowKind(row), (kind) => Result.map(conversation(row), (messages) => promptOf(row, messages, kind)))
+  Result.gen(function* () {
+    const kind = yield* rowKind(row)
+    const { id } = row
+    if (typeof id === "number" && !Rows.isExact(id)) return yield* Result.fail(Rows.inexactId(id))
+    return promptOf(row, yield* conversation(row), kind)
+  })
 
 /** The format of a file: Parquet and JSON arrays by their first bytes, CSV by its name, the rest by its lines. */
 const formatOf = Effect.fnUntraced(function* (file: string) {
-  const start = yield* Bytes.head(file, 4)
-  if (new TextDecoder().decode(start) === "PAR1") return "parquet"
+  const magic = yield* Bytes.head(file, 4)
+  if (new TextDecoder().decode(magic) === "PAR1") return "parquet"
   yield* Lines.inspect(file)
   if (Files.format(file) === "csv") return "csv"
+  const [start = new Uint8Array()] = yield* Bytes.read(file).pipe(Stream.take(1), Stream.runCollect)
+  if (beginsArray(Buffer.from(start).toString())) return "json"
   const head = yield* Lines.read(file).pipe(Stream.take(lookahead), Stream.runCollect)
   if (head.length === 0) {
     return yield* new DataError({ file, message: `${file} has no text in it; it needs at least one prompt.` })

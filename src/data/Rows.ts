@@ -31,6 +31,14 @@ export type Reader<A = Row, R = FileSystem.FileSystem> = Stream.Stream<Result.Re
 export const isRow = (value: unknown): value is Row =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
+/** Whether a number is finite, and no whole number that JSON's readers round. */
+export const isExact = (id: number): boolean =>
+  Number.isSafeInteger(id) || (Number.isFinite(id) && !Number.isInteger(id))
+
+/** Why such a number is no id: the digits that were given are gone by now, and two rows may have become one. */
+export const inexactId = (id: number): string =>
+  `\`id\` is beyond the numbers that are kept exactly (${id}); give it as text`
+
 /** A failure that says where it is. */
 export const reject = (file: string, line: number, reason: string): Result.Result<never, Reject> =>
   Result.fail(Reject.make({ file, line, reason }))

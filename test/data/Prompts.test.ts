@@ -99,6 +99,24 @@ layer(NodeServices.layer)("Prompts", (it) => {
     })
   )
 
+  it.effect("reads a JSON array that is one line of more than a line may have", () =>
+    Effect.gen(function* () {
+      const array = `[${`{"prompt":"a","other":"${"x".repeat(1 << 20)}"},`.repeat(65)}{"prompt":"b"}]`
+      const file = yield* write("p.json.zst", zstdCompressSync(array))
+      assert.deepStrictEqual((yield* readAll(file, { limit: 1 })).map(show), [["harmful", "a"]])
+    })
+  )
+
+  it.effect("rejects an id whose digits a number does not hold, as the id that is kept would be another", () =>
+    Effect.gen(function* () {
+      const file = yield* write("p.jsonl", '{"id":1234567890123456789,"prompt":"a"}\n{"id":12,"prompt":"b"}\n')
+      assert.deepStrictEqual((yield* readAll(file)).map(show), [
+        [1, "`id` is beyond the numbers that are kept exactly (1234567890123456800); give it as text"],
+        ["harmful", "b"]
+      ])
+    })
+  )
+
   it.effect("stops at the limit", () =>
     Effect.gen(function* () {
       const file = yield* write("p.txt", "a\nb\nc\n")
