@@ -43,7 +43,10 @@ export const detect = (file: string, lines: ReadonlyArray<string>): Format => {
 
 /** The conversation of a JSON row, or why it has none. */
 export const conversation = (row: Jsonl.Row): Result.Result<ReadonlyArray<Message>, string> => {
-  const { prompt, messages, chosen, rejected } = row
+  // Null is a column that the row does not have: Parquet has every column in every row.
+  const { prompt, messages, chosen, rejected } = Object.fromEntries(
+    Object.entries(row).filter(([, value]) => value !== null)
+  )
   if (typeof prompt === "string") return fromText(prompt)
   if (prompt !== undefined) return Result.flatMap(Messages.decode("prompt", prompt), fromMessages)
   if (typeof chosen === "string" && typeof rejected === "string") {

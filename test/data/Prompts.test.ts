@@ -30,9 +30,11 @@ layer(NodeServices.layer)("Prompts", (it) => {
     Effect.gen(function* () {
       const rows = [
         { prompt: "one?" },
-        { id: "second", kind: "benign", prompt: [{ role: "user", content: "two?" }] },
+        { id: "second", kind: "benign", prompt: [{ role: "user", content: "two?" }], messages: null },
         { chosen, rejected },
         {
+          // As rows of Parquet have columns of other rows.
+          prompt: null,
           messages: [
             { role: "user", content: "four?" },
             { role: "assistant", content: "recorded" }
