@@ -145,6 +145,8 @@ const valueOf = (row: Rows.Row, name: string): string => {
   const value = row[name]
   if (typeof value === "string" && value.includes("\0"))
     throw new Error(`\`${name}\` has a NUL byte; JSONL can hold it`)
+  if (typeof value === "string" && !value.isWellFormed())
+    throw new Error(`\`${name}\` has half a character; JSONL can hold it`)
   if (typeof value === "string" || typeof value === "boolean") return String(value)
   if (typeof value === "number" && Number.isFinite(value)) return String(value)
   throw new Error(`\`${name}\` is neither text nor a number; JSONL can hold it`)

@@ -156,7 +156,11 @@ const fit = (name: string, type: Type, value: unknown): unknown => {
   const wrong = (what: string): never => {
     throw new Error(value === undefined || value === null ? `it has no \`${name}\`` : `\`${name}\` is not ${what}`)
   }
-  if (type === "string") return typeof value === "string" ? value : wrong("text")
+  if (type === "string") {
+    // Half a character has no bytes; another one would stand in its place.
+    if (typeof value === "string" && !value.isWellFormed()) throw new Error(`\`${name}\` has half a character`)
+    return typeof value === "string" ? value : wrong("text")
+  }
   if (type === "boolean") return typeof value === "boolean" ? value : wrong("true or false")
   if (type === "double") return typeof value === "number" && Number.isFinite(value) ? value : wrong("a finite number")
   if (type === "int") return Number.isSafeInteger(value) ? BigInt(value as number) : wrong("a whole number")

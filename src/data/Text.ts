@@ -16,6 +16,7 @@ const lineOf = (text: string): string => {
   if (/[\r\n]/.test(text)) throw new Error("it has more than one line; JSONL can hold it")
   if (text.trim() === "") throw new Error("it is blank")
   if (text.includes("\0")) throw new Error("it has a NUL byte; JSONL can hold it")
+  if (!text.isWellFormed()) throw new Error("it has half a character; JSONL can hold it")
   return `${text}\n`
 }
 

@@ -256,6 +256,22 @@ layer(NodeServices.layer)("formats", (it) => {
     })
   )
 
+  it.effect("half a character is kept by JSONL, and refused where another one would stand in its place", () =>
+    Effect.gen(function* () {
+      const file = yield* temporary("r.jsonl")
+      const half = "Yes \uD83D"
+      yield* Stream.make({ a: half }).pipe(Jsonl.write(file))
+      assert.deepStrictEqual<unknown>(yield* rowsOf(Jsonl.read(file)), [{ a: half }])
+      const reason = "row 1 cannot be written: `a` has half a character"
+      assert.include((yield* Effect.flip(Csv.write(file, ["a"])(Stream.make({ a: half })))).message, reason)
+      assert.include(
+        (yield* Effect.flip(Parquet.write(file, { a: "string" })(Stream.make({ a: half })))).message,
+        reason
+      )
+      assert.include((yield* Effect.flip(Text.write(file)(Stream.make(half)))).message, "it has half a character")
+    })
+  )
+
   it.effect("200,000 packed lines pass in constant memory", () =>
     Effect.gen(function* () {
       const file = yield* temporary("large.jsonl.zst")
