@@ -117,6 +117,9 @@ export const isStream = Effect.fnUntraced(function* (file: string) {
 /** A name of its own beside a file, for what is not yet whole. */
 export const partOf = (file: string) => `${file}.${randomBytes(4).toString("hex")}.part`
 
+/** Whether a name is such a one. It stays behind where a process was killed. */
+export const isPart = (file: string): boolean => /\.[0-9a-f]{8}\.part$/.test(file)
+
 /** Fails where no file can be written beside this one, which is found by doing it. */
 export const probe = Effect.fnUntraced(function* (file: string) {
   const fs = yield* FileSystem.FileSystem

@@ -90,7 +90,7 @@ export const list = Effect.fnUntraced(function* (options: Options) {
       .pipe(Effect.mapError(() => fail(`${options.dataset} at ${commit} is not in the cache ${folder} (offline).`)))
     const files = yield* Effect.filter(names, (name) =>
       fs.stat(path.join(snapshot, name)).pipe(
-        Effect.map((info) => info.type === "File"),
+        Effect.map((info) => info.type === "File" && !Bytes.isPart(name)),
         Effect.orElseSucceed(() => false)
       )
     )
