@@ -29,7 +29,11 @@ export const packingOf = (file: string): Packing =>
   /\.gz$/i.test(file) ? "gzip" : /\.zst(d)?$/i.test(file) ? "zstd" : "none"
 
 // zstd came with Node 22.15; the package asks for 22.19 or later.
-const unpackers = { gzip: () => Zlib.createGunzip(), zstd: () => Zlib.createZstdDecompress() }
+const unpackers = {
+  gzip: () => Zlib.createGunzip(),
+  // The window of `zstd --long=31`; what a frame asks for is taken, and most ask for 8 MiB at most.
+  zstd: () => Zlib.createZstdDecompress({ params: { [Zlib.constants.ZSTD_d_windowLogMax]: 31 } })
+}
 const packers = { gzip: () => Zlib.createGzip(), zstd: () => Zlib.createZstdCompress() }
 
 /** Why something cannot be done with a file, in the system's words. */

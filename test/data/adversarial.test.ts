@@ -34,6 +34,10 @@ const sentence = (effect: Effect.Effect<unknown, DataError, FileSystem.FileSyste
 const one = '{"prompt":"one"}\n'
 const two = '{"prompt":"two"}\n'
 
+/** A frame of one block that is not packed, and of which a reader is to keep the last 2^28 bytes. */
+const longWindow = (text: string) =>
+  bytes([0x28, 0xb5, 0x2f, 0xfd, 0, (28 - 10) << 3, ((text.length << 3) | 1) & 0xff, text.length >> 5, 0], text)
+
 /** Before each frame `pzstd` writes one to skip, with the length of the next. */
 const pzstd = (...parts: ReadonlyArray<string>) =>
   Buffer.concat(
@@ -55,6 +59,7 @@ layer(NodeServices.layer)("what people's files have in them", (it) => {
     ["gzip without saying so", "a.jsonl", gzipSync(bytes(one, two))],
     ["gzip of several members", "a.jsonl.gz", Buffer.concat([gzipSync(one), gzipSync(two)])],
     ["zstd of several frames", "a.jsonl.zst", Buffer.concat([zstdCompressSync(one), zstdCompressSync(two)])],
+    ["zstd with a window of 256 MiB, as of zstd --long=28", "a.jsonl.zst", longWindow(one + two)],
     ["zstd of frames with a note before each", "a.jsonl.zst", pzstd(one, two)]
   ]
   for (const [what, name, content] of good) {
