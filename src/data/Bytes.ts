@@ -15,6 +15,7 @@ import { getSystemErrorMessage } from "node:util"
 import * as Zlib from "node:zlib"
 import type { PlatformError } from "effect/PlatformError"
 import { DataError } from "./DataError.ts"
+import * as Rows from "./Rows.ts"
 import * as ZstdFrames from "./ZstdFrames.ts"
 
 /** How a file is packed. */
@@ -72,7 +73,7 @@ export const read = (file: string): Stream.Stream<Uint8Array, DataError, FileSys
       const packed = packing(yield* head(file, 4))
       const bytes = fs.stream(file).pipe(Stream.mapError(unreadable(file)))
       if (packed === "none") return bytes
-      const pieces = packed === "zstd" ? Stream.flattenIterable(Stream.map(bytes, ZstdFrames.cutter())) : bytes
+      const pieces = packed === "zstd" ? Rows.flatten(Stream.map(bytes, ZstdFrames.cutter())) : bytes
       return pieces.pipe(
         NodeStream.pipeThroughDuplex({
           evaluate: (): Duplex => unpackers[packed](),
