@@ -66,7 +66,7 @@ type Answer = typeof Answer.Type
 const tokens = ({ usage }: Answer): Tokens.Tokens => ({ input: usage.input_tokens, output: usage.output_tokens })
 
 const finish = (reason: string | null | undefined): Response.FinishReason => {
-  if (reason === "max_tokens") return "length"
+  if (reason === "max_tokens" || reason === "model_context_window_exceeded") return "length"
   return reason === "refusal" ? "content-filter" : "stop"
 }
 
@@ -133,12 +133,13 @@ const make = Effect.fnUntraced(function* (options: Options) {
       sample: request.sample,
       principle: request.principle
     }
-    return Effect.map(post(call), (answer) => ({
-      text: Messages.cut(answer.content.map(({ text }) => text ?? "").join(""), request.stop),
+    const read = (answer: Answer): Written => ({
+      text: answer.content.map(({ text }) => text ?? "").join(""),
       model: answer.model ?? model,
       finish: finish(answer.stop_reason),
       tokens: tokens(answer)
-    }))
+    })
+    return Effect.map(post(call), (answer) => Messages.cut(read(answer), request.stop))
   }
 
   return { model, ask }

@@ -8,6 +8,7 @@ import type { AiError, LanguageModel, Prompt } from "effect/ai"
 import type { Message, ModelContext } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
 import { unsupported } from "./Failure.ts"
+import type { Written } from "./Written.ts"
 
 const message = (module: string, { role, content }: Prompt.Message): Effect.Effect<Message, AiError.AiError> => {
   const only = (what: string) => Effect.fail(unsupported(module, "generateText", what))
@@ -41,8 +42,11 @@ export const instruct = (messages: ReadonlyArray<Message>, instruction: string):
   return messages.map((turn, i) => (i === last ? { ...turn, content: `${turn.content}\n\n${instruction}` } : turn))
 }
 
-/** The text before the first of the stop texts: servers take only a few of them, and some none. */
-export const cut = (text: string, stop: ReadonlyArray<string>): string => {
-  const ends = stop.map((end) => text.indexOf(end)).filter((at) => at >= 0)
-  return ends.length === 0 ? text : text.slice(0, Math.min(...ends))
+/**
+ * The text before the first of the stop texts: servers take only a few of them, and some none. It has ended there by
+ * itself, whatever the server wrote after it.
+ */
+export const cut = <W extends Pick<Written, "text" | "finish">>(written: W, stop: ReadonlyArray<string>): W => {
+  const ends = stop.map((end) => written.text.indexOf(end)).filter((at) => at >= 0)
+  return ends.length === 0 ? written : { ...written, text: written.text.slice(0, Math.min(...ends)), finish: "stop" }
 }

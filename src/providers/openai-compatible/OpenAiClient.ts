@@ -133,10 +133,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       ...(request.promptLogprobs === true ? { prompt_logprobs: 1 } : {})
     }
     const atMost = { input: Tokens.estimate(JSON.stringify(context)), output: request.maxTokens }
-    const read = (answer: Parameters<typeof OpenAiAnswer.read>[0]) => {
-      const found = OpenAiAnswer.read(answer, { model, atMost })
-      return { ...found, text: Messages.cut(found.text, request.stop) }
-    }
+    const read = (answer: Parameters<typeof OpenAiAnswer.read>[0]) =>
+      Messages.cut(OpenAiAnswer.read(answer, { model, atMost }), request.stop)
     const call = (path: string, body: Record<string, unknown>) => ({
       method,
       path,

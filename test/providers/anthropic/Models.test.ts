@@ -43,6 +43,35 @@ describe("Anthropic", () => {
     })
   )
 
+  it.effect("says why an answer ended: by itself, at a stop text that it was not told, or for want of room", () =>
+    Effect.gen(function* () {
+      const ended = (text: string, stop_reason: string) => FakeServer.json({ ...message(text), stop_reason })
+      const server = yield* FakeServer.start(
+        FakeServer.script(
+          ended("Yes.", "end_turn"),
+          ended("Yes.\n\n\nNo", "max_tokens"),
+          ended("Yes. And", "max_tokens"),
+          ended("Yes. And", "model_context_window_exceeded")
+        )
+      )
+      const paragraphs = { ...Transcript.humanAssistant, response: () => ({ context: "?", stop: ["\n\n\n"] }) }
+      const answers = yield* Response.one(prompt).pipe(
+        Effect.replicateEffect(4),
+        Effect.provide(models(server.url)),
+        Effect.provideService(Transcript.Transcript, paragraphs)
+      )
+      assert.deepStrictEqual(
+        answers.map(({ text, finish }) => [text, finish]),
+        [
+          ["Yes.", "stop"],
+          ["Yes.", "stop"],
+          ["Yes. And", "length"],
+          ["Yes. And", "length"]
+        ]
+      )
+    })
+  )
+
   it.effect("is told how to narrow the distribution as far as it knows, and says what it does not", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(answering)

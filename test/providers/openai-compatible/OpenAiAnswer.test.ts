@@ -138,6 +138,17 @@ describe("a text", () => {
     })
   )
 
+  it.effect("that goes on after a stop text has ended there by itself, however long the server went on", () =>
+    Effect.gen(function* () {
+      const text = " No.\n\nRevision: Yes, but"
+      const server = yield* FakeServer.start(FakeServer.json({ choices: [{ text, finish_reason: "length" }], usage }))
+      const answer = yield* Response.one(prompt).pipe(Effect.provide(models(server.url)))
+      // The transcript has more stop texts than a server takes.
+      assert.notInclude(server.asked[0]!.body.stop, "\n\nRevision:")
+      assert.deepStrictEqual([answer.text, answer.finish], ["No.", "stop"])
+    })
+  )
+
   it.effect("without token counts takes what is estimated: a budget is kept all the same", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(
