@@ -6,7 +6,7 @@
  *
  * @internal
  */
-import { Duration, Option, Redacted, Result, Schema } from "effect"
+import { Duration, Option, Predicate, Redacted, Result, Schema } from "effect"
 import { AiError } from "effect/ai"
 import { Headers } from "effect/http"
 
@@ -80,7 +80,8 @@ const Body = Schema.Struct({
       Schema.Struct({
         message: Schema.optional(Schema.NullOr(Schema.String)),
         type: Schema.optional(Schema.NullOr(Schema.String)),
-        code: Schema.optional(Schema.Unknown)
+        code: Schema.optional(Schema.Unknown),
+        metadata: Schema.optional(Schema.Unknown)
       })
     ])
   ),
@@ -90,10 +91,10 @@ const Body = Schema.Struct({
 const decodeBody = Schema.decodeUnknownOption(Schema.fromJsonString(Body))
 
 /** What the server says about it: OpenAI, Anthropic, vLLM, llama.cpp and Ollama each put it in one of these places. */
-const said = (body: string): { readonly text: string; readonly code: string } => {
+const said = (body: string): { readonly text: string; readonly code: string; readonly flagged: boolean } => {
   const found = Option.getOrUndefined(decodeBody(body))
   const given = found?.error
-  const error = typeof given === "string" ? { message: given, type: undefined, code: undefined } : given
+  const error = typeof given === "string" ? { message: given } : given
   const text = error?.message ?? found?.message ?? found?.detail ?? body
   const code = `${error?.type ?? ""} ${String(error?.code ?? "")}`
   // A gateway's page has several lines, and nobody knows what a server would do to the terminal.
@@ -101,8 +102,17 @@ const said = (body: string): { readonly text: string; readonly code: string } =>
     .replaceAll(/[\s\p{Cc}]+/gu, " ")
     .trim()
     .slice(0, 500)
-  return { text: line || "it gives no reason", code }
+  // OpenRouter's way of saying that a moderation did not let the text through to the model.
+  const flagged = Predicate.hasProperty(error?.metadata, "flagged_input")
+  return { text: line || "it gives no reason", code, flagged }
 }
+
+/** An account that is spent or closed: OpenAI and Anthropic answer 400 or 429, and asking again does not help. */
+const isSpent = (status: number, { text, code }: { readonly text: string; readonly code: string }): boolean =>
+  status === 402 ||
+  ((status === 429 || status === 400) &&
+    (/\b(insufficient_quota|billing_not_active|billing_hard_limit_reached)\b/.test(code) ||
+      text.startsWith("Your credit balance is too low")))
 
 /** Where a redirect leads, without what may be secret in it. */
 const placeOf = (location: string, from: string): string => {
@@ -126,10 +136,9 @@ export const fromStatus = (
   body: string,
   now: number
 ): AiError.AiError => {
-  const { text, code } = said(body)
+  const { text, code, flagged } = said(body)
   const answered = `answered ${status}: ${text}`
-  // A spent account answers 429, too, and asking again does not help.
-  if (status === 402 || (status === 429 && code.includes("insufficient_quota"))) {
+  if (isSpent(status, { text, code })) {
     return failure(place, new AiError.QuotaExhaustedError({}), sentence(place, answered, "check the account's billing"))
   }
   if (status >= 300 && status < 400 && headers["location"] !== undefined) {
@@ -145,6 +154,10 @@ export const fromStatus = (
     const wait = after === undefined ? "" : `wait ${Duration.format(after)}, `
     const words = sentence(place, answered, `${wait}lower \`limits\` or use a fallback`)
     return failure(place, new AiError.RateLimitError(after === undefined ? {} : { retryAfter: after }), words)
+  }
+  if (flagged) {
+    const words = sentence(place, answered, "leave this text out, or use another model for it")
+    return failure(place, new AiError.InvalidRequestError({ description: words }), words)
   }
   if (status === 401 || status === 403) {
     const words = sentence(place, answered, "check the key that the layer was given")

@@ -190,6 +190,34 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
     })
   )
 
+  it.effect("knows a spent account also by an answer that blames the request: it is not the fault of any sample", () =>
+    Effect.gen(function* () {
+      const low = "Your credit balance is too low to access the Anthropic API."
+      const answers = [
+        FakeServer.json(refused(low, "invalid_request_error"), 400),
+        FakeServer.json({ error: { message: "Hard limit", code: "billing_hard_limit_reached" } }, 400),
+        FakeServer.json(refused("Check your billing", "billing_not_active"), 429)
+      ]
+      for (const answer of answers) {
+        const { error, asked } = yield* ask(answer)
+        assert.deepStrictEqual([error?.reason._tag, asked], ["QuotaExhaustedError", 1])
+        assert.include(error?.message, "check the account's billing")
+      }
+    })
+  )
+
+  it.effect("blames one text, and not the key, where a moderation did not let it through", () =>
+    Effect.gen(function* () {
+      const metadata = { reasons: ["violence"], flagged_input: "Hi", provider_name: "OpenAI" }
+      const flagged = { error: { code: 403, message: "your input was flagged", metadata } }
+      const { error, asked } = yield* ask(FakeServer.json(flagged, 403))
+      assert.deepStrictEqual([error?.reason._tag, asked], ["InvalidRequestError", 1])
+      assert.match(error?.message ?? "", /answered 403: your input was flagged .*leave this text out/)
+      // Other requests may go well.
+      assert.isTrue(error?.reason._tag === "InvalidRequestError" && error.reason.parameter === undefined)
+    })
+  )
+
   it.effect("follows no redirect, as the key is for the address that was given, and says where it leads", () =>
     Effect.gen(function* () {
       const other = yield* FakeServer.start(good)
