@@ -39,6 +39,8 @@ export interface Server {
   readonly model: string
   readonly apiKey: Redacted.Redacted | undefined
   readonly headers: (key: string) => Record<string, string>
+  /** Why the server ended an answer in the middle; undefined for one that is whole. */
+  readonly brokenOff?: (answer: unknown) => string | undefined
 }
 
 export interface Call<A> {
@@ -107,7 +109,10 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       return yield* Failure.fromStatus(place, answer.status, answer.headers, said, now)
     }
     const text = Failure.scrub(read, apiKey, false)
-    return yield* Effect.mapError(parse(text), () => Failure.notJson(place, Failure.scrub(text, apiKey, true)))
+    const json = yield* Effect.mapError(parse(text), () => Failure.notJson(place, Failure.scrub(text, apiKey, true)))
+    const why = server.brokenOff?.(json)
+    if (why !== undefined) return yield* Failure.brokenOff(place, Failure.scrub(why, apiKey, true))
+    return json
   })
 
   const attempt = (place: Failure.Place, query: string, { body, atMost }: Pick<Call<unknown>, "body" | "atMost">) => {

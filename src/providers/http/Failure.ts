@@ -90,6 +90,13 @@ const Body = Schema.Struct({
 })
 const decodeBody = Schema.decodeUnknownOption(Schema.fromJsonString(Body))
 
+/** A gateway's page has several lines, and nobody knows what a server would do to the terminal. */
+const lineOf = (text: string): string =>
+  text
+    .replaceAll(/[\s\p{Cc}]+/gu, " ")
+    .trim()
+    .slice(0, 500)
+
 /** What the server says about it: OpenAI, Anthropic, vLLM, llama.cpp and Ollama each put it in one of these places. */
 const said = (body: string): { readonly text: string; readonly code: string; readonly flagged: boolean } => {
   const found = Option.getOrUndefined(decodeBody(body))
@@ -97,11 +104,7 @@ const said = (body: string): { readonly text: string; readonly code: string; rea
   const error = typeof given === "string" ? { message: given } : given
   const text = error?.message ?? found?.message ?? found?.detail ?? body
   const code = `${error?.type ?? ""} ${String(error?.code ?? "")}`
-  // A gateway's page has several lines, and nobody knows what a server would do to the terminal.
-  const line = text
-    .replaceAll(/[\s\p{Cc}]+/gu, " ")
-    .trim()
-    .slice(0, 500)
+  const line = lineOf(text)
   // OpenRouter's way of saying that a moderation did not let the text through to the model.
   const flagged = Predicate.hasProperty(error?.metadata, "flagged_input")
   return { text: line || "it gives no reason", code, flagged }
@@ -194,6 +197,10 @@ export const unreachable = (place: Place): AiError.AiError =>
 /** The connection ended before the answer did. */
 export const torn = (place: Place): AiError.AiError =>
   noAnswer(place, "ended the connection within its answer", "try again later or use a fallback")
+
+/** The server ended its answer before the model did, and says so. */
+export const brokenOff = (place: Place, why: string): AiError.AiError =>
+  noAnswer(place, `broke off its answer: ${lineOf(why)}`, "try again later or use a fallback")
 
 /** No answer in time. */
 export const timedOut = (place: Place, after: Duration.Duration): AiError.AiError =>

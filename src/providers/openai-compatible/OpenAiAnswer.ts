@@ -3,7 +3,7 @@
  *
  * @internal
  */
-import { Schema } from "effect"
+import { Option, Predicate, Schema } from "effect"
 import type { Response } from "effect/ai"
 import * as Tokens from "../http/Tokens.ts"
 import type { Written } from "../http/Written.ts"
@@ -54,6 +54,25 @@ const answer = <S extends Schema.Struct.Fields>(fields: S) =>
 
 export const Completion = answer({ text: Schema.String })
 export const Chat = answer({ message: Schema.Struct({ content: maybe(Schema.String) }) })
+
+/** What the server itself ended in the middle: vLLM and SGLang say `abort`, OpenRouter `error`, DeepSeek the last. */
+const BrokenOff = Schema.Struct({
+  choices: Schema.NonEmptyArray(
+    Schema.Struct({
+      finish_reason: Schema.Literals(["abort", "error", "insufficient_system_resource"]),
+      error: Schema.optional(Schema.Unknown)
+    })
+  )
+})
+const decodeBrokenOff = Schema.decodeUnknownOption(BrokenOff)
+
+/** Why the server broke its answer off; undefined where it did not. */
+export const brokenOff = (answer: unknown): string | undefined => {
+  const found = Option.getOrUndefined(decodeBrokenOff(answer))
+  if (found === undefined) return undefined
+  const { error, finish_reason } = found.choices[0]
+  return Predicate.hasProperty(error, "message") ? String(error.message) : `finish_reason ${finish_reason}`
+}
 
 /** A generated (or echoed) token with the likeliest ones at its place, in nats. */
 export interface Position {

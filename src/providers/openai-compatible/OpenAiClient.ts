@@ -114,7 +114,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       baseUrl,
       model,
       apiKey: options.apiKey,
-      headers: (key): Record<string, string> => (key === "" ? {} : { authorization: `Bearer ${key}` })
+      headers: (key): Record<string, string> => (key === "" ? {} : { authorization: `Bearer ${key}` }),
+      brokenOff: OpenAiAnswer.brokenOff
     },
     options
   )

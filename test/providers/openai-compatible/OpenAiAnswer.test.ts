@@ -3,7 +3,9 @@ import { Effect, Exit, Layer, Schema } from "effect"
 import { Decision, DecisionModel } from "effect/ai"
 import type { AiError } from "effect/ai"
 import { FetchHttpClient } from "effect/http"
+import { TestClock } from "effect/testing"
 import { Response, Sampling } from "../../../src/index.ts"
+import type * as Retry from "../../../src/providers/http/Retry.ts"
 import { Budget, Usage } from "../../../src/providers/http/index.ts"
 import {
   OpenAiClient,
@@ -15,9 +17,9 @@ import * as FakeServer from "../http/FakeServer.ts"
 
 const usage = { prompt_tokens: 10, completion_tokens: 4 }
 
-const models = (baseUrl: string, abilities: OpenAiClient.Abilities = {}) =>
+const models = (baseUrl: string, abilities: OpenAiClient.Abilities = {}, retry: Retry.Options = { times: 0 }) =>
   Layer.merge(OpenAiLanguageModel.layer, OpenAiDecisionModel.layer()).pipe(
-    Layer.provide(OpenAiClient.layer({ baseUrl, model: "fake", retry: { times: 0 }, ...abilities })),
+    Layer.provide(OpenAiClient.layer({ baseUrl, model: "fake", retry, ...abilities })),
     Layer.provide(FetchHttpClient.layer)
   )
 
@@ -135,6 +137,25 @@ describe("a text", () => {
       const error = yield* Effect.flip(Response.one(prompt).pipe(Effect.provide(models(server.url))))
       assert.strictEqual(error._tag, "UnusableAnswer")
       assert.include(error.message, "the content filter of the model's server withheld it")
+    })
+  )
+
+  it.effect("that the server broke off is no answer, and is asked for again", () =>
+    Effect.gen(function* () {
+      const chat = (content: string, more: object) => FakeServer.json({ choices: [{ message: { content }, ...more }] })
+      const broken = chat("Half an", { finish_reason: "error", error: { code: 502, message: "upstream is gone" } })
+      const aborted = chat("Half an", { finish_reason: "abort" })
+      const whole = chat("A whole one.", { finish_reason: "stop" })
+      const server = yield* FakeServer.start(FakeServer.script(aborted, broken, whole, broken))
+      const ask = (times: number) =>
+        Response.one(prompt).pipe(
+          Effect.provide(models(server.url, { literal: "ask" }, { times, first: "1 millis" })),
+          TestClock.withLive
+        )
+      assert.strictEqual((yield* ask(2)).text, "A whole one.")
+      const error = yield* Effect.flip(ask(0))
+      assert.isTrue(error._tag === "AiError" && error.reason._tag === "NetworkError")
+      assert.include(error.message, "broke off its answer: upstream is gone")
     })
   )
 
