@@ -12,7 +12,10 @@ const maybe = <S extends Schema.Constraint>(schema: S) => Schema.optional(Schema
 
 const Usage = Schema.Struct({ prompt_tokens: maybe(Schema.Finite), completion_tokens: maybe(Schema.Finite) })
 
-const Listed = Schema.Struct({ token: Schema.String, logprob: Schema.Finite })
+/** JSON has no infinity: SGLang writes null for a token that has no probability, as under a grammar. */
+const Logprob = Schema.NullOr(Schema.Finite)
+
+const Listed = Schema.Struct({ token: Schema.String, logprob: Logprob })
 
 /** Chat completions, and the completions of llama.cpp. */
 const ContentLogprobs = Schema.Struct({
@@ -22,8 +25,8 @@ const ContentLogprobs = Schema.Struct({
 /** Completions. */
 const TokenLogprobs = Schema.Struct({
   tokens: Schema.Array(Schema.String),
-  token_logprobs: Schema.Array(Schema.NullOr(Schema.Finite)),
-  top_logprobs: maybe(Schema.Array(Schema.NullOr(Schema.Record(Schema.String, Schema.Finite))))
+  token_logprobs: Schema.Array(Logprob),
+  top_logprobs: maybe(Schema.Array(Schema.NullOr(Schema.Record(Schema.String, Logprob))))
 })
 
 /** What vLLM gives for each token that it read: the token itself and the likeliest one, by their ids. */
@@ -53,7 +56,12 @@ const answer = <S extends Schema.Struct.Fields>(fields: S) =>
   })
 
 export const Completion = answer({ text: Schema.String })
-export const Chat = answer({ message: Schema.Struct({ content: maybe(Schema.String) }) })
+
+/** Models that think may answer in parts, of which the texts are the answer: Mistral, Databricks. */
+const Part = Schema.Struct({ type: Schema.String, text: maybe(Schema.String) })
+const Content = maybe(Schema.Union([Schema.String, Schema.Array(Part)]))
+
+export const Chat = answer({ message: Schema.Struct({ content: Content }) })
 
 /** What the server itself ended in the middle: vLLM and SGLang say `abort`, OpenRouter `error`, DeepSeek the last. */
 const BrokenOff = Schema.Struct({
@@ -97,14 +105,14 @@ const positions = (logprobs: Logprobs): ReadonlyArray<Position> | undefined => {
   if ("content" in logprobs) {
     return logprobs.content?.map(({ token, logprob, top_logprobs }) => ({
       token,
-      logprob,
-      top: top_logprobs?.map((top) => [top.token, top.logprob] as const) ?? []
+      logprob: logprob ?? undefined,
+      top: top_logprobs?.map((top) => [top.token, top.logprob ?? -Infinity] as const) ?? []
     }))
   }
   return logprobs.tokens.map((token, i) => ({
     token,
     logprob: logprobs.token_logprobs[i] ?? undefined,
-    top: Object.entries(logprobs.top_logprobs?.[i] ?? {})
+    top: Object.entries(logprobs.top_logprobs?.[i] ?? {}).map(([token, top]) => [token, top ?? -Infinity] as const)
   }))
 }
 
@@ -123,7 +131,9 @@ const finish = (reason: string | null | undefined): Response.FinishReason => {
 
 const textOf = (choice: (typeof Completion.Type | typeof Chat.Type)["choices"][0]): string => {
   if ("text" in choice) return choice.text
-  return "message" in choice ? (choice.message.content ?? "") : ""
+  const content = ("message" in choice ? choice.message.content : undefined) ?? ""
+  if (typeof content === "string") return content
+  return content.map(({ text, type }) => (type === "text" ? (text ?? "") : "")).join("")
 }
 
 /**

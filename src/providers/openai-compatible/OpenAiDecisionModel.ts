@@ -88,6 +88,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       if (answer.finish === "content-filter") {
         return yield* unusable(module, "decide", `the content filter of "${client.model}" withheld the choice`)
       }
+      // Nor is there a place to read where nothing was written at all.
+      if (answer.text === "" && answer.finish === "stop") {
+        return yield* unusable(module, "decide", `"${client.model}" wrote nothing in place of a choice`)
+      }
       const description = `the server gives no log-probabilities for "${client.model}": ${others}`
       return yield* unsupported(module, "decide", description)
     }

@@ -117,6 +117,25 @@ describe.each(endpoints)("the choice of a judge by %s", (_, answer, literal) => 
     })
   )
 
+  it.effect("is read where tokens without a probability are listed, whose logarithm JSON has no number for", () =>
+    Effect.gen(function* () {
+      const top = { A: Math.log(0.75), B: Math.log(0.25), The: null } as unknown as Top
+      const server = yield* FakeServer.start(FakeServer.json(answer("A", Math.log(0.75), top)))
+      const { answers } = yield* decide(server.url, literal)
+      assert.closeTo(answers.choice.probabilities.A, 0.75, 1e-9)
+    })
+  )
+
+  it.effect("is missing in one comparison where nothing was written: that says nothing of the server", () =>
+    Effect.gen(function* () {
+      const nothing = { text: "", message: { content: null }, finish_reason: "stop", logprobs: null }
+      const server = yield* FakeServer.start(FakeServer.json({ choices: [nothing], usage }))
+      const error: AiError.AiError = yield* Effect.flip(decide(server.url, literal))
+      assert.strictEqual(error.reason._tag, "InvalidOutputError")
+      assert.include(error.message, '"fake" wrote nothing in place of a choice')
+    })
+  )
+
   it.effect("may be withheld by a content filter, with or without a text", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(
@@ -137,6 +156,19 @@ describe("a text", () => {
       const error = yield* Effect.flip(Response.one(prompt).pipe(Effect.provide(models(server.url))))
       assert.strictEqual(error._tag, "UnusableAnswer")
       assert.include(error.message, "the content filter of the model's server withheld it")
+    })
+  )
+
+  it.effect("is that of its parts, without what was thought", () =>
+    Effect.gen(function* () {
+      const content = [
+        { type: "thinking", thinking: [{ type: "text", text: "Hm." }] },
+        { type: "text", text: "Call " },
+        { type: "text", text: "them." }
+      ]
+      const server = yield* FakeServer.start(FakeServer.json({ choices: [{ message: { content } }], usage }))
+      const answer = yield* Response.one(prompt).pipe(Effect.provide(models(server.url, { literal: "ask" })))
+      assert.strictEqual(answer.text, "Call them.")
     })
   )
 
