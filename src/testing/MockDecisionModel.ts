@@ -50,6 +50,8 @@ export const make = (script: Script.Script<Call, number>, options: Script.Option
     const answers: Record<string, DecisionModel.ProviderClassifyAnswer> = {}
     for (const [key, decision] of Object.entries(decisions)) {
       if (decision._tag !== "Classify") return yield* failure(`"${key}" is not a classification`)
+      const labels = Object.keys(decision.criteria).length
+      if (labels !== 2) return yield* failure(`"${key}" has ${labels} labels, and the script knows (A) and (B) alone`)
       const { A, B, call } = read(decision, sampling)
       const p = yield* play(call, failure)
       if (!(p >= 0 && p <= 1)) return yield* failure(`the script says ${p}, which is no probability`)

@@ -79,22 +79,23 @@ export const make = (scripts: Scripts = {}): MockPolicy => {
         .play(request, fails)
         .pipe(Effect.map((made) => (typeof made === "string" ? completionOf(request.context, made) : made))),
     choose: (id, context, options) => choose.play({ id, context, options }, fails),
-    logprobs: ({ completion }) => Effect.succeed(completionOf("", completion).logprobs),
-    learn: (examples, options) => {
-      trainings.push({ examples, options })
-      const steps = scripts.steps ?? Math.ceil(examples.length / options.batchSize) * options.epochs
-      return Stream.range(1, steps).pipe(
-        Stream.map((step) => ({
-          step,
-          steps,
-          loss: 1 / step,
-          learning_rate: options.learningRate,
-          grad_norm: 1,
-          tokens: options.batchSize,
-          seconds: 0
-        }))
-      )
-    },
+    logprobs: ({ completion }) => Effect.succeed(tokens(completion).map(() => -1)),
+    learn: (examples, options) =>
+      Stream.suspend(() => {
+        trainings.push({ examples, options })
+        const steps = scripts.steps ?? Math.ceil(examples.length / options.batchSize) * options.epochs
+        return Stream.range(1, steps).pipe(
+          Stream.map((step) => ({
+            step,
+            steps,
+            loss: 1 / step,
+            learning_rate: options.learningRate,
+            grad_norm: 1,
+            tokens: options.batchSize,
+            seconds: 0
+          }))
+        )
+      }),
     update: (rollouts, options) =>
       Effect.sync(() => {
         updates.push({ rollouts, options })

@@ -38,21 +38,22 @@ export const make = (scripts: Scripts = {}): MockRewardModel => {
     model,
     score: (request) =>
       score.play(request, (message) => new RewardModelError({ message, id: request.id, retryable: false })),
-    learn: (pairs, options) => {
-      trainings.push({ pairs, options })
-      const steps = Math.ceil(pairs.length / options.batchSize) * options.epochs
-      return Stream.range(1, steps).pipe(
-        Stream.map((step) => ({
-          step,
-          steps,
-          loss: Math.LN2 / step,
-          learning_rate: options.learningRate,
-          grad_norm: 1,
-          tokens: options.batchSize,
-          seconds: 0
-        }))
-      )
-    },
+    learn: (pairs, options) =>
+      Stream.suspend(() => {
+        trainings.push({ pairs, options })
+        const steps = Math.ceil(pairs.length / options.batchSize) * options.epochs
+        return Stream.range(1, steps).pipe(
+          Stream.map((step) => ({
+            step,
+            steps,
+            loss: Math.LN2 / step,
+            learning_rate: options.learningRate,
+            grad_norm: 1,
+            tokens: options.batchSize,
+            seconds: 0
+          }))
+        )
+      }),
     save: (dir) => Effect.sync(() => void saved.push(dir))
   })
   return { service, layer: Layer.succeed(RewardModel, service), scores: score.calls, trainings, saved }

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Stream } from "effect"
-import { LanguageModel } from "effect/ai"
+import { Effect, Fiber, Layer, Schema, Stream } from "effect"
+import { Decision, DecisionModel, LanguageModel } from "effect/ai"
 import { TestClock } from "effect/testing"
 import { Policy, Preference, Response, Reward, Rollout, Sample, Stage } from "../../src/index.ts"
 import {
@@ -46,6 +46,47 @@ describe("a scripted mock", () => {
         Effect.exit
       )
       assert.include(String(exit), "the mock has 1 answers and was called 2 times")
+    })
+  )
+
+  it.effect("says why an answer ended, where the script does", () =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make({ text: "Half an", finish: "length" }, { model: "writer" })
+      const { finish, model: name, text } = yield* Response.one(prompt).pipe(Effect.provide(model.layer))
+      assert.deepStrictEqual([text, finish, name], ["Half an", "length", "writer"])
+    })
+  )
+
+  it.effect("of a judge knows two labels and answers no question about others", () =>
+    Effect.gen(function* () {
+      const criteria = { yes: "it is", no: "it is not", perhaps: null }
+      const decisions = { choice: Decision.classify({ instructions: "Is it?", criteria }) }
+      const error = yield* DecisionModel.decide(Decision.make({ input: Schema.String, decisions }), { input: "" }).pipe(
+        Effect.provide(MockDecisionModel.make(0.7).layer),
+        Effect.flip
+      )
+      assert.include(error.message, '"choice" has 3 labels')
+    })
+  )
+
+  it.effect("of a policy gives a log-probability for each token of a completion, without an end", () =>
+    Effect.gen(function* () {
+      const { service } = MockPolicy.make()
+      assert.deepStrictEqual(yield* service.logprobs({ id: "a", context: "Say it:", completion: " a" }), [-1, -1])
+    })
+  )
+
+  it.effect("is trained when its steps are taken, each time anew", () =>
+    Effect.gen(function* () {
+      const policy = MockPolicy.make()
+      const rewardModel = MockRewardModel.make()
+      const options = { batchSize: 1, epochs: 1 } as Policy.LearnOptions
+      const steps = policy.service.learn([], options, () => Effect.void)
+      const pairSteps = rewardModel.service.learn([], options, () => Effect.void)
+      assert.deepStrictEqual([policy.trainings.length, rewardModel.trainings.length], [0, 0])
+      yield* Effect.replicateEffect(Stream.runDrain(steps), 2)
+      yield* Stream.runDrain(pairSteps)
+      assert.deepStrictEqual([policy.trainings.length, rewardModel.trainings.length], [2, 1])
     })
   )
 
@@ -182,6 +223,28 @@ describe("Recording", () => {
       )
       assert.deepStrictEqual(yield* pipeline.pipe(Effect.provide([replays, constitution])), before)
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("keeps why an answer ended and who wrote it: the same records are made of it", () =>
+    Effect.gen(function* () {
+      const recording = Recording.make()
+      const real = MockLanguageModel.make({ text: "Half an", finish: "length" }, { model: "real" }).layer
+      const respond = Response.one(prompt)
+      const before = yield* respond.pipe(Effect.provide(MockLanguageModel.record(recording).pipe(Layer.provide(real))))
+      assert.deepStrictEqual([before.finish, before.model], ["length", "real"])
+      assert.deepStrictEqual(yield* respond.pipe(Effect.provide(MockLanguageModel.replay(recording).layer)), before)
+    })
+  )
+
+  it.effect("plays texts back that were recorded without anything else", () =>
+    Effect.gen(function* () {
+      const recording = Recording.make()
+      const recorder = MockLanguageModel.record(recording).pipe(Layer.provide(MockLanguageModel.make("Yes.").layer))
+      yield* Response.one(prompt).pipe(Effect.provide(recorder))
+      const older = Recording.make(Array.from(recording.entries.values(), (entry) => ({ ...entry, answer: "Yes." })))
+      const { model, text } = yield* Response.one(prompt).pipe(Effect.provide(MockLanguageModel.replay(older).layer))
+      assert.deepStrictEqual([text, model], ["Yes.", "mock"])
+    })
   )
 
   it.effect("names the line of a file that is no recorded call", () =>
