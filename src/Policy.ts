@@ -102,7 +102,10 @@ export const LearnOptions = Schema.Struct({
   maxGradNorm: AboveZero,
   /** Rows longer than this many tokens are rejected. */
   maxLength: Positive,
-  /** Where the state is kept for resuming; a training found there is continued, a finished one is not repeated. */
+  /**
+   * Where the state is kept for resuming; a training found there is continued, a finished one is not repeated. One of
+   * other samples, or with another seed or batch size, is refused.
+   */
   stateDir: Schema.String
 })
 export type LearnOptions = typeof LearnOptions.Type

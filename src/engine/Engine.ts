@@ -28,6 +28,7 @@ import * as StopTexts from "./StopTexts.ts"
 import * as TokenLists from "./TokenLists.ts"
 import * as Training from "./Training.ts"
 import * as TrainingData from "./TrainingData.ts"
+import * as TrainingIdentity from "./TrainingIdentity.ts"
 import * as TrainingState from "./TrainingState.ts"
 
 /** What an engine runs on. */
@@ -229,7 +230,8 @@ export const layer = (options: Options) =>
               }
               states.delete(name)
               const data = TrainingData.supervised(weighted, how)
-              return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, shared: true, onSkip })
+              const training = TrainingIdentity.of("supervised", how, { names, lists: [rows], numbers: from })
+              return Training.run(checkpoint, adapter, Objective.sft, data, { ...how, shared: true, onSkip, training })
             })
           ).pipe(toldStream, Stream.scoped),
 
@@ -249,7 +251,14 @@ export const layer = (options: Options) =>
               for (const pair of pairs) yield* Effect.andThen(check(pair.first), check(pair.second))
               states.delete(name)
               const data = TrainingData.preferences(pairs, how)
-              return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, { ...how, shared: true, onSkip })
+              const samples = { names, lists: [first, second], numbers: probabilities }
+              const training = TrainingIdentity.of("preferences", how, samples)
+              return Training.run(checkpoint, adapter, Objective.bradleyTerry, data, {
+                ...how,
+                shared: true,
+                onSkip,
+                training
+              })
             })
           ).pipe(toldStream, Stream.scoped),
 
@@ -287,10 +296,13 @@ export const layer = (options: Options) =>
             }
             const metrics = yield* PolicyGradient.update(models, rollouts, how)
             yield* Effect.uninterruptible(
-              Effect.map(TrainingState.save(how.stateDir, next, how.iteration + 1), () => {
-                Object.assign(state, next)
-                adapter.vector = next.parameters
-              })
+              Effect.map(
+                TrainingState.save(how.stateDir, next, how.iteration + 1, {}, TrainingIdentity.updates),
+                () => {
+                  Object.assign(state, next)
+                  adapter.vector = next.parameters
+                }
+              )
             )
             return { ...metrics }
           },
@@ -300,7 +312,7 @@ export const layer = (options: Options) =>
         Restore: Effect.fnUntraced(
           function* ({ adapter: name, stateDir }) {
             const adapter = yield* named(name)
-            const found = yield* TrainingState.load(stateDir, adapter.layout.size)
+            const found = yield* TrainingState.load(stateDir, adapter.layout.size, TrainingIdentity.updates)
             if (found === undefined) return 0
             adapter.vector = found.state.parameters
             states.set(name, found.state)

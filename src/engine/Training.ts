@@ -55,6 +55,8 @@ export interface Options extends Omit<LearnOptions, "maxLength"> {
   readonly steps?: number
   /** Whether others compute with the vector meanwhile: then each step gives them another one, as it changes its own. */
   readonly shared?: boolean
+  /** What the state belongs to, see `TrainingIdentity.ts`; that of another training is refused. */
+  readonly training?: string
   /** Told of each skipped step, which has no element in the stream; its failure ends the training. */
   readonly onSkip?: (skip: Skip) => Effect.Effect<void, TrainingError>
 }
@@ -149,7 +151,7 @@ export const runWith = <Row>(
     Effect.gen(function* () {
       const steps = stepsOf(data.rows.length, options)
       const schedule = { kind: options.schedule, steps, warmup: options.warmupSteps, floor: options.floor }
-      const found = yield* TrainingState.load(options.stateDir, trainee.layout.size)
+      const found = yield* TrainingState.load(options.stateDir, trainee.layout.size, options.training)
       const state = found?.state ?? Learner.initialState(trainee.vector)
       const publish = () => {
         trainee.vector = options.shared === true ? state.parameters.slice() : state.parameters
@@ -163,7 +165,7 @@ export const runWith = <Row>(
       const save = Effect.suspend(() => {
         const end = saving.begin()
         return Effect.andThen(
-          TrainingState.save(options.stateDir, state, progress, { skipped }),
+          TrainingState.save(options.stateDir, state, progress, { skipped }, options.training),
           Effect.sync(() => {
             saved = progress
             end()

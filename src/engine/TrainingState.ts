@@ -37,7 +37,9 @@ export const save = (
   dir: string,
   state: State,
   progress: number,
-  more: Readonly<Record<string, number>> = {}
+  more: Readonly<Record<string, number>> = {},
+  /** What it belongs to, see `TrainingIdentity.ts`. */
+  training?: string
 ): Effect.Effect<void, Safetensors.SafetensorsError> => {
   const counts = { step: String(state.step), progress: String(progress), more: JSON.stringify(more) }
   return Effect.andThen(
@@ -49,18 +51,22 @@ export const save = (
       Safetensors.write(
         fileOf(dir),
         arrays.map((name) => ({ name, shape: [state[name].length], data: state[name] })),
-        { ...counts, crc32: checksum(state, counts) }
+        { ...counts, ...(training === undefined ? {} : { training }), crc32: checksum(state, counts) }
       )
     )
   )
 }
 
-/** The saved state with its progress, if there is one of `size` parameters. */
-export const load = (dir: string, size: number): Effect.Effect<Saved | undefined, Safetensors.SafetensorsError> => {
+/** The saved state with its progress, if there is one of `size` parameters; one of another `training` is refused. */
+export const load = (
+  dir: string,
+  size: number,
+  training?: string
+): Effect.Effect<Saved | undefined, Safetensors.SafetensorsError> => {
   const file = fileOf(dir)
   if (!existsSync(file)) return Effect.succeed(undefined)
   return Effect.mapError(
-    read(file, size),
+    read(file, size, training),
     // What is otherwise to be done about such a file, as to download it again, is of no use here.
     ({ reason }) =>
       new Safetensors.SafetensorsError({
@@ -72,7 +78,8 @@ export const load = (dir: string, size: number): Effect.Effect<Saved | undefined
 
 const read = Effect.fnUntraced(function* (
   file: string,
-  size: number
+  size: number,
+  training: string | undefined
 ): Effect.fn.Return<Saved, Safetensors.SafetensorsError> {
   const { metadata, tensors } = yield* Safetensors.read(file)
   const state: State = {
@@ -80,6 +87,12 @@ const read = Effect.fnUntraced(function* (
     m: new Float32Array(0),
     v: new Float32Array(0),
     step: Number(metadata["step"])
+  }
+  // States of earlier versions do not say what they belong to.
+  const theirs = metadata["training"]
+  if (training !== undefined && theirs !== undefined && theirs !== training) {
+    const reason = "holds the state of another training (of other samples, or with another seed or batch size)"
+    return yield* new Safetensors.SafetensorsError({ file, reason })
   }
   for (const name of arrays) {
     const info = tensors.get(name)
