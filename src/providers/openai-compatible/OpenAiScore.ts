@@ -14,7 +14,7 @@
 import { Effect } from "effect"
 import type { AiError } from "effect/ai"
 import type { ModelContext } from "../../Policy.ts"
-import { unsupported } from "../http/Failure.ts"
+import { unsupported, unusable } from "../http/Failure.ts"
 import type { Tokens } from "../http/Tokens.ts"
 import type { Position } from "./OpenAiAnswer.ts"
 import { OpenAiClient } from "./OpenAiClient.ts"
@@ -59,6 +59,9 @@ const ending = (completion: string, positions: ReadonlyArray<Position>): Readonl
     : undefined
 }
 
+/** Whether a token is a part of a character: servers write the bytes, or that they are no text. */
+const isPiece = (token: string): boolean => token.includes("\ufffd") || token.startsWith("bytes:")
+
 const withCompletion = (context: ModelContext, completion: string): ModelContext =>
   typeof context === "string"
     ? `${context}${completion}`
@@ -69,7 +72,8 @@ const withCompletion = (context: ModelContext, completion: string): ModelContext
 
 /**
  * The log-probabilities of `completion` after `context` under the server's model, at temperature 1. Fails with an
- * `InvalidRequestError` where the server does not give them.
+ * `InvalidRequestError` where the server does not give them, and with an `InvalidOutputError` where it cuts a character
+ * of the completion into several tokens: which of them are the completion's cannot be told.
  */
 export const of = Effect.fnUntraced(function* ({
   context,
@@ -107,6 +111,10 @@ export const of = Effect.fnUntraced(function* ({
       : answer.promptPositions
   const found = read === undefined ? undefined : ending(completion, read)
   const logprobs = found?.flatMap(({ logprob }) => logprob ?? [])
+  if (found === undefined && read?.some(({ token }) => isPiece(token))) {
+    const description = "a character is cut into several tokens, which do not spell the completion; leave it out"
+    return yield* unusable(module, "of", description)
+  }
   if (found === undefined || logprobs === undefined || logprobs.length < found.length) {
     return yield* refuse(`"${client.model}" gives no log-probabilities of what it reads by \`${by}\`: ${others}`)
   }

@@ -270,6 +270,30 @@ describe("OpenAiDecisionModel", () => {
     })
   )
 
+  it.effect("scores no text whose characters are cut into several tokens, which says nothing of the server", () =>
+    Effect.gen(function* () {
+      const token_logprobs = [null, -3, -1, -1, -1]
+      const echoed = (...pieces: ReadonlyArray<string>) =>
+        FakeServer.json({
+          ...completion("", { tokens: ["It", " is", ...pieces, "."], token_logprobs }),
+          usage: { completion_tokens: 1 }
+        })
+      // vLLM and OpenAI write what is no text in ways of their own.
+      const server = yield* FakeServer.start(
+        FakeServer.script(echoed(" \ufffd", "\ufffd"), echoed("bytes: \\xf0\\x9f", "bytes:\\xa4\\x97"))
+      )
+      for (const _ of ["vLLM", "OpenAI"]) {
+        const error = yield* OpenAiScore.of({ context: "It is", completion: " \u{1f917}" }).pipe(
+          Effect.provide(OpenAiClient.layer({ baseUrl: server.url, model: "fake" })),
+          Effect.provide(FetchHttpClient.layer),
+          Effect.flip
+        )
+        assert.strictEqual(error.reason._tag, "InvalidOutputError")
+        assert.include(error.message, "a character is cut into several tokens")
+      }
+    })
+  )
+
   it.effect("votes, and keeps what was written", () =>
     Effect.gen(function* () {
       const texts = ["(A)", "B", "The answer is (A).", "Both are fine."]
