@@ -100,7 +100,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       // The client's own span would keep the request with the key in its headers, and a trace id is not for others.
       Effect.provideService(HttpClient.TracerDisabledWhen, () => true),
       Effect.provideService(HttpClient.TracerPropagationEnabled, false),
-      Effect.mapError(() => Failure.unreachable(place))
+      Effect.mapError((error) => Failure.unanswered(place, error))
     )
     const read = yield* Effect.mapError(answer.text, () => Failure.torn(place))
     if (answer.status < 200 || answer.status > 299) {

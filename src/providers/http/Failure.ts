@@ -190,9 +190,24 @@ const noAnswer = (place: Place, what: string, todo: string): AiError.AiError => 
   return failure(place, reason, words)
 }
 
-/** No connection. */
-export const unreachable = (place: Place): AiError.AiError =>
+const unreachable = (place: Place): AiError.AiError =>
   noAnswer(place, "cannot be reached or the request cannot be sent", "check the base URL, the network and the key")
+
+const codeOf = (error: unknown): unknown => (Predicate.hasProperty(error, "code") ? error.code : undefined)
+const causeOf = (error: unknown): unknown => (Predicate.hasProperty(error, "cause") ? error.cause : undefined)
+
+/**
+ * No answer at all. Node's `fetch` waits five minutes for the beginning of one, whatever it is told, and ends then as if
+ * there were no connection: its reason is deep in the client's error.
+ */
+export const unanswered = (place: Place, error: { readonly reason: unknown }): AiError.AiError =>
+  codeOf(causeOf(causeOf(error.reason))) === "UND_ERR_HEADERS_TIMEOUT"
+    ? noAnswer(
+        place,
+        "gave no answer within the 5 minutes that Node's fetch waits",
+        "give the layer a client that waits longer, such as NodeHttpClient.layerNodeHttp of @effect/platform-node"
+      )
+    : unreachable(place)
 
 /** The connection ended before the answer did. */
 export const torn = (place: Place): AiError.AiError =>

@@ -2,7 +2,7 @@ import { inspect } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Layer, Redacted } from "effect"
 import { AiError, LanguageModel } from "effect/ai"
-import { FetchHttpClient, HttpClient, HttpClientResponse } from "effect/http"
+import { FetchHttpClient, HttpClient, HttpClientError, HttpClientResponse } from "effect/http"
 import * as fc from "fast-check"
 import type * as Endpoint from "../../../src/providers/http/Endpoint.ts"
 import { AnthropicClient, AnthropicLanguageModel } from "../../../src/providers/anthropic/index.ts"
@@ -301,6 +301,30 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
         if (Exit.isSuccess(exit)) assert.isString(exit.value.text)
         else assert.isTrue(AiError.isAiError(Cause.squash(exit.cause)), Cause.pretty(exit.cause))
       }
+    })
+  )
+
+  it.effect("says that Node's fetch waits no longer, where that is why there is no answer, and what does", () =>
+    Effect.gen(function* () {
+      const code = "UND_ERR_HEADERS_TIMEOUT"
+      const cause = new TypeError("fetch failed", {
+        cause: Object.assign(new Error("Headers Timeout Error"), { code })
+      })
+      const impatient = HttpClient.make((request) =>
+        Effect.fail(
+          new HttpClientError.HttpClientError({ reason: new HttpClientError.TransportError({ request, cause }) })
+        )
+      )
+      const error = yield* LanguageModel.generateText({ prompt: "Hi" }).pipe(
+        Effect.provide(layer("http://127.0.0.1:9/v1", { retry: { times: 0 } })),
+        Effect.provideService(HttpClient.HttpClient, impatient),
+        Effect.flip
+      )
+      assert.strictEqual(error.reason._tag, "NetworkError")
+      assert.match(
+        error.message,
+        /no answer within the 5 minutes that Node's fetch waits .*NodeHttpClient.layerNodeHttp/
+      )
     })
   )
 
