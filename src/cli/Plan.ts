@@ -13,6 +13,7 @@ import * as PromptSets from "../recipes/PromptSets.ts"
 import * as SandboxSets from "../recipes/SandboxSets.ts"
 import * as Settings from "../recipes/Settings.ts"
 import type * as Sample from "../Sample.ts"
+import * as SandboxPrompts from "../sandbox/Prompts.ts"
 import * as SandboxEvaluation from "../sandbox/SandboxEvaluation.ts"
 import * as Hosted from "./Hosted.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
@@ -90,6 +91,15 @@ const hostedOf = Effect.fnUntraced(function* (input: Input, { budget }: Settings
   return hosted
 })
 
+const sandboxSets = (settings: Settings.Settings): Effect.Effect<PromptSets.PromptSets, UsageError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(SandboxSets.make(settings))
+    } catch (error) {
+      return error instanceof SandboxPrompts.TooFew ? Effect.fail(fromInput(error)) : Effect.die(error)
+    }
+  })
+
 const sandboxPlan = Effect.fnUntraced(function* (input: Input, overrides: Overrides.Overrides) {
   const own = [
     ["--prompts", input.prompts],
@@ -112,7 +122,7 @@ const sandboxPlan = Effect.fnUntraced(function* (input: Input, overrides: Overri
     constitutionSource: "the sandbox",
     promptsSource: "the sandbox",
     settings,
-    sets: SandboxSets.make(settings),
+    sets: yield* sandboxSets(settings),
     rejects: [],
     evaluator: SandboxEvaluation.evaluator,
     hosted: yield* hostedOf(input, settings)

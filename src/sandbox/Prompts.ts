@@ -1,6 +1,7 @@
 /**
  * Prompts of the sandbox world, and the split that keeps a fifth of them for evaluation.
  */
+import { Data } from "effect"
 import { createHash } from "node:crypto"
 import * as Random from "../Random.ts"
 import * as World from "./World.ts"
@@ -68,7 +69,10 @@ export interface DrawOptions {
   readonly exclude?: ReadonlySet<string>
 }
 
-/** `count` prompts with distinct texts. The first prompts do not depend on `count`. */
+/** The world has fewer prompts than were asked for. */
+export class TooFew extends Data.TaggedError("TooFew")<{ readonly message: string }> {}
+
+/** `count` prompts with distinct texts; throws {@link TooFew}. The first prompts do not depend on `count`. */
 export const draw = (options: DrawOptions): Array<Prompt> => {
   const seen = new Set<string>()
   const out: Array<Prompt> = []
@@ -85,7 +89,8 @@ export const draw = (options: DrawOptions): Array<Prompt> => {
       misses = 0
     } else if (++misses === patience) {
       // There are about 45,000 held-out and 180,000 train prompts a side.
-      throw new Error(`Only ${out.length} of ${options.count} distinct ${split} ${options.kind} prompts were found`)
+      const message = `Only ${out.length} of ${options.count} distinct ${split} ${options.kind} prompts for the phase ${options.purpose} were found, as the sandbox has no more; set fewer.`
+      throw new TooFew({ message })
     }
   }
   return out

@@ -48,6 +48,10 @@ describe("charter run refuses in a sentence, with exit code 2 and nothing writte
       "No prompt is left for the phase preferences",
       ["--sandbox", "--set", "preferences.prompts=0", "--set", "preferences.benign=0"]
     ],
+    [
+      "held out harmful prompts for the phase evaluation were found",
+      ["--sandbox", "--set", "evaluation.prompts=100000"]
+    ],
     ["leave out --prompts or --sandbox", ["--sandbox", "--prompts", "prompts.txt"]],
     ["Unrecognized flag: --sandbocks", ["--sandbocks"]],
     ["--seed", ["--sandbox", "--seed", "x"]],
