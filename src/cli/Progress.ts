@@ -57,8 +57,11 @@ export const line = (
 
 const clear = "\r\x1b[2K"
 
+/** Milliseconds by a clock that nobody sets. */
+export const monotonic = (): number => performance.now()
+
 /** A progress that draws on the output. */
-export const make = (output: Output, now: () => number = Date.now): ProgressShape => {
+export const make = (output: Output, now: () => number = monotonic): ProgressShape => {
   const bar = output.isTTY === true
   const interval = bar ? 100 : 15_000
   let state: State | undefined

@@ -4,10 +4,11 @@
  * What is drawn for a row comes from the seed and the row's id alone, so neither the other rows nor the batches that
  * they make change a byte of it.
  */
-import { Clock, Effect, Option, Result } from "effect"
+import { Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Sampling from "../engine/Sampling.ts"
+import * as Elapsed from "../recipes/Elapsed.ts"
 import { fromFailure } from "./CommandError.ts"
 import { count } from "./Count.ts"
 import * as DeviceFlag from "./DeviceFlag.ts"
@@ -159,7 +160,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
     )
   })
 
-  const started = yield* Clock.currentTimeMillis
+  const elapsed = yield* Elapsed.begin
   const concurrency = Math.max(1, Math.ceil(underWay / input.n))
   const outcome = yield* RowFile.answer(
     "generate",
@@ -168,7 +169,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
     generate,
     concurrency
   )
-  const seconds = ((yield* Clock.currentTimeMillis) - started) / 1000
+  const seconds = yield* elapsed
   const summary: Summary = {
     rows: outcome.rows,
     rejected: outcome.rejected,

@@ -4,11 +4,12 @@
  * The engine has a thread of its own, because ONNX Runtime blocks the one it runs on: here rows are read, encoded and
  * written meanwhile, and an interruption is heard at once.
  */
-import { Clock, Effect, Option, Result } from "effect"
+import { Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Lora from "../model/Lora.ts"
 import * as RewardHead from "../model/RewardHead.ts"
+import * as Elapsed from "../recipes/Elapsed.ts"
 import { fromFailure } from "./CommandError.ts"
 import * as DeviceFlag from "./DeviceFlag.ts"
 import * as Model from "./Model.ts"
@@ -84,10 +85,10 @@ export const execute = Effect.fn("charter score")(function* (given: Input) {
     return Result.succeed({ id, tokens: ids.length, token_logprobs: numbers, logprob })
   })
 
-  const started = yield* Clock.currentTimeMillis
+  const elapsed = yield* Elapsed.begin
   const rows = RowFile.read(input.in, ModelRows.decode(taken))
   const outcome = yield* RowFile.answer("score", input, rows, score, concurrency)
-  const seconds = ((yield* Clock.currentTimeMillis) - started) / 1000
+  const seconds = yield* elapsed
   const summary: Summary = {
     rows: outcome.rows,
     rejected: outcome.rejected,

@@ -13,12 +13,13 @@
  * summary.json      the result
  * ```
  */
-import { Clock, Context, DateTime, Effect, Exit, Option, Schema, Scope } from "effect"
+import { Context, DateTime, Effect, Exit, Option, Schema, Scope } from "effect"
 import { readdirSync, rmdirSync, rmSync, statSync } from "node:fs"
 import { join } from "node:path"
 import * as Atomic from "./Atomic.ts"
 import { Call, Calls } from "./Calls.ts"
 import * as Earlier from "./Earlier.ts"
+import * as Elapsed from "./Elapsed.ts"
 import * as Finished from "./Finished.ts"
 import * as Lock from "./Lock.ts"
 import * as Log from "./Log.ts"
@@ -222,10 +223,10 @@ export const open = Effect.fnUntraced(function* (options: {
   /** Notes what a phase costs, every few seconds and at its end. */
   const timed = Effect.fnUntraced(function* <A, E, R>(name: string, self: Effect.Effect<A, E, R>) {
     const before = timings.phases[name] ?? { seconds: 0, tokens: {} }
-    const started = yield* Clock.currentTimeMillis
+    const elapsed = yield* Elapsed.begin
     const counted = count()
     const save = Effect.gen(function* () {
-      const seconds = ((yield* Clock.currentTimeMillis) - started) / 1000
+      const seconds = yield* elapsed
       const grown = Object.entries(count()).map(
         ([key, n]) => [key, (before.tokens[key] ?? 0) + n - (counted[key] ?? 0)] as const
       )

@@ -55,4 +55,23 @@ describe("Progress", () => {
       assert.isTrue(written.every((text) => text.replace("\r\x1b[2K", "").trimEnd().length < 80))
     })
   )
+
+  it.effect("does not go by the system's clock, which may be set back", () =>
+    Effect.gen(function* () {
+      const { now } = Date
+      let back = 0
+      yield* Effect.acquireUseRelease(
+        Effect.sync(() => void (Date.now = () => now() - back)),
+        Effect.fnUntraced(function* () {
+          const written: Array<string> = []
+          const progress = Progress.make({ write: (text) => written.push(text) })
+          yield* progress.begin("revise", 1)
+          back = 3_600_000
+          yield* progress.end
+          assert.match(written.join(""), /^revise {9}0\/1 {2}in [01] s\n$/)
+        }),
+        () => Effect.sync(() => void (Date.now = now))
+      )
+    })
+  )
 })
