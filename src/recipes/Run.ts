@@ -173,6 +173,8 @@ export const open = Effect.fnUntraced(function* (options: {
       ),
     catch: () => failed(`A rejected.jsonl in ${path(Earlier.folder)} is damaged; correct it or move it away.`)
   })
+  const phaseOf = (file: string) =>
+    Object.keys(manifest.phases).find((name) => file in manifest.phases[name]!.logs) ?? ""
   const logs = new Map<string, Records<any>>()
   const records = Effect.fnUntraced(function* <A, I>(
     file: string,
@@ -196,7 +198,8 @@ export const open = Effect.fnUntraced(function* (options: {
         const at = (log: string) => rejectKey({ stage, log, id, reason: null })
         if (rejects.get(at(file)) !== undefined) return true
         if (like !== undefined && rejects.get(at(like)) !== undefined) return true
-        const earlier = rejectedEarlier.get(at(file))
+        // In a finished phase all of them were taken over: one that is not there was deleted, to be tried again.
+        const earlier = isDone(phaseOf(file)) ? undefined : rejectedEarlier.get(at(file))
         if (earlier !== undefined) yield* rejects.append(earlier)
         return earlier !== undefined
       })

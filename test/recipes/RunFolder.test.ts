@@ -307,6 +307,20 @@ describe("other settings", () => {
     })
   )
 
+  it.live("what was rejected before is tried again when its line is deleted", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const fails = (call: string) => call.endsWith(`${prompts[0]!.id}/0/critique/2`)
+      yield* runIn(dir, models(), { service: World.models({ fails }) })
+      const more = changed("supervised", { rounds: 3 })
+      yield* run(dir, { settings: more })
+      writeFileSync(join(dir, "rejected.jsonl"), "")
+      const { calls } = yield* run(dir, { settings: more })
+      assert.isTrue(calls.some(fails))
+      assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 0)
+    })
+  )
+
   it.live("the rows of the input that were rejected are those of this start, beside the samples", () =>
     Effect.gen(function* () {
       const dir = workplace()
