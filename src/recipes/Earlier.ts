@@ -15,6 +15,7 @@ import { dirname, join } from "node:path"
 import * as Atomic from "./Atomic.ts"
 import type { Manifest } from "./Manifest.ts"
 import * as Phases from "./Phases.ts"
+import * as Retried from "./Retried.ts"
 
 /** The folder in a run's folder. */
 export const folder = "earlier"
@@ -169,13 +170,17 @@ const decode = Schema.decodeUnknownOption(
 /** The folders, newest first, whose records of a log hold in a run, by log. */
 export const sources = (dir: string, now: Manifest): ReadonlyMap<string, ReadonlyArray<string>> => {
   const found = new Map<string, Array<string>>()
+  const ended = new Set<string>()
   for (const n of numbers(dir).toReversed()) {
     const aside = join(dir, folder, String(n))
     const manifest = decode(Atomic.readUnsafe(join(aside, "manifest.json")))
     if (manifest._tag === "None") continue
     for (const [name, { logs }] of Object.entries(now.phases)) {
       for (const [log, hash] of Object.entries(logs)) {
-        if (manifest.value.phases[name]?.logs[log] !== hash || !existsSync(join(aside, log))) continue
+        const there = manifest.value.phases[name]?.logs[log]
+        // What is older was made without the samples that were tried again then.
+        if (Retried.isBefore(there, hash)) ended.add(log)
+        if (there !== hash || ended.has(log) || !existsSync(join(aside, log))) continue
         found.set(log, [...(found.get(log) ?? []), aside])
       }
     }

@@ -9,8 +9,12 @@ import { existsSync, readdirSync, statSync } from "node:fs"
 import { join } from "node:path"
 import type { Manifest } from "./Manifest.ts"
 
-/** A finished phase: the fingerprint that it had, and its files. */
-export const Phase = Schema.Struct({ fingerprint: Schema.String, files: Schema.Array(Schema.String) })
+/** A finished phase: the fingerprint that it had, its files, and the keys of its rejected samples. */
+export const Phase = Schema.Struct({
+  fingerprint: Schema.String,
+  files: Schema.Array(Schema.String),
+  rejected: Schema.optionalKey(Schema.Array(Schema.String))
+})
 export type Phase = typeof Phase.Type
 
 /** The finished phases by name. */
@@ -48,17 +52,39 @@ const filesAt = (dir: string, path: string): ReadonlyArray<string> => {
     .flatMap((entry) => filesAt(dir, `${path}/${entry}`))
 }
 
+/** The finished phases as they stand in `phases.json`. */
+export const decode = (stored: unknown): Phases =>
+  Object.fromEntries(
+    Object.entries(Option.getOrElse(decodeStored(stored), () => ({}))).flatMap(([name, phase]) =>
+      typeof phase === "string" ? [] : [[name, phase] as const]
+    )
+  )
+
+/** Of a phase's samples, those that are among the rejected ones, whose keys begin with their log. */
+const rejectedOf = (manifest: Manifest, name: string, rejected: Iterable<string>): ReadonlyArray<string> => {
+  const logs = new Set(Object.keys(manifest.phases[name]?.logs ?? {}))
+  return [...rejected].filter((key) => logs.has(key.slice(0, key.indexOf(" ")))).toSorted()
+}
+
+/** Notes again which samples of a finished phase are rejected. */
+export const noted = (phases: Phases, manifest: Manifest, name: string, rejected: Iterable<string>): Phases => ({
+  ...phases,
+  [name]: { ...phases[name]!, rejected: rejectedOf(manifest, name, rejected) }
+})
+
 /** Notes the end of a phase. The phases stand in the order of the manifest, whichever was done again; throws. */
 export const addUnsafe = (
   dir: string,
   phases: Phases,
   manifest: Manifest,
   name: string,
-  fingerprint: string
+  fingerprint: string,
+  rejected: Iterable<string>
 ): Phases => {
   const { logs = {}, files = [] } = manifest.phases[name] ?? {}
   const paths = [...Object.keys(logs), ...files].filter((path) => !isSpare(path))
-  const all = { ...phases, [name]: { fingerprint, files: paths.flatMap((path) => filesAt(dir, path)) } }
+  const found = { fingerprint, files: paths.flatMap((path) => filesAt(dir, path)) }
+  const all = { ...phases, [name]: { ...found, rejected: rejectedOf(manifest, name, rejected) } }
   const order = Object.keys(manifest.phases).filter((name) => Object.hasOwn(all, name))
   return Object.fromEntries([...new Set([...order, ...Object.keys(all)])].map((name) => [name, all[name]!]))
 }

@@ -25,6 +25,7 @@ import * as Lock from "./Lock.ts"
 import * as Log from "./Log.ts"
 import * as Manifest from "./Manifest.ts"
 import { hash } from "./Phases.ts"
+import * as Retried from "./Retried.ts"
 import { failed, refuse, type RunError } from "./RunError.ts"
 
 /** A sample that failed, or a row of input that could not be used. */
@@ -116,6 +117,10 @@ export const check = Effect.fnUntraced(function* (dir: string) {
   return before
 })
 
+/** A list that can be done without: where it is gone, records are gone through again, and times begin at nothing. */
+const list = (file: string) =>
+  Effect.mapError(Atomic.readJson(file), ({ message }) => failed(`${message} Delete it to go on.`))
+
 const changing = <A>(dir: string, f: () => A) =>
   Effect.try({ try: f, catch: (cause) => failed(`${dir} cannot be changed: ${Atomic.reasonOf(cause)}.`) })
 
@@ -126,13 +131,20 @@ const adopt = Effect.fnUntraced(function* (dir: string, before: Manifest.Manifes
     Earlier.recover(dir, before)
     Atomic.cleanUnsafe(dir, [Earlier.folder])
   })
+  const stored = yield* list(join(dir, "phases.json"))
+  const rejected = yield* change(() => Retried.keysUnsafe(dir))
+  const retried = Retried.phase(before, Finished.decode(stored), rejected)
+  const there = retried === undefined ? before : Retried.before(before, retried)
   const same = Object.entries(now.phases).every(
-    ([name, phase]) => before.phases[name]?.fingerprint === phase.fingerprint
+    ([name, phase]) => there.phases[name]?.fingerprint === phase.fingerprint
   )
   if (same) return { manifest: before, notice: undefined }
-  const move = yield* change(() => Earlier.plan(dir, before, now))
+  // First of all, so that a process that is killed now finds the same to be done.
+  if (retried !== undefined) yield* Atomic.writeJson(join(dir, "manifest.json"), there)
+  const move = yield* change(() => Earlier.plan(dir, there, now))
   for (const step of move.steps) yield* change(step)
-  return { manifest: now, notice: Earlier.words(Manifest.differences(before, now), move) }
+  const tried = retried === undefined ? [] : [`Rejected samples of the phase ${retried} are tried again`]
+  return { manifest: now, notice: Earlier.words([...tried, ...Manifest.differences(before, now)], move) }
 })
 
 /** Opens the folder of a run for as long as the scope lasts, or fails with a sentence and writes nothing. */
@@ -158,18 +170,17 @@ export const open = Effect.fnUntraced(function* (options: {
 
   const openLog = <A, I>(log: Log.Options<A, I>) => Effect.provideService(Log.open(log), Scope.Scope, scope)
   const sources = Earlier.sources(dir, manifest)
-  const rejectKey = ({ log = "", stage, id }: Rejected) => `${log} ${stage} ${id}`
   // Another file, or one that was corrected, has other rows than there were.
   yield* changing(dir, () => Earlier.dropRejected(dir))
-  const rejects = yield* openLog({ file: path("rejected.jsonl"), schema: Rejected, key: rejectKey })
+  const rejects = yield* openLog({ file: path("rejected.jsonl"), schema: Rejected, key: Retried.key })
   yield* Effect.forEach(rejected, rejects.append, { discard: true })
-  yield* rejects.settle(rejected.map(rejectKey))
+  yield* rejects.settle(rejected.map(Retried.key))
   const rejectedEarlier = yield* Effect.try({
     try: () =>
       new Map(
         Earlier.rejected(sources)
           .map((row) => decodeRejected(row))
-          .map((row) => [rejectKey(row), row])
+          .map((row) => [Retried.key(row), row])
       ),
     catch: () => failed(`A rejected.jsonl in ${path(Earlier.folder)} is damaged; correct it or move it away.`)
   })
@@ -195,7 +206,7 @@ export const open = Effect.fnUntraced(function* (options: {
       ...log,
       reject: (stage, id, reason) => rejects.append({ stage, log: file, id, reason }),
       isRejected: Effect.fnUntraced(function* (stage, id) {
-        const at = (log: string) => rejectKey({ stage, log, id, reason: null })
+        const at = (log: string) => Retried.key({ stage, log, id })
         if (rejects.get(at(file)) !== undefined) return true
         if (like !== undefined && rejects.get(at(like)) !== undefined) return true
         // In a finished phase all of them were taken over: one that is not there was deleted, to be tried again.
@@ -208,10 +219,7 @@ export const open = Effect.fnUntraced(function* (options: {
     return opened
   })
 
-  // Neither is needed: without a list of phases their records are gone through again, and times begin at nothing.
-  const list = (file: string) =>
-    Effect.mapError(Atomic.readJson(path(file)), ({ message }) => failed(`${message} Delete it to go on.`))
-  const finished = Finished.check(dir, manifest, yield* list("phases.json"))
+  const finished = Finished.check(dir, manifest, yield* list(path("phases.json")))
   let { phases } = finished
   // Before a file that is gone begins to be made again: half of it must not pass for the whole in a later start.
   if (!finished.areAll) yield* Atomic.writeJson(path("phases.json"), phases)
@@ -220,7 +228,7 @@ export const open = Effect.fnUntraced(function* (options: {
   const isDone = (name: string) => phases[name]?.fingerprint === fingerprint(name)
 
   const count = () => options.counter?.read() ?? {}
-  const stored = Option.getOrUndefined(decodeTimings(yield* list("timings.json")))
+  const stored = Option.getOrUndefined(decodeTimings(yield* list(path("timings.json"))))
   let timings: Timings = stored ?? { created: DateTime.formatIso(yield* DateTime.now), phases: {} }
 
   /** Notes what a phase costs, every few seconds and at its end. */
@@ -261,7 +269,11 @@ export const open = Effect.fnUntraced(function* (options: {
     const calls = Earlier.callsFile(name)
     if (isDone(name)) {
       yield* forget(calls)
-      return yield* self
+      const result = yield* self
+      // A sample that was tried again may have been rejected again, or not.
+      const noted = Finished.noted(phases, manifest, name, rejects.values().map(Retried.key))
+      if (hash(noted) !== hash(phases)) yield* Atomic.writeJson(path("phases.json"), (phases = noted))
+      return result
     }
     const keeping = Effect.scoped(
       Effect.flatMap(Log.open({ file: path(calls), schema: Call, key: ({ key }) => key }), (log) =>
@@ -270,14 +282,15 @@ export const open = Effect.fnUntraced(function* (options: {
     )
     const result = yield* timed(name, keeping)
     yield* rejects.settle([
-      ...rejected.map(rejectKey),
+      ...rejected.map(Retried.key),
       ...rejects
         .values()
         .filter(({ log }) => log !== undefined)
-        .map(rejectKey)
+        .map(Retried.key)
         .toSorted((a, b) => (a < b ? -1 : 1))
     ])
-    phases = yield* changing(dir, () => Finished.addUnsafe(dir, phases, manifest, name, fingerprint(name)))
+    const failures = rejects.values().map(Retried.key)
+    phases = yield* changing(dir, () => Finished.addUnsafe(dir, phases, manifest, name, fingerprint(name), failures))
     yield* Atomic.writeJson(path("phases.json"), phases)
     yield* forget(calls)
     return result

@@ -73,8 +73,9 @@ describe("a finished phase", () => {
     for (const file of [...adapter, "policy/metrics.jsonl", "policy/state/s", "summary.json"]) {
       writeFileSync(join(dir, file), "")
     }
-    const phases = Finished.addUnsafe(dir, {}, manifest, "policy", "f")
-    assert.deepStrictEqual(phases, { policy: { fingerprint: "f", files: ["policy/metrics.jsonl", ...adapter] } })
+    const phases = Finished.addUnsafe(dir, {}, manifest, "policy", "f", [])
+    const left = ["policy/metrics.jsonl", ...adapter]
+    assert.deepStrictEqual(phases, { policy: { fingerprint: "f", files: left, rejected: [] } })
     rmSync(join(dir, "policy/state"), { recursive: true })
     rmSync(join(dir, "summary.json"))
     assert.deepStrictEqual(Finished.check(dir, manifest, phases), { phases, areAll: true })

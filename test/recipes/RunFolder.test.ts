@@ -307,6 +307,33 @@ describe("other settings", () => {
     })
   )
 
+  it.live.each([
+    {
+      phase: "revise",
+      call: /^sample .*critique.2/,
+      kept: "revise is kept; supervised, preferences, reward, policy and"
+    },
+    { phase: "preferences", call: /^choose /, kept: "revise, supervised and preferences are kept; reward, policy and" }
+  ])("what was rejected in the phase $phase and is tried again is learnt from, too", ({ call, kept, phase }) =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const fails = (made: string) => call.test(made) && made.includes(prompts[0]!.id)
+      yield* runIn(dir, models(), { service: World.models({ fails }) })
+      assert.strictEqual(World.rows(dir, "rejected.jsonl").length, 1)
+      writeFileSync(join(dir, "rejected.jsonl"), "")
+      const { notice } = yield* run(dir)
+      assert.include(
+        notice,
+        `Rejected samples of the phase ${phase} are tried again: ${kept} evaluation are done again`
+      )
+      const fresh = workplace()
+      yield* run(fresh)
+      assert.deepStrictEqual(World.files(dir), World.files(fresh))
+      assert.isTrue(existsSync(join(dir, "earlier/1/reward/adapter")))
+      assert.isUndefined((yield* run(dir)).notice)
+    })
+  )
+
   it.live("what was rejected before is tried again when its line is deleted", () =>
     Effect.gen(function* () {
       const dir = workplace()

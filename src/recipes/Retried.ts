@@ -1,0 +1,57 @@
+/**
+ * Retried: rejected samples that are to be tried again, because their lines were deleted from `rejected.jsonl`.
+ *
+ * What was made without such a sample does not hold any more: a reward model would be tested on labels that it has
+ * learnt. So a finished phase notes which samples it rejected, and where one of them is not in `rejected.jsonl` any more,
+ * all phases behind it are done again, as if what determines them were another. What was there is moved aside.
+ */
+import { join } from "node:path"
+import * as Atomic from "./Atomic.ts"
+import type { Phases } from "./Finished.ts"
+import type { Manifest } from "./Manifest.ts"
+
+/** A row of `rejected.jsonl`, as far as it says which sample of which log it is about. */
+interface Row {
+  readonly log?: string
+  readonly stage: string
+  readonly id: string
+}
+
+/** What a rejected sample is known by. */
+export const key = ({ log = "", stage, id }: Row): string => `${log} ${stage} ${id}`
+
+/** The samples that are rejected in a folder; throws. */
+export const keysUnsafe = (dir: string): ReadonlySet<string> => {
+  const text = Atomic.readUnsafe(join(dir, "rejected.jsonl")) ?? ""
+  const keys = text.split("\n").flatMap((line) => {
+    try {
+      return [key(JSON.parse(line) as Row)]
+    } catch {
+      // A damaged line is named by who reads the rows.
+      return []
+    }
+  })
+  return new Set(keys)
+}
+
+/** The first phase with a sample to be tried again on which others build. */
+export const phase = (manifest: Manifest, finished: Phases, keys: ReadonlySet<string>): string | undefined =>
+  Object.keys(manifest.phases)
+    .slice(0, -1)
+    .find((name) => finished[name]?.rejected?.some((key) => !keys.has(key)))
+
+const mark = " before a retry"
+
+/** Whether the records of a log were made before a sample was tried again that they depend on. */
+export const isBefore = (there: string | undefined, now: string): boolean => there?.startsWith(`${now}${mark}`) === true
+
+/** The manifest of what was made before samples of a phase were tried again: nothing of the phases behind it holds. */
+export const before = (manifest: Manifest, name: string): Manifest => {
+  const at = Object.keys(manifest.phases).indexOf(name)
+  const phases = Object.entries(manifest.phases).map(([other, phase], i) => {
+    if (i <= at) return [other, phase] as const
+    const logs = Object.fromEntries(Object.entries(phase.logs).map(([log, hash]) => [log, `${hash}${mark}`]))
+    return [other, { ...phase, fingerprint: `${phase.fingerprint}${mark}`, logs }] as const
+  })
+  return { ...manifest, phases: Object.fromEntries(phases) }
+}
