@@ -11,6 +11,7 @@ import * as Lora from "../model/Lora.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as Elapsed from "../recipes/Elapsed.ts"
 import { fromFailure } from "./CommandError.ts"
+import { count } from "./Count.ts"
 import * as DeviceFlag from "./DeviceFlag.ts"
 import * as Model from "./Model.ts"
 import * as Progress from "./Progress.ts"
@@ -100,9 +101,10 @@ export const execute = Effect.fn("charter score")(function* (given: Input) {
   return { summary, outcome }
 }, Effect.scoped)
 
-const words = ({ mean_logprob, rejected, rows, seconds, tokens, tokens_per_second }: Summary): string =>
+/** The summary in words. */
+export const words = ({ mean_logprob, rejected, rows, seconds, tokens, tokens_per_second }: Summary): string =>
   [
-    `Scored ${rows - rejected} of ${rows} rows, ${tokens} tokens, in ${Progress.duration(seconds)}`,
+    `Scored ${rows - rejected} of ${count(rows, "row")}, ${count(tokens, "token")}, in ${Progress.duration(seconds)}`,
     ` (${Math.round(tokens_per_second)} tokens/s)`,
     mean_logprob === null ? "." : `; mean log-probability of a token ${mean_logprob.toFixed(4)}.`
   ].join("")

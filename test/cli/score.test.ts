@@ -4,6 +4,7 @@ import { spawn, spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Score from "../../src/cli/score.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Golden from "../engine/golden.ts"
 import * as RealModel from "../model/realModel.ts"
@@ -23,6 +24,11 @@ const read = (file: string) =>
     .map((line) => JSON.parse(line))
 
 describe("charter score", () => {
+  it("says of one row what it came to", () => {
+    const summary = { rows: 1, rejected: 0, tokens: 1, seconds: 0.5, tokens_per_second: 2, mean_logprob: null }
+    assert.strictEqual(Score.words(summary), "Scored 1 of 1 row, 1 token, in 1 s (2 tokens/s).")
+  })
+
   it.live("gives transformers' log-probabilities to token ids, without a tokenizer, and names the rows it cannot", () =>
     Effect.gen(function* () {
       const golden = yield* Golden.load
