@@ -169,6 +169,9 @@ const userPlan = Effect.fnUntraced(function* (input: Input, overrides: Overrides
 
 /** The plan for the arguments, or what is wrong with them. */
 export const make = Effect.fnUntraced(function* (input: Input) {
+  const names = ["model", "prompts", "constitution", "out"] as const
+  const empty = names.find((name) => Option.contains(input[name], ""))
+  if (empty !== undefined) return yield* usage(`--${empty} is an empty name; give one, or leave --${empty} out.`)
   const overrides = yield* overridesOf(input)
   const plan = input.sandbox ? yield* sandboxPlan(input, overrides) : yield* userPlan(input, overrides)
   const without = (["supervised", "preferences"] as const).find((phase) => plan.sets[phase].length === 0)

@@ -29,6 +29,8 @@ describe("charter run refuses in a sentence, with exit code 2 and nothing writte
   const cases: ReadonlyArray<readonly [said: string, args: ReadonlyArray<string>]> = [
     ["No model was given", []],
     ["No prompts were given", model],
+    ["--prompts is an empty name; give one, or leave --prompts out.", [...model, "--prompts", ""]],
+    ["--out is an empty name; give one, or leave --out out.", ["--sandbox", "--out", ""]],
     ["There is no file missing.jsonl.", [...model, "--prompts", "missing.jsonl"]],
     ["empty.jsonl is empty", [...model, "--prompts", "empty.jsonl"]],
     ["no prompt that can be used; its line 1 is not valid JSON", [...model, "--prompts", "broken.jsonl"]],
