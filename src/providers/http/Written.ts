@@ -1,12 +1,12 @@
 /**
- * Written: a text from a server as the parts that `effect/ai` expects.
+ * Written: a text from a model as the parts that `effect/ai` expects.
  *
  * @internal
  */
 import type { Response } from "effect/ai"
 import type { Tokens } from "./Tokens.ts"
 
-/** A text with what the server says about it. */
+/** A text with what is said about it. */
 export interface Written {
   readonly text: string
   readonly model: string
@@ -23,13 +23,14 @@ const finish = ({ finish, tokens }: Written): Response.FinishPartEncoded => ({
   }
 })
 
+/** A whole text. */
 export const parts = (written: Written): Array<Response.PartEncoded> => [
   { type: "response-metadata", modelId: written.model },
   { type: "text", text: written.text },
   finish(written)
 ]
 
-/** The stages read whole texts, so a stream has one piece. */
+/** The same as a stream, which has one piece: the stages read whole texts. */
 export const streamParts = (written: Written): Array<Response.StreamPartEncoded> => [
   { type: "response-metadata", modelId: written.model },
   { type: "text-start", id: "0" },

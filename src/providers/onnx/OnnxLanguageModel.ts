@@ -6,10 +6,11 @@
  */
 import { Effect, Layer, Stream } from "effect"
 import { AiError, LanguageModel, Model } from "effect/ai"
-import type { Prompt, Response } from "effect/ai"
+import type { Prompt } from "effect/ai"
 import { Policy } from "../../Policy.ts"
-import type { Completion, Message, ModelContext } from "../../Policy.ts"
+import type { Message, ModelContext } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
+import * as Written from "../http/Written.ts"
 import { fromPolicyError } from "./PolicyAiError.ts"
 
 const unsupported = (description: string) =>
@@ -40,46 +41,18 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, Policy> = E
     if (tools.length > 0) return yield* unsupported("a policy calls no tools; call it without a toolkit")
     if (responseFormat.type === "json") return yield* unsupported("a policy writes text; use generateText")
     const { context = yield* contextOf(prompt), options: _, principle: __, ...sampling } = yield* Sampling.Sampling
-    return yield* policy
+    const { finish, promptIds, text, tokenIds } = yield* policy
       .sample({ ...sampling, context })
       .pipe(Effect.mapError(fromPolicyError("OnnxLanguageModel", "generateText")))
+    const tokens = { input: promptIds.length, output: tokenIds.length }
+    return { text, model: policy.model, finish, tokens } satisfies Written.Written
   })
 
   return yield* LanguageModel.make({
-    generateText: (options) =>
-      Effect.map(generate(options), (completion): Array<Response.PartEncoded> => [
-        { type: "response-metadata", modelId: policy.model },
-        { type: "text", text: completion.text },
-        finish(completion)
-      ]),
-    // A policy answers at once: its stream has one piece.
+    generateText: (options) => Effect.map(generate(options), Written.parts),
     streamText: (options) =>
-      Stream.unwrap(
-        Effect.map(generate(options), (completion) =>
-          Stream.fromIterable<Response.StreamPartEncoded>([
-            { type: "response-metadata", modelId: policy.model },
-            { type: "text-start", id: "0" },
-            { type: "text-delta", id: "0", delta: completion.text },
-            { type: "text-end", id: "0" },
-            finish(completion)
-          ])
-        )
-      )
+      Stream.unwrap(Effect.map(generate(options), (written) => Stream.fromIterable(Written.streamParts(written))))
   })
-})
-
-const finish = (completion: Completion): Response.FinishPartEncoded => ({
-  type: "finish",
-  reason: completion.finish,
-  usage: {
-    inputTokens: {
-      total: completion.promptIds.length,
-      uncached: undefined,
-      cacheRead: undefined,
-      cacheWrite: undefined
-    },
-    outputTokens: { total: completion.tokenIds.length, text: undefined, reasoning: undefined }
-  }
 })
 
 /** The language model over the policy in force, with its name. */
