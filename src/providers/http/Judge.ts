@@ -34,14 +34,19 @@ const words = (description: Decision.Description | null): string =>
   typeof description === "string" ? description : JSON.stringify(description)
 
 /** A decision that no transcript has put into words. */
-const render = (state: unknown, { instructions, criteria }: Decision.Classify<string>): ModelContext => {
+export const render = (state: unknown, { instructions, criteria }: Decision.Classify<string>): string => {
   const options = Object.entries(criteria).map(([label, text]) =>
     text === null ? `(${label})` : `(${label}) ${words(text)}`
   )
   const input = typeof state === "string" ? state : JSON.stringify(state)
-  const question = `${input}\n\n${words(instructions)}\n\nOptions:\n${options.join("\n")}`
-  return { messages: [{ role: "user", content: question }], prefix: "The answer is:" }
+  return `${input}\n\n${words(instructions)}\n\nOptions:\n${options.join("\n")}`
 }
+
+/** The same as a turn, with the first words of its answer. */
+const turn = (state: unknown, decision: Decision.Classify<string>): ModelContext => ({
+  messages: [{ role: "user", content: render(state, decision) }],
+  prefix: "The answer is:"
+})
 
 /** The judge that asks questions with `ask`. What it wrote is in the metadata of its answer, under `charter`. */
 export const make = (module: string, ask: (question: Question) => Effect.Effect<Verdict, AiError.AiError>) =>
@@ -62,7 +67,7 @@ export const make = (module: string, ask: (question: Question) => Effect.Effect<
           if (options.length !== labels.length) {
             return yield* unsupported(module, "decide", `${options.length} texts for ${labels.length} labels`)
           }
-          const context = (alone ? sampling.context : undefined) ?? render(state, decision)
+          const context = (alone ? sampling.context : undefined) ?? turn(state, decision)
           const principle = words(decision.instructions)
           const verdict = yield* ask({ context, choice: Choice.make(options), principle })
           const best = verdict.probabilities.indexOf(Math.max(...verdict.probabilities))

@@ -8,8 +8,8 @@ import { Effect, Layer } from "effect"
 import { AiError, DecisionModel, Model } from "effect/ai"
 import type { Decision } from "effect/ai"
 import { Policy } from "../../Policy.ts"
-import type { ModelContext } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
+import * as Judge from "../http/Judge.ts"
 import { fromPolicyError } from "./PolicyAiError.ts"
 
 /** The normalised exponentials of log-probabilities (nats), without overflow. */
@@ -18,18 +18,6 @@ export const softmax = (logits: ReadonlyArray<number>): ReadonlyArray<number> =>
   const exps = logits.map((logit) => Math.exp(logit - max))
   const total = exps.reduce((sum, x) => sum + x, 0)
   return exps.map((x) => x / total)
-}
-
-const words = (description: Decision.Description | null): string =>
-  typeof description === "string" ? description : JSON.stringify(description)
-
-/** A decision that no transcript has put into words. */
-const render = (state: unknown, { instructions, criteria }: Decision.Classify<string>): ModelContext => {
-  const options = Object.entries(criteria).map(([label, text]) =>
-    text === null ? `(${label})` : `(${label}) ${words(text)}`
-  )
-  const input = typeof state === "string" ? state : JSON.stringify(state)
-  return `${input}\n\n${words(instructions)}\n\nOptions:\n${options.join("\n")}\n\nThe answer is:`
 }
 
 const invalid = (description: string) =>
@@ -49,7 +37,7 @@ export const make: Effect.Effect<DecisionModel.DecisionModel, never, Policy> = E
     asked: Sampling.Sampling
   ) {
     const labels = Object.keys(decision.criteria)
-    const context = asked.context ?? render(state, decision)
+    const context = asked.context ?? `${Judge.render(state, decision)}\n\nThe answer is:`
     const options = asked.options ?? labels.map((label) => ` (${label})`)
     if (options.length !== labels.length) return yield* invalid(`${options.length} texts for ${labels.length} labels`)
     const logprobs = yield* policy
