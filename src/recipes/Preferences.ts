@@ -5,7 +5,6 @@ import { Effect, Stream } from "effect"
 import type { Policy } from "../Policy.ts"
 import * as OnnxLanguageModel from "../providers/onnx/OnnxLanguageModel.ts"
 import * as Random from "../Random.ts"
-import type { PreferenceExample } from "../RewardModel.ts"
 import * as Sample from "../Sample.ts"
 import * as Stage from "../Stage.ts"
 import * as Preference from "../stages/Preference.ts"
@@ -103,13 +102,4 @@ export const split = (settings: Settings, all: ReadonlyArray<Sample.Preference>)
 }
 
 /** What the reward model learns from a soft label. */
-export const example = (
-  transcript: Transcript.Transcript,
-  { id, comparison: { prompt, first, second }, probability }: Sample.Preference
-): PreferenceExample => ({
-  id,
-  context: transcript.response(prompt).context,
-  first: transcript.completion(first.text),
-  second: transcript.completion(second.text),
-  probability
-})
+export const example = Transcript.preferenceExample
