@@ -11,7 +11,6 @@ import * as Graph from "../onnx/Graph.ts"
 import * as Op from "../onnx/Op.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
-import { heads } from "./LearnProgram.ts"
 import * as Program from "./Program.ts"
 
 /** What is asked of a sequence: log-probabilities of tokens, or what a head of one row makes of a hidden state. */
@@ -102,6 +101,3 @@ export const scalar = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undef
   Graph.output(graph, "out", Program.head(picked, Graph.input(graph, "head", "float32", [1, config.hiddenSize])))
   return graph
 }
-
-/** The name of a head among an adapter's parameters. */
-export const headOf = { score: heads.score, value: heads.value } as const

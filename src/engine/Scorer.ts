@@ -11,6 +11,7 @@ import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import type { Base } from "./Base.ts"
 import * as Layout from "./Layout.ts"
+import { heads } from "./LearnProgram.ts"
 import * as Program from "./Program.ts"
 import * as ScoreProgram from "./ScoreProgram.ts"
 import * as Trainables from "./Trainables.ts"
@@ -238,7 +239,7 @@ const head = (
   kind: "score" | "value",
   checkpoint: Checkpoint
 ): Session.Tensor => {
-  const name = ScoreProgram.headOf[kind]
+  const name = heads[kind]
   const weight = adapter === undefined ? undefined : Trainables.views(adapter.layout, adapter.vector).get(name)
   if (weight === undefined) throw new Error(`the adapter has no ${name}`)
   return Session.float32(weight, [1, checkpoint.config.hiddenSize])
