@@ -17,7 +17,7 @@ import * as Checkpoint from "../../model/Checkpoint.ts"
 import * as Finite from "../../model/Finite.ts"
 import * as Fingerprint from "../../model/Fingerprint.ts"
 import * as HubModel from "../../model/HubModel.ts"
-import { parameters } from "../../model/ModelConfig.ts"
+import * as Memory from "../../model/Memory.ts"
 import { Models } from "../../Models.ts"
 import { LearnOptions, Policy, PolicyError, SamplingOptions, UpdateOptions } from "../../Policy.ts"
 import type { ModelContext, ScoredRollout, StepMetrics, UpdateMetrics } from "../../Policy.ts"
@@ -140,7 +140,7 @@ const policy = (
         })
       ).pipe(
         Stream.map((metrics) => metrics as StepMetrics),
-        Stream.mapError((error) => (error instanceof PolicyError ? error : policyError()(error)))
+        Stream.mapError(policyError())
       ),
     update: Effect.fnUntraced(function* (rollouts, options) {
       if (adapter === null || name === null) return yield* neverLearns("is never updated")
@@ -211,7 +211,7 @@ const rewardModel = (
         })
       ).pipe(
         Stream.map((metrics) => metrics as StepMetrics),
-        Stream.mapError((error) => rewardModelError()(error))
+        Stream.mapError(rewardModelError())
       ),
     save: (dir) => client.SaveAdapter({ name: adapter, dir }).pipe(Effect.mapError(rewardModelError()))
   })
@@ -232,15 +232,13 @@ export const layer = (options: EngineOptions) =>
       yield* Finite.check(checkpoint)
       const { maxPositions } = checkpoint.config
       const name = hub?.name ?? path.basename(dir)
-      let count = 0
-      for (const shape of parameters(checkpoint.config).values()) count += shape.reduce((a, b) => a * b, 1)
       return Models.of({
         base: policy(client, codec, maxPositions, name, null),
         chat: codec.chat,
         description: {
           name,
           family: checkpoint.config.family,
-          parameters: count,
+          parameters: Memory.parameterCount(checkpoint.config),
           fingerprint,
           ...(hub === undefined ? {} : { revision: hub.revision })
         },
