@@ -121,20 +121,11 @@ const cached = Effect.fnUntraced(function* (folder: string, revision: string) {
       ).trim()
   if (!HubCache.isCommit(commit)) return undefined
   const snapshot = path.join(folder, "snapshots", commit)
-  const has = (name: string) =>
-    fs.access(path.join(snapshot, name)).then(
-      () => true,
-      () => false
-    )
+  const has = (name: string) => ModelFile.exists(path.join(snapshot, name))
   const index = yield* Effect.orElseSucceed(ShardIndex.read(snapshot), () => undefined)
-  const weights = (yield* Effect.promise(() => has(ShardIndex.wholeName)))
-    ? []
-    : [...new Set(index?.values() ?? [ShardIndex.wholeName])]
-  const whole = yield* Effect.promise(async () => {
-    for (const name of ["config.json", ...weights]) if (!(await has(name))) return false
-    return true
-  })
-  return whole ? commit : undefined
+  const weights = (yield* has(ShardIndex.wholeName)) ? [] : [...new Set(index?.values() ?? [ShardIndex.wholeName])]
+  for (const name of ["config.json", ...weights]) if (!(yield* has(name))) return undefined
+  return commit
 })
 
 /** Fetches what is missing of a revision; gives its commit. */
