@@ -10,6 +10,7 @@ import * as Training from "../engine/Training.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type * as TextCodec from "../providers/onnx/TextCodec.ts"
 import * as Random from "../Random.ts"
+import * as Reward from "../stages/Reward.ts"
 import type * as RolloutLog from "./RolloutLog.ts"
 
 /** Who answers, and who judges. */
@@ -49,6 +50,7 @@ export const from = (
 ) => {
   const perUpdate = options.batchSize / options.samples
   const stopIds = new Set(checkpoint.eosTokenIds)
+  const bounds = { clamp: options.rewardClip ?? undefined, missingStopPenalty: options.missingStopPenalty }
   const end = Option.match(codec, {
     onNone: () => checkpoint.eosTokenIds.slice(0, 1),
     onSome: ({ completion }) => completion("")
@@ -97,10 +99,8 @@ export const from = (
     )
     const scored = sampled.map((rollout, i): RolloutLog.Rollout => {
       const score = scores[i]!
-      const bound = options.rewardClip ?? Infinity
-      const penalty = rollout.finish === "length" ? options.missingStopPenalty : 0
       // A bound must not make a number of what is none.
-      const reward = Number.isFinite(score) ? Math.min(bound, Math.max(-bound, score)) - penalty : score
+      const reward = Number.isFinite(score) ? Reward.fromScore(score, rollout.finish, bounds) : score
       const text = Option.map(codec, (codec) => codec.answer(rollout.tokenIds, []))
       return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
     })
