@@ -31,14 +31,6 @@ export interface Stepped {
 /** Whether a line says which step it belongs to. */
 export const isStepped: (value: unknown) => value is Stepped = Schema.is(Schema.Struct({ step: Schema.Int }))
 
-/** Writes a file anew: it has the old lines or the new ones, whenever the program ends. */
-export const replace = (file: string, text: string) =>
-  Attempt.write(file, () => {
-    const beside = Atomic.unfinished(file)
-    writeFileSync(beside, text)
-    renameSync(beside, file)
-  })
-
 /**
  * Goes on with a file after so many finished steps: cuts off the lines of later ones, and gives what was wanted of all
  * that its lines say.

@@ -141,7 +141,8 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     if (rejects.length === 0) rmSync(path("rejected.jsonl"), { force: true })
     else {
       const lines = rejects.map(({ file, line, reason }) => `${JSON.stringify({ file, line, reason })}\n`)
-      yield* StepLines.replace(path("rejected.jsonl"), lines.join(""))
+      const file = path("rejected.jsonl")
+      yield* Attempt.write(file, () => Atomic.writeUnsafe(file, lines.join("")))
     }
     const manifest: typeof Manifest.Type = { format: 1, charter: version, training }
     yield* Atomic.writeJson(path(manifestName), manifest)
