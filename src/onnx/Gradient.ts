@@ -228,7 +228,7 @@ export const gradients = (
   return Graph.labelled(graph, "gradient", () => {
     const forward = graph.nodes.slice()
     const needed = dependents(graph, forward, parameters)
-    const again = recompute === undefined ? keptNode : recomputed(graph, forward.slice(), recompute)
+    const again = recompute === undefined ? keptNode : recomputed(graph, forward, recompute)
     const arrived = new Map<Value, Array<Value>>([[loss, [Graph.scalar(graph, 1)]]])
     const total = (value: Value): Value | undefined => {
       const parts = arrived.get(value)
@@ -241,7 +241,7 @@ export const gradients = (
       if (parts === undefined) arrived.set(value, [gradient()])
       else parts.push(gradient())
     }
-    for (const node of forward.reverse()) {
+    for (const node of forward.toReversed()) {
       const custom = graph.customGradients.get(node.outputs[0]!)
       if (!(custom ?? node).inputs.some((x) => x !== null && needed.has(x))) continue
       if (node.op === "Split") {
