@@ -25,10 +25,7 @@ export interface Cut {
 
 /** Rows in parts of as many as a micro-batch may have. */
 const few = <Row>(rows: ReadonlyArray<Row>, { microRows = Infinity }: Cut): ReadonlyArray<ReadonlyArray<Row>> =>
-  Training.bounded(
-    rows.map((row) => [row]),
-    microRows
-  ).map((part) => part.flat())
+  Training.bounded([rows], microRows).map((part) => part.flat())
 
 /** {@link Training.microBatches} with a bound on rows, too. */
 export const cut = <Row>(
