@@ -14,6 +14,7 @@ import type { Reject } from "../data/DataError.ts"
 import * as Files from "../data/Files.ts"
 import type * as Rows from "../data/Rows.ts"
 import * as Trl from "../data/Trl.ts"
+import * as Batch from "../engine/Batch.ts"
 import type { NamedPair, NamedRow } from "../engine/TrainingData.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import * as TextCodec from "../providers/onnx/TextCodec.ts"
@@ -82,8 +83,7 @@ const textRow = Effect.fnUntraced(function* (
     return yield* Effect.fail(reason)
   }
   const { answers, prompt } = yield* RowAnswers.tokens(codec, asked, [answer], (text) => codec.completion(text, finish))
-  const ids = [...prompt, ...answers[0]!]
-  return { ids, weights: ids.map((_, t) => (t < prompt.length ? 0 : 1)) }
+  return Batch.answerRow([...prompt, ...answers[0]!], prompt.length)
 })
 
 /** Why nothing of a row can be learnt: its first token has nothing before it that it could be predicted from. */

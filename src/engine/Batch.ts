@@ -9,6 +9,12 @@ export interface WeightedRow {
   readonly weights: ArrayLike<number>
 }
 
+/** A row of which the tokens from `from` on count, one like the other: an answer after its prompt. */
+export const answerRow = (ids: ReadonlyArray<number>, from: number) => ({
+  ids,
+  weights: ids.map((_, t) => (t < from ? 0 : 1))
+})
+
 /** The tokens of non-zero weight of a micro-batch: the places before them, their ids, weights and numbers of their rows. */
 export interface Targets {
   readonly at: ReadonlyArray<number>
@@ -111,7 +117,7 @@ export const preferences = (pairs: ReadonlyArray<Pair>, total: number): MicroBat
 /** The rows of a micro-batch of pairs, the firsts before the seconds, every token after the prompt of weight 1. */
 export const answers = (pairs: ReadonlyArray<Pair>): ReadonlyArray<WeightedRow> =>
   [pairs.map((p) => p.first), pairs.map((p) => p.second)].flatMap((side) =>
-    side.map((ids, i) => ({ ids, weights: ids.map((_, t) => (t < (pairs[i]!.from ?? 0) ? 0 : 1)) }))
+    side.map((ids, i) => answerRow(ids, pairs[i]!.from ?? 0))
   )
 
 /** A micro-batch of the `dpo` objective out of `total` pairs; `reference` has the summed log π_ref of {@link answers}. */

@@ -13,6 +13,7 @@ import * as Tokenizer from "../model/Tokenizer.ts"
 import type { Device } from "../onnx/Device.ts"
 import * as Adapters from "./Adapters.ts"
 import * as Base from "./Base.ts"
+import * as Batch from "./Batch.ts"
 import * as Compiled from "./Compiled.ts"
 import * as Decoder from "./Decoder.ts"
 import { asEngineError, refuse, told, toldStream } from "./EngineFailure.ts"
@@ -219,11 +220,7 @@ export const layer = (options: Options) =>
               yield* aloneScoped(name)
               const adapter = yield* named(name)
               const lists = yield* listsOf(rows, names, from)
-              const weighted = lists.map((ids, i) => ({
-                id: names[i]!,
-                ids,
-                weights: ids.map((_, t) => (t < from[i]! ? 0 : 1))
-              }))
+              const weighted = lists.map((ids, i) => ({ id: names[i]!, ...Batch.answerRow(ids, from[i]!) }))
               for (const { id, ids, weights } of weighted) {
                 yield* check(ids)
                 if (!weights.includes(1, 1)) yield* refuse(`The row ${id} has no token to learn.`)

@@ -88,7 +88,7 @@ export const collate = (
           perSequence: { ...row.perSequence, ...more.perSequence }
         }
       })
-      const answers = part.map((r) => ({ ids: r.ids, weights: r.ids.map((_, t) => (t < r.from ? 0 : 1)) }))
+      const answers = part.map((row) => Batch.answerRow(row.ids, row.from))
       const { at, sequence, targets } = Batch.targets(answers, layout)
       return {
         tokens: layout.feeds,

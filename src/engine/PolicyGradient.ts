@@ -11,6 +11,7 @@ import type * as Session from "../onnx/Session.ts"
 import type { Adapter } from "./Adapters.ts"
 import { groups } from "./Adapters.ts"
 import * as Advantages from "./Advantages.ts"
+import * as Batch from "./Batch.ts"
 import type { Forward } from "./Forward.ts"
 import * as Kl from "./Kl.ts"
 import type * as Learner from "./Learner.ts"
@@ -60,9 +61,8 @@ export interface Answer extends ScoredRollout {
 /** Rollouts as sequences. */
 export const answersOf = (rollouts: ReadonlyArray<ScoredRollout>): ReadonlyArray<Answer> =>
   rollouts.map((rollout) => {
-    const ids = [...rollout.promptIds, ...rollout.tokenIds]
     const from = rollout.promptIds.length
-    return { ...rollout, ids, from, weights: ids.map((_, t) => (t < from ? 0 : 1)) }
+    return { ...rollout, from, ...Batch.answerRow([...rollout.promptIds, ...rollout.tokenIds], from) }
   })
 
 /**
