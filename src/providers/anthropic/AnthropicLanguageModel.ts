@@ -1,7 +1,7 @@
 /**
  * AnthropicLanguageModel: `effect/ai`'s LanguageModel over Anthropic's messages.
  */
-import { Effect, Layer, Stream } from "effect"
+import { Effect, Layer } from "effect"
 import { LanguageModel, Model } from "effect/ai"
 import * as Sampling from "../../Sampling.ts"
 import * as Draw from "../http/Draw.ts"
@@ -13,26 +13,22 @@ import { AnthropicClient } from "./AnthropicClient.ts"
 export const make: Effect.Effect<LanguageModel.LanguageModel, never, AnthropicClient> = Effect.gen(function* () {
   const client = yield* AnthropicClient
 
-  const generate = Effect.fnUntraced(function* (options: LanguageModel.ProviderOptions) {
-    const context = yield* Messages.contextOf("AnthropicLanguageModel", options)
-    const sampling = yield* Sampling.Sampling
-    const { maxTokens, temperature, stop } = sampling
-    return yield* client.ask({
-      method: "generateText",
-      context,
-      maxTokens,
-      temperature,
-      stop,
-      filters: sampling,
-      sample: Draw.make(sampling).sample
+  return yield* Written.make(
+    Effect.fnUntraced(function* (options: LanguageModel.ProviderOptions) {
+      const context = yield* Messages.contextOf("AnthropicLanguageModel", options)
+      const sampling = yield* Sampling.Sampling
+      const { maxTokens, temperature, stop } = sampling
+      return yield* client.ask({
+        method: "generateText",
+        context,
+        maxTokens,
+        temperature,
+        stop,
+        filters: sampling,
+        sample: Draw.make(sampling).sample
+      })
     })
-  })
-
-  return yield* LanguageModel.make({
-    generateText: (options) => Effect.map(generate(options), Written.parts),
-    streamText: (options) =>
-      Stream.unwrap(Effect.map(generate(options), (written) => Stream.fromIterable(Written.streamParts(written))))
-  })
+  )
 })
 
 /** The language model over the client in force, with its name. */

@@ -7,7 +7,7 @@
  * @example
  * const rows = yield* Estimate.of(Stream.runDrain(prompts.pipe(Response.stage(), Critique.stage())))
  */
-import { Effect, Layer, Stream } from "effect"
+import { Effect, Layer } from "effect"
 import { DecisionModel, LanguageModel, Model } from "effect/ai"
 import * as Sampling from "../../Sampling.ts"
 import * as Judge from "./Judge.ts"
@@ -33,20 +33,17 @@ const count = Effect.fnUntraced(function* (tokens: Tokens.Tokens, principle?: st
 const writer = (options: Options) =>
   Effect.gen(function* () {
     const around = yield* Effect.context<Usage.Usage>()
-    const write = Effect.fnUntraced(function* (asked: LanguageModel.ProviderOptions) {
-      const context = yield* Messages.contextOf("Estimate", asked)
-      const { id, maxTokens } = yield* Sampling.Sampling
-      const output = Math.min(options.answerTokens ?? 200, maxTokens)
-      const tokens = { input: Tokens.estimate(JSON.stringify(context)), output }
-      yield* Effect.provideContext(count(tokens), around)
-      // Different samples are different texts, as long as answers are.
-      return { text: `${id} ${"word ".repeat(output)}`, model, finish: "stop", tokens } satisfies Written.Written
-    })
-    return yield* LanguageModel.make({
-      generateText: (asked) => Effect.map(write(asked), Written.parts),
-      streamText: (asked) =>
-        Stream.unwrap(Effect.map(write(asked), (written) => Stream.fromIterable(Written.streamParts(written))))
-    })
+    return yield* Written.make(
+      Effect.fnUntraced(function* (asked: LanguageModel.ProviderOptions) {
+        const context = yield* Messages.contextOf("Estimate", asked)
+        const { id, maxTokens } = yield* Sampling.Sampling
+        const output = Math.min(options.answerTokens ?? 200, maxTokens)
+        const tokens = { input: Tokens.estimate(JSON.stringify(context)), output }
+        yield* Effect.provideContext(count(tokens), around)
+        // Different samples are different texts, as long as answers are.
+        return { text: `${id} ${"word ".repeat(output)}`, model, finish: "stop", tokens } satisfies Written.Written
+      })
+    )
   })
 
 const judge = (options: Options) =>

@@ -3,7 +3,9 @@
  *
  * @internal
  */
-import type { Response } from "effect/ai"
+import { Effect, Stream } from "effect"
+import { LanguageModel } from "effect/ai"
+import type { AiError, Response } from "effect/ai"
 import type { Tokens } from "./Tokens.ts"
 
 /** A text with what is said about it. */
@@ -31,10 +33,17 @@ export const parts = (written: Written): Array<Response.PartEncoded> => [
 ]
 
 /** The same as a stream, which has one piece: the stages read whole texts. */
-export const streamParts = (written: Written): Array<Response.StreamPartEncoded> => [
+const streamParts = (written: Written): Array<Response.StreamPartEncoded> => [
   { type: "response-metadata", modelId: written.model },
   { type: "text-start", id: "0" },
   { type: "text-delta", id: "0", delta: written.text },
   { type: "text-end", id: "0" },
   finish(written)
 ]
+
+/** The language model over a way of writing one text. */
+export const make = (write: (asked: LanguageModel.ProviderOptions) => Effect.Effect<Written, AiError.AiError>) =>
+  LanguageModel.make({
+    generateText: (asked) => Effect.map(write(asked), parts),
+    streamText: (asked) => Stream.unwrap(Effect.map(write(asked), (text) => Stream.fromIterable(streamParts(text))))
+  })

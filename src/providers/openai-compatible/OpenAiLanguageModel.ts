@@ -1,7 +1,7 @@
 /**
  * OpenAiLanguageModel: `effect/ai`'s LanguageModel over a server that speaks OpenAI's protocol.
  */
-import { Effect, Layer, Stream } from "effect"
+import { Effect, Layer } from "effect"
 import { LanguageModel, Model } from "effect/ai"
 import * as Sampling from "../../Sampling.ts"
 import * as Draw from "../http/Draw.ts"
@@ -13,26 +13,22 @@ import { OpenAiClient } from "./OpenAiClient.ts"
 export const make: Effect.Effect<LanguageModel.LanguageModel, never, OpenAiClient> = Effect.gen(function* () {
   const client = yield* OpenAiClient
 
-  const generate = Effect.fnUntraced(function* (options: LanguageModel.ProviderOptions) {
-    const context = yield* Messages.contextOf("OpenAiLanguageModel", options)
-    const sampling = yield* Sampling.Sampling
-    const { maxTokens, temperature, stop } = sampling
-    return yield* client.ask({
-      method: "generateText",
-      context,
-      maxTokens,
-      temperature,
-      stop,
-      filters: sampling,
-      ...Draw.make(sampling)
+  return yield* Written.make(
+    Effect.fnUntraced(function* (options: LanguageModel.ProviderOptions) {
+      const context = yield* Messages.contextOf("OpenAiLanguageModel", options)
+      const sampling = yield* Sampling.Sampling
+      const { maxTokens, temperature, stop } = sampling
+      return yield* client.ask({
+        method: "generateText",
+        context,
+        maxTokens,
+        temperature,
+        stop,
+        filters: sampling,
+        ...Draw.make(sampling)
+      })
     })
-  })
-
-  return yield* LanguageModel.make({
-    generateText: (options) => Effect.map(generate(options), Written.parts),
-    streamText: (options) =>
-      Stream.unwrap(Effect.map(generate(options), (written) => Stream.fromIterable(Written.streamParts(written))))
-  })
+  )
 })
 
 /** The language model over the client in force, with its name. */
