@@ -113,7 +113,7 @@ const accuracy = Effect.fnUntraced(function* <E>(
   return { accuracy: share, pairs: right.length, of } satisfies Accuracy
 })
 
-const isHarmful = ({ prompt }: { readonly prompt: Sample.Prompt }) => prompt.kind === "harmful"
+const isHarmful = ({ prompt }: Answer) => prompt.kind === "harmful"
 
 const mean = (numbers: ReadonlyArray<number>) => numbers.reduce((sum, n) => sum + n, 0) / numbers.length
 
@@ -128,12 +128,11 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
   const prompts = sets.evaluation
   const { concurrency } = settings
   const { rounds } = settings.supervised
+  const harmful = prompts.filter(({ kind }) => kind === "harmful")
   const benign = prompts.filter(({ kind }) => kind === "benign").slice(0, settings.evaluation.benignRevisions)
-  const revise = new Set([...prompts.filter(({ kind }) => kind === "harmful"), ...benign].map(({ id }) => id))
+  const revise = new Set([...harmful, ...benign].map(({ id }) => id))
   const known = evaluator.compare
-  // Harm gaps are found between answers to harmful prompts.
-  const pairPrompts = prompts.filter((prompt) => isHarmful({ prompt }))
-  const total = prompts.length * 3 + (known === undefined ? 0 : pairPrompts.length) + revise.size * 2 * rounds
+  const total = prompts.length * 3 + (known === undefined ? 0 : harmful.length) + revise.size * 2 * rounds
 
   return yield* Effect.gen(function* () {
     const scores = yield* Scores.make("evaluation/scores.jsonl", rewardModel)
@@ -196,7 +195,8 @@ export const evaluate = Effect.fn("Evaluation.evaluate")(function* (
               score,
               concurrency
             )
-    const again = compared === undefined ? [] : yield* sample("supervised", supervised, pairPrompts, 1, settings)
+    // Harm gaps are found between answers to harmful prompts.
+    const again = compared === undefined ? [] : yield* sample("supervised", supervised, harmful, 1, settings)
     const evaluations: Evaluations = {
       base: yield* report(base),
       revisions: rounded,

@@ -100,7 +100,7 @@ const sum = (parts: ReadonlyArray<Readonly<Record<string, number>>>): Record<str
   return total
 }
 
-const rounded = (seconds = 0) => Math.round(seconds * 100) / 100
+const rounded = (seconds: number) => Math.round(seconds * 100) / 100
 
 /** The summary of a run whose phases are all finished. */
 export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
@@ -142,7 +142,7 @@ export const make = Effect.fnUntraced(function* (evaluated: Evaluated) {
       cut_off: learnt.filter(({ finish }) => finish === "length").length
     },
     tokens: sum(phases.map(([, { tokens }]) => tokens)),
-    seconds: Object.fromEntries([...seconds, ["total", rounded(sum(seconds.map(([, n]) => ({ total: n }))).total)]]),
+    seconds: Object.fromEntries([...seconds, ["total", rounded(seconds.reduce((total, [, n]) => total + n, 0))]]),
     rejected: { total: rejected.length, ...sum(rejected.map(({ stage }) => ({ [stage]: 1 }))) },
     evaluation: {
       held_out: evaluated.heldOut,
