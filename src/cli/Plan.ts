@@ -61,10 +61,7 @@ const overridesOf = ({ set, seed, budget }: Input) => {
     ...(Option.isSome(seed) ? [`seed=${seed.value}`] : []),
     ...(Option.isSome(budget) ? [`budget.${budget.value}`] : [])
   ]
-  return Result.match(Overrides.parse([...set, ...flags]), {
-    onSuccess: (overrides) => Effect.succeed(overrides),
-    onFailure: (message) => Effect.fail(usage(message))
-  })
+  return Effect.mapError(Effect.fromResult(Overrides.parse([...set, ...flags])), usage)
 }
 
 /** The hosted models that were named, with the budget that they have. */
@@ -72,10 +69,7 @@ const hostedOf = Effect.fnUntraced(function* (input: Input, { budget }: Settings
   const named = (flag: string, text: Option.Option<string>) =>
     Option.isNone(text)
       ? Effect.succeed(undefined)
-      : Result.match(Hosted.parse(flag, text.value), {
-          onSuccess: (spec) => Effect.succeed(spec),
-          onFailure: (message) => Effect.fail(usage(message))
-        })
+      : Effect.mapError(Effect.fromResult(Hosted.parse(flag, text.value)), usage)
   const hosted = {
     judge: yield* named("--judge", input.judge),
     critic: yield* named("--critic", input.critic)
