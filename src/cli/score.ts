@@ -22,13 +22,8 @@ import * as TokenRows from "./TokenRows.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** The arguments as they were given. */
-export interface Input {
+export interface Input extends RowEngine.Input, RowPlaces.Places {
   readonly model: string
-  readonly adapter: Option.Option<string>
-  readonly precision: "fp32" | "int8"
-  readonly device: "cpu" | "cuda"
-  readonly in: string
-  readonly out: Option.Option<string>
   readonly json: boolean
 }
 
