@@ -161,8 +161,13 @@ const instruction = "Consider the following conversation between a human and an 
 const comparison = ({ prompt, request, answers: [a, b] }: Asked): string =>
   `${instruction}${turns(prompt.messages)}\n\n${request}\n\nOptions:\n(A) ${a}\n(B) ${b}`
 
-/** A transcript as one literal text, to be continued. */
-interface Literal {
+/** A transcript whose conversations are literal texts, to be continued. */
+export interface Literal extends Transcript {
+  readonly response: (prompt: Prompt) => Rendered & { readonly context: string }
+}
+
+/** The words of a transcript that is one literal text. */
+interface Words {
   readonly name: string
   readonly stop: ReadonlyArray<string>
   /** The conversation. */
@@ -176,7 +181,7 @@ interface Literal {
   readonly verdict: string
 }
 
-const literal = (words: Literal): Transcript => {
+const literal = (words: Words): Literal => {
   const { stop } = words
   const following = (shots: string, text: string): string =>
     shots === "" || text.startsWith("\n\n") ? `${shots}${text}` : `${shots}\n\n${text}`
@@ -217,7 +222,7 @@ const literal = (words: Literal): Transcript => {
 }
 
 /** The paper's transcripts, as literal texts: no chat template is applied. */
-export const humanAssistant: Transcript = literal({
+export const humanAssistant: Literal = literal({
   name: "human-assistant",
   stop: [
     "\n\nHuman:",
@@ -241,7 +246,7 @@ const headed = (messages: ReadonlyArray<Message>): string =>
   paragraphs(...messages.map(({ role, content }) => `${heading[role]}: ${content.trim()}`))
 
 /** Plain words without speakers, as literal texts: for models that were not made for conversations. */
-export const plain: Transcript = literal({
+export const plain: Literal = literal({
   name: "plain",
   stop: [
     "\n\nPrompt:",

@@ -32,7 +32,7 @@ export const sharedPrefix = (chosen: string, rejected: string): string | undefin
 }
 
 /** Whether the text is a transcript with markers, and not a bare prompt. */
-export const isTranscript = (text: string): boolean => /^\s*Human:/.test(text) && text.includes("Human:")
+export const isTranscript = (text: string): boolean => /^\s*Human:/.test(text)
 
 /**
  * The turns of a transcript. Turns of the same speaker that follow each other are joined, and a last empty
@@ -60,7 +60,7 @@ export type Row = typeof Row.Type
 /** A preference as a row; which of the answers is chosen in a tie is no matter of chance, so there is none. */
 export const fromPreference = ({ comparison, probability }: Preference): Result.Result<Row, string> => {
   if (probability === 0.5) return Result.fail("a tie: neither answer is chosen")
-  const prompt = humanAssistant.response(comparison.prompt).context as string
+  const prompt = humanAssistant.response(comparison.prompt).context
   const first = `${prompt}${humanAssistant.completion(comparison.first.text)}`
   const second = `${prompt}${humanAssistant.completion(comparison.second.text)}`
   return Result.succeed(probability > 0.5 ? { chosen: first, rejected: second } : { chosen: second, rejected: first })

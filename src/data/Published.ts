@@ -69,7 +69,7 @@ export const fromRevisions = (revisions: ReadonlyArray<Sample.Revision>): Row | 
   if (first === undefined) return undefined
   const { prompt, text } = first.critique.response
   return {
-    rl_prompt: humanAssistant.response(prompt).context as string,
+    rl_prompt: humanAssistant.response(prompt).context,
     initial_response: [{ sample: ` ${text}` }],
     cst: revisions.map(({ critique, request: asked, text: revised }) => ({
       cst_key: critique.principle,

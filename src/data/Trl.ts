@@ -99,7 +99,7 @@ export const decode = (row: Rows.Row): Result.Result<Row, string> => {
 }
 
 const promptOf = (form: Form, prompt: Sample.Prompt): Turns =>
-  form === "standard" ? (humanAssistant.response(prompt).context as string) : prompt.messages
+  form === "standard" ? humanAssistant.response(prompt).context : prompt.messages
 
 const answerOf = (form: Form, text: string): Turns =>
   form === "standard" ? humanAssistant.completion(text) : [{ role: "assistant", content: text }]
