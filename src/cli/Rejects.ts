@@ -7,7 +7,6 @@
  */
 import { Console, Effect, Exit, FileSystem, Option, Result, Scope, Stream } from "effect"
 import * as Bytes from "../data/Bytes.ts"
-import { DataError } from "../data/DataError.ts"
 import type { Reject } from "../data/DataError.ts"
 import * as Jsonl from "../data/Jsonl.ts"
 import type * as Rows from "../data/Rows.ts"
@@ -50,8 +49,7 @@ export const make = Effect.fnUntraced(function* (file: string, source: string) {
   let kept = false
   let count = 0
   let first: string | undefined
-  const unwritable = (error: { readonly message: string; readonly cause?: unknown }) =>
-    new DataError({ file, message: `${file} cannot be written: ${Bytes.reasonOf(error)}.` })
+  const unwritable = Bytes.unwritable(file)
   yield* Effect.addFinalizer(() => (kept ? Effect.void : Effect.ignore(fs.remove(part, { force: true }))))
 
   const open = Effect.gen(function* () {

@@ -84,7 +84,8 @@ export const read = (file: string): Stream.Stream<Uint8Array, DataError, FileSys
     })
   )
 
-const unwritable = (file: string) => (error: { readonly message: string; readonly cause?: unknown }) =>
+/** The failure to write a file, in the system's words. */
+export const unwritable = (file: string) => (error: { readonly message: string; readonly cause?: unknown }) =>
   new DataError({ file, message: `${file} cannot be written: ${reasonOf(error)}.` })
 
 /** Links that are followed from a name; the system's own limit. */

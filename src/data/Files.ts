@@ -1,7 +1,7 @@
 /**
  * Files: the rows of a file in the format that its name says, packed (`.gz`, `.zst`) or not.
  */
-import { Effect, Stream } from "effect"
+import { Stream } from "effect"
 import * as Csv from "./Csv.ts"
 import { DataError } from "./DataError.ts"
 import * as Json from "./Json.ts"
@@ -40,7 +40,5 @@ export const read = (file: string, as?: Format): Rows.Reader => {
   const found = as ?? format(file)
   if (found !== undefined) return readers[found](file)
   const known = Object.keys(endings).join(", .")
-  return Stream.fromEffect(
-    Effect.fail(new DataError({ file, message: `The name of ${file} says no format; known are .${known}.` }))
-  )
+  return Stream.fail(new DataError({ file, message: `The name of ${file} says no format; known are .${known}.` }))
 }

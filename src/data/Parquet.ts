@@ -197,7 +197,7 @@ export const write =
             Effect.gen(function* () {
               const fitted = yield* Effect.try({
                 try: () => group.map((row) => (number++, fitRow(columns, { ...row }))),
-                catch: (error) => Rows.unwritable(file, number, error instanceof Error ? error.message : String(error))
+                catch: (error) => Rows.unwritable(file, number, error)
               })
               yield* Effect.tryPromise({
                 try: async () =>

@@ -85,8 +85,10 @@ export const onReject =
     )
 
 /** A row that a writer cannot put into its file. */
-export const unwritable = (file: string, row: number, reason: string): DataError =>
-  new DataError({ file, message: `${file}: row ${row} cannot be written: ${reason}.` })
+export const unwritable = (file: string, row: number, cause: unknown): DataError => {
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new DataError({ file, message: `${file}: row ${row} cannot be written: ${reason}.` })
+}
 
 /** The bytes of rows, a chunk of them at a time, however large it is. */
 const encodeChunks =
@@ -98,7 +100,7 @@ const encodeChunks =
         Stream.mapArrayEffect((chunk) =>
           Effect.try({
             try: () => [Buffer.from(chunk.map((row) => f(row, ++number)).join(""))] as const,
-            catch: (error) => unwritable(file, number, error instanceof Error ? error.message : String(error))
+            catch: (error) => unwritable(file, number, error)
           })
         )
       )
@@ -108,8 +110,8 @@ const encodeChunks =
 const together = 64
 
 /**
- * The texts of rows, several at a time, as bytes: `f` gets a row and its number from 1. It throws a string for a row
- * that cannot be written.
+ * The texts of rows, several at a time, as bytes: `f` gets a row and its number from 1. It throws for a row that
+ * cannot be written.
  */
 export const encode =
   <A>(file: string, f: (row: A, number: number) => string) =>
