@@ -15,6 +15,7 @@ import { CheckpointError, readJson } from "./ModelFile.ts"
 import { quoted, reason as reasonOf } from "./Quoted.ts"
 import * as RewardHead from "./RewardHead.ts"
 import * as Safetensors from "./Safetensors.ts"
+import { shapeText } from "./SafetensorsHeader.ts"
 import * as ShardIndex from "./ShardIndex.ts"
 
 export { CheckpointError, readJson } from "./ModelFile.ts"
@@ -169,7 +170,7 @@ const checkTensors = Effect.fnUntraced(function* (
     if (tensor.shape.length !== shape.length || tensor.shape.some((n, axis) => n !== shape[axis])) {
       return yield* new CheckpointError({
         file: tensor.file,
-        reason: `holds ${name} of shape [${tensor.shape.slice(0, 8).join(", ")}] where config.json asks for [${shape.join(", ")}]; put the files of one model together`
+        reason: `holds ${name} of shape ${shapeText(tensor.shape)} where config.json asks for ${shapeText(shape)}; put the files of one model together`
       })
     }
   }

@@ -7,6 +7,7 @@ import type { ModelConfig } from "./ModelConfig.ts"
 import { linears, parameters } from "./ModelConfig.ts"
 import { quoted } from "./Quoted.ts"
 import type { TensorInfo } from "./Safetensors.ts"
+import { shapeText } from "./SafetensorsHeader.ts"
 
 /** What the adapted model is for: to speak, or to give one score (a reward model). */
 export type TaskType = "CAUSAL_LM" | "SEQ_CLS"
@@ -65,8 +66,6 @@ export const plan = (
 export const isFactor = (key: string): boolean => key.endsWith(".lora_A") || key.endsWith(".lora_B")
 
 type Infos = ReadonlyMap<string, TensorInfo>
-
-const shapeText = (shape: ReadonlyArray<number>): string => `[${shape.slice(0, 8).join(", ")}]`
 
 /** What is wrong with an adapter by itself. */
 export const inconsistency = (

@@ -8,6 +8,7 @@ import type * as Family from "./Family.ts"
 import type { LoraTensor } from "./Lora.ts"
 import * as ModelFile from "./ModelFile.ts"
 import * as Safetensors from "./Safetensors.ts"
+import { shapeText } from "./SafetensorsHeader.ts"
 import * as ShardIndex from "./ShardIndex.ts"
 
 /** The classes of transformers for such models; what the class that writes is called says less, and may be missing. */
@@ -41,8 +42,7 @@ export const read = Effect.fnUntraced(function* (
 ): Effect.fn.Return<LoraTensor, ModelFile.CheckpointError | Safetensors.SafetensorsError> {
   const info = (yield* ShardIndex.tensors(dir)).get("score.weight")
   if (info === undefined || info.shape.length !== 2 || info.shape[0] !== 1) {
-    const found =
-      info === undefined ? "no score.weight" : `a score.weight of shape [${info.shape.slice(0, 8).join(", ")}]`
+    const found = info === undefined ? "no score.weight" : `a score.weight of shape ${shapeText(info.shape)}`
     const reason = `has ${found}; a reward model has one of shape [1, hidden]`
     return yield* new ModelFile.CheckpointError({ file: dir, reason })
   }
