@@ -116,11 +116,8 @@ const adapted = Effect.fnUntraced(function* (start: Start, { alpha, rank, target
     return yield* Effect.mapError(Effect.fromResult(Lora.init(checkpoint.config, config, seed, { score })), fromInput)
   }
   const found = yield* read(adapter, checkpoint, start.asked)
-  if (score && !found.tensors.has("score")) {
-    const tensors = new Map(found.tensors).set("score", Lora.scoreHead(checkpoint.config, seed))
-    return { ...found, taskType: "SEQ_CLS" as const, tensors }
-  }
-  if (!score && found.taskType === "SEQ_CLS") {
+  if (score) return Lora.withScore(found, checkpoint.config, seed)
+  if (found.taskType === "SEQ_CLS") {
     return yield* new UsageError({ message: `${adapter} is a reward model; give the adapter of a policy.` })
   }
   return found

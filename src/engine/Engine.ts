@@ -335,8 +335,5 @@ const adapterOf = Effect.fnUntraced(function* (
     )
   }
   const read = yield* Lora.read(source.dir, config)
-  if (!score || read.tensors.has("score")) return read
-  const tensors = new Map(read.tensors)
-  tensors.set("score", Lora.scoreHead(config, source.seed))
-  return { ...read, taskType: "SEQ_CLS" as const, tensors }
+  return score ? Lora.withScore(read, config, source.seed) : read
 })

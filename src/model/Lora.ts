@@ -112,6 +112,12 @@ export const init = (
 export const scoreHead = (model: ModelConfig, seed: number): LoraTensor =>
   normal([1, model.hiddenSize], 0.02, seed, "score")
 
+/** An adapter with a score head: its own, or a new one. */
+export const withScore = (adapter: Adapter, model: ModelConfig, seed: number): Adapter =>
+  adapter.tensors.has("score")
+    ? adapter
+    : { ...adapter, taskType: "SEQ_CLS", tensors: new Map(adapter.tensors).set("score", scoreHead(model, seed)) }
+
 const normal = (shape: ReadonlyArray<number>, std: number, seed: number, name: string): LoraTensor => {
   const random = Random.make(seed, "lora", name)
   return { shape, data: Float32Array.from({ length: shape[0]! * shape[1]! }, () => std * random.normal()) }
