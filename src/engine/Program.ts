@@ -48,10 +48,7 @@ const integers = (graph: Graph.Graph, quantized: Quantized) => {
   }
 }
 
-/** The checkpoint's tensors as float32 values, by name. */
-export const frozen = (graph: Graph.Graph, checkpoint: Checkpoint): ((name: string) => Value) =>
-  tensors(graph, checkpoint).weight
-
+/** The checkpoint's tensors as values, by name. */
 const tensors = (graph: Graph.Graph, checkpoint: Checkpoint) => {
   const stored = new Map<string, Value>()
   const wide = new Map<string, Value>()

@@ -12,14 +12,14 @@ type Model = (typeof Golden.models)[number]
 /** A compiled network from rows of one length, their positions and a mask [T, T] or [B, 1, T, T] to hidden states. */
 const network = Effect.fnUntraced(function* (model: Model, rank: 2 | 4) {
   const checkpoint = yield* Checkpoint.open(Golden.folderOf(model))
-  const { config } = checkpoint
   const graph = Graph.make("hidden")
   const input: Transformer.Input = {
     ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
     positions: Graph.input(graph, "positions", "int64", ["B", "T"]),
     mask: Graph.input(graph, "mask", "float32", rank === 2 ? ["T", "T"] : ["B", 1, "T", "T"])
   }
-  const parameters = { weight: Program.frozen(graph, checkpoint) }
+  const nothing = { values: new Map(), scales: new Map() }
+  const { config, parameters } = Program.network(graph, checkpoint, nothing, "merged")
   Graph.output(graph, "hidden", Transformer.build(config, parameters, input, config.maxPositions).hidden())
   const session = yield* Session.make(graph, { folder: Program.weightsFolder })
   return Effect.fnUntraced(function* (
