@@ -27,12 +27,14 @@ export class DecoderError extends Schema.TaggedError<DecoderError>()("DecoderErr
   message: Schema.String
 }) {}
 
+/** What continues prompts. */
 export interface Decoder {
   readonly generate: (request: Request) => Effect.Effect<Continuation, Session.SessionError | DecoderError>
   /** Whether any request is waiting or being served. */
   readonly busy: () => boolean
 }
 
+/** The bounds of a decoder. */
 export interface Options {
   /** Bytes that keys and values may take: requests wait for their place, and one that can never have it is refused. */
   readonly memory: number

@@ -14,6 +14,7 @@ type Numbers = Effect.Effect<ReadonlyArray<ReadonlyArray<number>>, SessionError>
 /** Rows by index, each in one group; those of a group begin alike, and are computed together where there are several. */
 export type Families = ReadonlyArray<ReadonlyArray<number>>
 
+/** Forward passes over many rows. */
 export interface Forward {
   /** log p of the tokens of non-zero weight of each row, nats. */
   readonly logprobs: (adapter: Adapter | undefined, rows: ReadonlyArray<WeightedRow>, families?: Families) => Numbers

@@ -12,6 +12,7 @@ export const estimators = {
   k3: (d: number): number => Math.expm1(-d) + d
 } as const
 
+/** The name of an estimator. */
 export type Estimator = keyof typeof estimators
 
 /** The sum of an estimator over the tokens of an answer, nats. */

@@ -40,8 +40,8 @@ export const sums = (x: Value, sequence: Value, like: Value): Value =>
   Graph.withGradient([x], Op.scatterAddElements(Op.zerosLike(like), sequence, x), (dy) => [Op.gather(dy, sequence)])
 
 /**
- * The clipped surrogate of Schulman et al. 2017, eq. 7, as a loss for each entry: max(−A r, −A clip(r, 1 ± ε)) with
- * r = exp(`logRatio`).
+ * The clipped surrogate of Schulman et al. 2017, eq. 7, as a loss for each entry: max(−A r, −A clip(r, 1 ± ε)), with the
+ * ratio r of the new policy's probability to the old one's.
  */
 export const clippedSurrogate = (ratio: Value, advantages: Value, clip: number): Value => {
   const gain = Op.neg(advantages)

@@ -105,6 +105,7 @@ export const against = Effect.fnUntraced(function* (
   }))
 })
 
+/** An answer with what {@link against} measured of it. */
 export type Measured = Effect.Success<ReturnType<typeof against>>[number]
 
 /** The mean of numbers, 0 of none. */

@@ -29,6 +29,7 @@ export interface Request {
   readonly temperature?: number
 }
 
+/** What computes numbers of given tokens. */
 export interface Scorer {
   /** One number for each position asked, nats for log-probabilities. */
   readonly score: (request: Request) => Effect.Effect<ReadonlyArray<number>, Session.SessionError>
@@ -41,6 +42,7 @@ export interface Scorer {
   ) => Effect.Effect<ReadonlyArray<ReadonlyArray<number>>, Session.SessionError>
 }
 
+/** The bounds of a scorer. */
 export interface Options {
   /** Tokens of one run at most, padding included (one longer row is run alone). */
   readonly maxTokens: number

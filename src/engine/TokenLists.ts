@@ -24,6 +24,7 @@ export interface Builder {
   readonly lists: () => TokenLists
 }
 
+/** No lists yet, to be filled in chunks of so many tokens. */
 export const builder = (chunkSize: number = size): Builder => {
   const chunks: Array<Int32Array> = []
   const ends: Array<number> = []

@@ -31,6 +31,7 @@ export interface Windows {
   readonly rotary: boolean
 }
 
+/** What sets a family apart. */
 export interface Family {
   readonly norms: Norms
   /** What is added to the weight of every norm. */

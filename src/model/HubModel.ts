@@ -31,6 +31,7 @@ export interface Progress {
   readonly total: number
 }
 
+/** Where the hub and its cache are, if not where the environment says, and who is told of a download. */
 export interface Options extends Partial<HubCache.Environment> {
   /** Told of every piece that has come. */
   readonly onProgress?: (progress: Progress) => void

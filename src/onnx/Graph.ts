@@ -14,6 +14,7 @@ export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "in
 /** A size: known, or a symbol that is equal wherever the same name stands. */
 export type Dim = number | string
 
+/** The size of each axis; a scalar has none. */
 export type Shape = ReadonlyArray<Dim>
 
 /** Values of node attributes. */

@@ -62,6 +62,8 @@ const unary =
     return one(op, [x], x.dtype, x.shape)
   }
 
+// Element by element, the smaller operand repeated as numpy does; comparisons give bool.
+
 export const add = binary("Add")
 export const sub = binary("Sub")
 export const mul = binary("Mul")
@@ -71,6 +73,8 @@ export const maximum = binary("Max")
 export const greater = binary("Greater", "bool")
 export const greaterOrEqual = binary("GreaterOrEqual", "bool")
 export const equal = binary("Equal", "bool")
+
+// Element by element, of float32.
 
 export const neg = unary("Neg")
 export const exp = unary("Exp")

@@ -29,6 +29,7 @@ export { Tensor }
 /** What is computed on: the processor, or the first NVIDIA GPU; what a GPU has no operator for goes to the processor. */
 export type Device = "cpu" | "cuda"
 
+/** How a graph is compiled. */
 export interface SessionOptions {
   /** The processor if not given. */
   readonly device?: Device

@@ -22,6 +22,7 @@ import * as Messages from "../http/Messages.ts"
 import * as Tokens from "../http/Tokens.ts"
 import type { Written } from "../http/Written.ts"
 
+/** What is asked of the model. */
 export interface Request {
   /** What it is called for: a method of the model, named by its errors. */
   readonly method: string
@@ -38,6 +39,7 @@ export interface Request {
   readonly principle?: string | undefined
 }
 
+/** The messages endpoint for one model. */
 export class AnthropicClient extends Context.Service<
   AnthropicClient,
   {
@@ -46,6 +48,7 @@ export class AnthropicClient extends Context.Service<
   }
 >()("charter/providers/AnthropicClient") {}
 
+/** The model, its key and how it is called. */
 export interface Options extends Endpoint.Options {
   /** `https://api.anthropic.com` if not given; `/v1` may be at its end or not. */
   readonly baseUrl?: string | undefined

@@ -18,6 +18,7 @@ export interface Paid {
   readonly tokens: Tokens
 }
 
+/** Answers by the keys of their requests. */
 export class AnswerCache extends Context.Service<
   AnswerCache,
   {

@@ -28,6 +28,7 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
   }
 }
 
+/** The limits; without any, nothing is refused. */
 export interface Options {
   /** At most so many tokens, read and written. */
   readonly tokens?: number | undefined
@@ -42,6 +43,7 @@ export interface Reservation {
   readonly settle: (taken: Tokens.Tokens) => Effect.Effect<void>
 }
 
+/** What may still be spent. */
 export class Budget extends Context.Service<
   Budget,
   {
@@ -57,6 +59,7 @@ const Guarded: Context.Reference<boolean> = Context.Reference<boolean>("charter/
   defaultValue: () => false
 })
 
+/** A budget for as long as the layer lives. */
 export const layer = (options: Options): Layer.Layer<Budget> =>
   Layer.effect(
     Budget,

@@ -19,7 +19,7 @@ import * as Failure from "./Failure.ts"
 import * as Limits from "./Limits.ts"
 import * as Readable from "./Readable.ts"
 import * as Retry from "./Retry.ts"
-import type { Tokens } from "./Tokens.ts"
+import * as Tokens from "./Tokens.ts"
 import * as UnderWay from "./UnderWay.ts"
 import * as Usage from "./Usage.ts"
 
@@ -48,8 +48,8 @@ export interface Call<A> {
   readonly path: string
   readonly body: Record<string, unknown>
   readonly schema: Schema.ConstraintCodec<A, unknown>
-  readonly tokens: (answer: A) => Tokens
-  readonly atMost: Tokens
+  readonly tokens: (answer: A) => Tokens.Tokens
+  readonly atMost: Tokens.Tokens
   /** Which sample it is; undefined where the same request has the same answer. */
   readonly sample: string | undefined
   readonly principle?: string | undefined
@@ -132,7 +132,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
     query: string,
     call: Call<A>,
     label: Usage.Label,
-    keep: (answer: unknown, tokens: Tokens) => Effect.Effect<void>
+    keep: (answer: unknown, tokens: Tokens.Tokens) => Effect.Effect<void>
   ) {
     const budget = yield* optional(Budget.Budget)
     const usage = yield* optional(Usage.Usage)
@@ -140,7 +140,7 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       budget === undefined
         ? undefined
         : yield* Effect.mapError(budget.reserve(call.atMost), (error) => Budget.toAiError(module, call.method, error))
-    let taken: Tokens = { input: 0, output: 0 }
+    let taken = Tokens.zero
     const asked = protect(place, attempt(place, query, call)).pipe(
       retry,
       Effect.flatMap((json) =>

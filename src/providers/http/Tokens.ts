@@ -8,10 +8,13 @@ export interface Tokens {
   readonly output: number
 }
 
+/** No tokens. */
 export const zero: Tokens = { input: 0, output: 0 }
 
+/** The tokens of two calls together. */
 export const add = (a: Tokens, b: Tokens): Tokens => ({ input: a.input + b.input, output: a.output + b.output })
 
+/** Tokens read and written together. */
 export const total = ({ input, output }: Tokens): number => input + output
 
 /**
@@ -26,5 +29,6 @@ export interface Price {
   readonly output: number
 }
 
+/** The price of tokens, in the currency of `price`. */
 export const cost = ({ input, output }: Tokens, price: Price): number =>
   (input * price.input + output * price.output) / 1e6

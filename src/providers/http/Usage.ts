@@ -17,6 +17,7 @@ export interface Label {
   readonly principle: string
 }
 
+/** The calls under one label. */
 export interface Row extends Label {
   /** Calls that were answered by the server. */
   readonly calls: number
@@ -33,6 +34,7 @@ export type Event =
   | { readonly _tag: "Cached" }
   | { readonly _tag: "Failed" }
 
+/** The accounts of calls. */
 export class Usage extends Context.Service<
   Usage,
   {
@@ -82,6 +84,7 @@ export const make: Effect.Effect<Usage["Service"]> = Effect.sync(() => {
   }
 })
 
+/** Accounts that begin at zero, for as long as the layer lives. */
 export const layer: Layer.Layer<Usage> = Layer.effect(Usage, make)
 
 /** The rows summed by one of their labels. */

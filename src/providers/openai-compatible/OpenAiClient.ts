@@ -21,6 +21,7 @@ import * as Messages from "../http/Messages.ts"
 import * as Tokens from "../http/Tokens.ts"
 import * as OpenAiAnswer from "./OpenAiAnswer.ts"
 
+/** What is asked of the model. */
 export interface Request {
   /** What it is called for: a method of the model, named by its errors. */
   readonly method: string
@@ -44,6 +45,7 @@ export interface Request {
   readonly principle?: string | undefined
 }
 
+/** A server that speaks OpenAI's protocol, for one of its models. */
 export class OpenAiClient extends Context.Service<
   OpenAiClient,
   {
@@ -74,6 +76,7 @@ export interface Abilities {
   readonly extra?: Readonly<Record<string, unknown>> | undefined
 }
 
+/** The server, its model and how it is called. */
 export interface Options extends Endpoint.Options, Abilities {
   /** Such as `http://localhost:11434/v1`; OpenAI's if not given. */
   readonly baseUrl?: string | undefined

@@ -21,6 +21,7 @@ import type { Position } from "./OpenAiAnswer.ts"
 import { OpenAiClient } from "./OpenAiClient.ts"
 import * as OpenAiScore from "./OpenAiScore.ts"
 
+/** How a label is got: by log-probabilities at the choice, of the whole options, or by votes. */
 export type Method = "logprobs" | OpenAiScore.By | { readonly votes: number }
 
 export interface Options {
