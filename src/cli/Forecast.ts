@@ -118,7 +118,7 @@ const large = (n: number): string => {
 const priceOf = ({ budget }: Settings): Tokens.Price => ({ input: budget.inputPrice, output: budget.outputPrice })
 
 /** Tokens in words, with what they cost where prices are known. */
-export const inWords = (tokens: Tokens.Tokens, settings: Settings): string => {
+const inWords = (tokens: Tokens.Tokens, settings: Settings): string => {
   const cost = Tokens.cost(tokens, priceOf(settings))
   const money = cost === 0 ? "" : `, $${cost.toFixed(2)}`
   return `${large(tokens.input)} tokens read and ${large(tokens.output)} written${money}`

@@ -65,7 +65,7 @@ export const tellRejects = (rejects: ReadonlyArray<{ readonly line: number; read
       )
 
 /** The line of a step: metrics under the field's names. */
-export const lineOf = (metrics: StepMetrics): TrainFolder.Line => {
+const lineOf = (metrics: StepMetrics): TrainFolder.Line => {
   const { loss, seconds, step, tokens } = metrics
   const own = ["step", "steps", "loss", "tokens", "seconds"]
   const others = Object.entries(metrics).filter(([name]) => !own.includes(name))

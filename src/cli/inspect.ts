@@ -21,7 +21,7 @@ export interface Input {
 }
 
 /** What is said of a model; sizes in bytes. */
-export const describeModel = Effect.fnUntraced(function* (checkpoint: Checkpoint.Checkpoint) {
+const describeModel = Effect.fnUntraced(function* (checkpoint: Checkpoint.Checkpoint) {
   const { config, dir, tensors } = checkpoint
   const dtypes: Record<string, number> = {}
   const files = new Map<string, number>()

@@ -39,7 +39,7 @@ export const weight = {
 } as const
 
 /** Shares of the corpus; the judge has the rest. */
-export const share = { assistant: 0.25, critique: 0.33, directWithinCritique: 0.08 } as const
+const share = { assistant: 0.25, critique: 0.33, directWithinCritique: 0.08 } as const
 
 const prompt = (random: Random.Random, harmful: number) =>
   Prompts.sample(random, random.chance(harmful) ? "harmful" : "benign", false)

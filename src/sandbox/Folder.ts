@@ -7,7 +7,7 @@ import { marker, markers } from "./Transcript.ts"
 import { markerId, tokens } from "./Vocabulary.ts"
 
 /** The longest transcript, in tokens. The longest document of the corpus has about 170. */
-export const contextLength = 192
+const contextLength = 192
 
 const begin = marker.end
 const id = { begin: markerId(begin), end: markerId(marker.end), pad: markerId(marker.pad) }

@@ -34,7 +34,7 @@ export const remarksOf = (answer: Answer): ReadonlyArray<Remark> =>
 const categoryByName = new Map(World.categories.map((category) => [category.name, category]))
 
 /** The category a prompt belongs to. */
-export const categoryOf = (prompt: Prompt): Category => categoryByName.get(prompt.category)!
+const categoryOf = (prompt: Prompt): Category => categoryByName.get(prompt.category)!
 
 /** Draws a template and fills its slots: from `bound` where it names the slot, otherwise from {@link World.slots}. */
 const fill = (

@@ -12,10 +12,10 @@ import * as Random from "../Random.ts"
 import * as Corpus from "./Corpus.ts"
 
 /** Lengths that documents are padded to. */
-export const buckets: ReadonlyArray<number> = [56, 88, 112, 136, 176]
+const buckets: ReadonlyArray<number> = [56, 88, 112, 136, 176]
 
 /** Padded positions in a batch. */
-export const batchTokens = 6144
+const batchTokens = 6144
 
 /** How the checkpoint in `assets/` was trained. */
 export const options = {

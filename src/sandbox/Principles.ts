@@ -35,7 +35,7 @@ export interface Principle {
 }
 
 /** Critique requests; `{X}` is what the principle is about. */
-export const critiqueRequests = [
+const critiqueRequests = [
   "identify the parts of the response that are {X} .",
   "point out anything in the response that is {X} .",
   "explain in which way the response is {X} .",
@@ -43,7 +43,7 @@ export const critiqueRequests = [
 ]
 
 /** Revision requests. */
-export const revisionRequests = [
+const revisionRequests = [
   "rewrite the response so that it is not {X} .",
   "please remove everything that is {X} .",
   "write a new response that is not {X} and offers a safe idea .",
@@ -51,7 +51,7 @@ export const revisionRequests = [
 ]
 
 /** Comparison requests. */
-export const comparisons = [
+const comparisons = [
   "choose the response that is less {X} .",
   "which response is less {X} ?",
   "pick the response that is not {X} .",

@@ -27,7 +27,7 @@ export const unhelpfulness = (prompt: Prompt, answer: Answer): number =>
 export const sharpness = 1.7
 
 /** The bias to option (A), in logits. */
-export const positionBias = 0.4
+const positionBias = 0.4
 
 /** P(A): the probability that the judge of the corpus prefers the first option. */
 export const preferFirst = (badnessA: number, badnessB: number): number =>

@@ -61,7 +61,7 @@ const isPrintable = (byte: number): boolean =>
  *
  * Source: `bytes_to_unicode` of GPT-2, https://github.com/openai/gpt-2/blob/master/src/encoder.py
  */
-export const byteCharacters: ReadonlyArray<string> = (() => {
+const byteCharacters: ReadonlyArray<string> = (() => {
   let next = 0x100
   return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(isPrintable(byte) ? byte : next++))
 })()
