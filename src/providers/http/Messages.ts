@@ -8,6 +8,7 @@ import type { AiError, LanguageModel, Prompt } from "effect/ai"
 import type { Message, ModelContext } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
 import { unsupported } from "./Failure.ts"
+import * as Transcript from "../../Transcript.ts"
 import type { Written } from "./Written.ts"
 
 const message = (module: string, { role, content }: Prompt.Message): Effect.Effect<Message, AiError.AiError> => {
@@ -47,6 +48,6 @@ export const instruct = (messages: ReadonlyArray<Message>, instruction: string):
  * itself, whatever the server wrote after it.
  */
 export const cut = <W extends Pick<Written, "text" | "finish">>(written: W, stop: ReadonlyArray<string>): W => {
-  const ends = stop.map((end) => written.text.indexOf(end)).filter((at) => at >= 0)
-  return ends.length === 0 ? written : { ...written, text: written.text.slice(0, Math.min(...ends)), finish: "stop" }
+  const text = Transcript.cut(written.text, stop)
+  return text.length === written.text.length ? written : { ...written, text, finish: "stop" }
 }
