@@ -14,7 +14,7 @@ import * as Trainables from "../src/engine/Trainables.ts"
 import * as Config from "../src/model/ModelConfig.ts"
 import * as Safetensors from "../src/model/Safetensors.ts"
 import * as Tokenizer from "../src/model/Tokenizer.ts"
-import * as Optimizer from "../src/onnx/Optimizer.ts"
+import * as Optimizer from "../src/engine/Optimizer.ts"
 import * as Folder from "../src/sandbox/Folder.ts"
 import * as Pretraining from "../src/sandbox/Pretraining.ts"
 

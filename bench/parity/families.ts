@@ -92,15 +92,18 @@ const compare = Effect.fnUntraced(function* (folder: string) {
     const session = yield* Session.make(graph, { folder: Program.weightsFolder })
     const weighted = rows.map((row, b) => ({ ids: row, weights: learnt[b]! }))
     const batch = Batch.supervised(weighted, Batch.totalWeight(weighted))
-    const results = yield* session.run({
-      ...batch.tokens(),
-      ...batch.feeds,
-      ...Trainables.feeds(layout, vector),
-      ...Trainables.feeds(layout, new Float32Array(layout.size), LearnProgram.gradients.before)
-    })
+    const total = new Float32Array(layout.size)
+    const results = yield* session.run(
+      {
+        ...batch.tokens(),
+        ...batch.feeds,
+        ...Trainables.tensors(layout, vector, LearnProgram.vectors.parameters),
+        ...Trainables.tensors(layout, total, LearnProgram.vectors.gradient)
+      },
+      { ...Trainables.tensors(layout, total, LearnProgram.vectors.sum), metric_loss: null }
+    )
     let gradient = 0
-    for (const { name } of layout.entries) {
-      const ours = Session.floats(results[LearnProgram.gradients.after(name)]!)
+    for (const [name, ours] of Trainables.views(layout, total)) {
       const expected = yield* floats(adapted ? `lora_grad.${peft(name)}` : `grad.${name}`)
       const size = (of: Float32Array) => difference(of, new Float32Array(of.length))
       if (size(expected) < nothing && size(ours) < nothing) continue

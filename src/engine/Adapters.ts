@@ -6,8 +6,8 @@
  */
 import type * as Lora from "../model/Lora.ts"
 import type { ModelConfig } from "../model/ModelConfig.ts"
-import type * as Graph from "../onnx/Graph.ts"
-import type * as Session from "../onnx/Session.ts"
+import * as Graph from "../onnx/Graph.ts"
+import * as Session from "../onnx/Session.ts"
 import { heads } from "./LearnProgram.ts"
 import type * as Program from "./Program.ts"
 import * as Trainables from "./Trainables.ts"
@@ -75,11 +75,14 @@ export const projects = (adapter: Adapter): boolean =>
   adapter.layout.entries.some((e) => e.name === "lm_head.weight" || e.name === "model.embed_tokens.weight")
 
 /** The parameters of an adapter as inputs of a graph. */
-export const inputs = (graph: Graph.Graph, adapter: Adapter | undefined): Program.Adapted =>
-  adapter === undefined
-    ? { values: new Map(), scales: new Map() }
-    : { values: Trainables.inputs(graph, { entries: entries(adapter) }), scales: adapter.scales }
+export const inputs = (graph: Graph.Graph, adapter: Adapter | undefined): Program.Adapted => {
+  if (adapter === undefined) return { values: new Map(), scales: new Map() }
+  const values = entries(adapter).map((e) => [e.name, Graph.input(graph, e.name, "float32", e.shape)] as const)
+  return { values: new Map(values), scales: adapter.scales }
+}
 
 /** The feeds of {@link inputs}. */
-export const feeds = (adapter: Adapter): Session.Feeds =>
-  Trainables.feeds({ entries: entries(adapter) }, adapter.vector)
+export const feeds = (adapter: Adapter): Session.Feeds => {
+  const views = Trainables.views(adapter.layout, adapter.vector)
+  return Object.fromEntries(entries(adapter).map((e) => [e.name, Session.float32(views.get(e.name)!, e.shape)]))
+}

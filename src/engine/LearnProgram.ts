@@ -54,7 +54,7 @@ const objectiveOf = (
   shape: Shape,
   learns: boolean
 ) => {
-  const trainable = Trainables.inputs(graph, trained.layout)
+  const trainable = Trainables.cut(trained.layout, Trainables.inputs(graph, trained.layout, vectors.parameters))
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
   const input = Program.raggedInputs(graph)
@@ -100,11 +100,8 @@ const report = (graph: Graph.Graph, metrics: Readonly<Record<string, Value>>): R
 
 const layerOf = ({ label }: Graph.Node): string | undefined => /^layer\d+/.exec(label)?.[0]
 
-/** The input that has a parameter's gradient so far, and the result that has it with one more micro-batch. */
-export const gradients = {
-  before: (name: string): string => `gradient of ${name} before`,
-  after: (name: string): string => `gradient of ${name}`
-}
+/** The vectors of a program: what it reads, and the gradient so far with that of one more micro-batch. */
+export const vectors = { parameters: "parameters", gradient: "gradient", sum: "gradient_out" } as const
 
 /**
  * The gradient of one micro-batch, added to the one so far. What was so far is read where it is added and nowhere else,
@@ -112,17 +109,21 @@ export const gradients = {
  */
 export const accumulate = (checkpoint: Base, trained: Trained, objective: Objective, shape: Shape): LearnGraph => {
   const graph = Graph.make(`learn ${objective.name}`)
-  const { entries } = trained.layout
+  const { layout } = trained
   const { input, loss, metrics, trainable } = objectiveOf(graph, checkpoint, trained, objective, shape, true)
-  const before = Trainables.inputs(graph, trained.layout, gradients.before)
-  const own = Gradient.gradients(
+  const before = Trainables.inputs(graph, layout, vectors.gradient)
+  const gradients = Gradient.gradients(
     loss,
-    entries.map((e) => trainable.get(e.name)!),
+    layout.entries.map((e) => trainable.get(e.name)!),
     shape.recompute === true ? { segment: layerOf, from: [input.ids] } : undefined
   )
-  for (const [i, { name }] of entries.entries()) {
-    Graph.output(graph, gradients.after(name), Op.add(before.get(name)!, own[i]!))
-  }
+  const own = new Map(layout.entries.map(({ name }, i) => [name, gradients[i]!]))
+  const joined = Trainables.join(layout, (name) => own.get(name)!)
+  Trainables.outputs(
+    graph,
+    vectors.sum,
+    joined.map((gradient, i) => Op.add(gradient, before[i]!))
+  )
   return { graph, metrics: report(graph, metrics) }
 }
 

@@ -6,16 +6,18 @@
  */
 import { Effect, Scope } from "effect"
 import * as Session from "../onnx/Session.ts"
-import * as AdamW from "./AdamW.ts"
-import type { Rates, State } from "./AdamW.ts"
 import type { Base } from "./Base.ts"
 import * as HeadLoss from "./HeadLoss.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
+import * as Optimizer from "./Optimizer.ts"
 import * as Program from "./Program.ts"
 import * as Trainables from "./Trainables.ts"
 
-export type { Rates, State } from "./AdamW.ts"
+/** Parameters, moments and the number of steps done: all that a resumed training needs of the optimizer. */
+export interface State extends Optimizer.Vectors {
+  step: number
+}
 
 /** A fresh state that begins with the given parameters. */
 export const initialState = (parameters: Float32Array): State => ({
@@ -39,6 +41,13 @@ export interface MicroBatch {
   readonly tokens: () => Session.Feeds
   /** By input name: `at`, `targets`, `weights`, and what else the objective asks for. */
   readonly feeds: Session.Feeds
+}
+
+/** Rates of one optimizer step, one number for each group of the layout. */
+export interface Rates {
+  readonly learningRates: ReadonlyArray<number>
+  readonly weightDecays: ReadonlyArray<number>
+  readonly maxGradNorm: number
 }
 
 /** Loss and the objective's metrics. */
@@ -88,13 +97,12 @@ export const make = Effect.fnUntraced(function* (
   // bits, where the transposed maps are copies in any case, it takes no more memory.
   const weights = checkpoint.quantized === undefined ? "unpacked" : "resident"
   const options = { folder: Program.weightsFolder, weights, device } as const
-  const later = <A, E>(made: Effect.Effect<A, E, Scope.Scope>) =>
-    Effect.cached(Effect.provideService(made, Scope.Scope, scope))
   const compile = (build: () => LearnProgram.LearnGraph) =>
-    later(
+    Effect.cached(
       Effect.suspend(() => {
         const { graph, metrics } = build()
-        return Effect.map(Session.make(graph, options), (session) => ({ session, metrics }))
+        const made = Effect.provideService(Session.make(graph, options), Scope.Scope, scope)
+        return Effect.map(made, (session) => ({ session, metrics }))
       })
     )
   const chunks = HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize)
@@ -102,7 +110,6 @@ export const make = Effect.fnUntraced(function* (
   const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
   const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
   const { layout } = trained
-  const update = yield* later(AdamW.make(layout))
 
   const feedsOf = ({ feeds, tokens }: MicroBatch): Session.Feeds => {
     const count = feeds["targets"]?.dims[0]
@@ -127,12 +134,12 @@ export const make = Effect.fnUntraced(function* (
   ) {
     const { metrics, session } = yield* accumulate
     const fed = {
-      ...Trainables.feeds(layout, parameters),
-      ...Trainables.feeds(layout, gradient, LearnProgram.gradients.before)
+      ...Trainables.tensors(layout, parameters, LearnProgram.vectors.parameters),
+      ...Trainables.tensors(layout, gradient, LearnProgram.vectors.gradient)
     }
     // The sums are written where they are read.
     const into = {
-      ...Trainables.feeds(layout, gradient, LearnProgram.gradients.after),
+      ...Trainables.tensors(layout, gradient, LearnProgram.vectors.sum),
       ...Object.fromEntries(metrics.map((name) => [`metric_${name}`, null]))
     }
     let sums: Measured = { loss: 0 }
@@ -150,13 +157,13 @@ export const make = Effect.fnUntraced(function* (
       const gradient = spare?.fill(0) ?? new Float32Array(layout.size)
       spare = undefined
       const measured = yield* learn(state.parameters, batch, gradient)
-      const norm = Number.isFinite(measured.loss) ? yield* (yield* update)(state, gradient, rates) : Number.NaN
+      const norm = Number.isFinite(measured.loss) ? update(layout, state, gradient, rates) : Number.NaN
       spare = gradient
       return { ...measured, grad_norm: norm }
     }),
     measure: Effect.fnUntraced(function* (parameters, batch) {
       const { metrics, session } = yield* measure
-      const fed = Trainables.feeds(layout, parameters)
+      const fed = Trainables.tensors(layout, parameters, LearnProgram.vectors.parameters)
       let sums: Measured = { loss: 0 }
       for (const micro of batch) {
         sums = added(sums, metrics, yield* session.run({ ...feedsOf(micro), ...fed }))
@@ -165,3 +172,23 @@ export const make = Effect.fnUntraced(function* (
     })
   }
 })
+
+/**
+ * One step of AdamW with a clipped gradient, in place: the gradient's norm before clipping, or NaN where nothing was
+ * changed, because the gradient is not finite or the rates are too large for what would come of it.
+ */
+const update = (layout: Trainables.Layout, state: State, gradient: Float32Array, rates: Rates): number => {
+  let end = 0
+  const ranges = layout.groups.map(({ size }, group): Optimizer.Range => {
+    const start = end
+    end += size
+    return { start, end, learningRate: rates.learningRates[group]!, weightDecay: rates.weightDecays[group]! }
+  })
+  const norm = Optimizer.norm(gradient)
+  if (!Number.isFinite(norm)) return Number.NaN
+  if (!ranges.every((range) => Optimizer.isBounded(state.parameters, range))) return Number.NaN
+  const clip = Optimizer.clipFactor(norm, rates.maxGradNorm)
+  for (const range of ranges) Optimizer.adamw(Optimizer.defaults, state, gradient, clip, state.step + 1, range)
+  state.step += 1
+  return norm
+}

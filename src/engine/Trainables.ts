@@ -2,11 +2,12 @@
  * Trainables: the trainable parameters of a program as one flat vector.
  *
  * One vector makes the optimizer a handful of operators, whatever the parameters are, and the state that a resumed
- * training needs three arrays. A program reads each parameter where it lies in the vector. Those of one group lie side
- * by side, so a group's learning rate and decay are of a range.
+ * training needs three arrays. Parameters of one group lie side by side, so a group's learning rate and decay are of a
+ * range. Large ones are read where they lie.
  */
 import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"
+import * as Op from "../onnx/Op.ts"
 import * as Session from "../onnx/Session.ts"
 
 /** A trainable tensor. */
@@ -63,19 +64,86 @@ export const pack = (of: Layout, numbers: (entry: Entry) => Float32Array): Float
   return vector
 }
 
-/** The parameters as inputs of a graph, by name; `label` makes the inputs' names of theirs. */
-export const inputs = (
-  graph: Graph.Graph,
-  of: Pick<Layout, "entries">,
-  label: (name: string) => string = (name) => name
-): Map<string, Value> => new Map(of.entries.map((e) => [e.name, Graph.input(graph, label(e.name), "float32", e.shape)]))
+/** A part of the vector that a program reads or writes as one tensor: a large parameter, or smaller neighbours. */
+export interface Stretch {
+  readonly entries: ReadonlyArray<Entry>
+  readonly offset: number
+  readonly size: number
+}
 
-/** The feeds of {@link inputs}: parts of the vector, not copies. */
-export const feeds = (
-  of: Pick<Layout, "entries">,
-  vector: Float32Array,
-  label: (name: string) => string = (name) => name
-): Session.Feeds =>
+/** Numbers from which on a parameter is read where it lies; what is cut out of a stretch of several is copied. */
+const large = 2 ** 18
+
+/** Numbers of a stretch of several parameters at most. */
+const most = 2 ** 22
+
+/** The vector's stretches: few, as each tensor that is handed over costs more than the copy of a small one. */
+export const stretches = ({ entries }: Pick<Layout, "entries">): ReadonlyArray<Stretch> => {
+  const found: Array<{ readonly entries: Array<Entry>; readonly offset: number; size: number }> = []
+  for (const entry of entries) {
+    const last = found.at(-1)
+    const joins = last !== undefined && entry.size < large && last.entries[0]!.size < large
+    if (joins && last.size + entry.size <= most) {
+      last.entries.push(entry)
+      last.size += entry.size
+    } else {
+      found.push({ entries: [entry], offset: entry.offset, size: entry.size })
+    }
+  }
+  return found
+}
+
+const shapeOf = ({ entries, size }: Stretch): ReadonlyArray<number> =>
+  entries.length === 1 ? entries[0]!.shape : [size]
+
+const nameOf = (name: string, index: number): string => `${name} ${index}`
+
+/** A vector as inputs of a graph, one for each stretch. */
+export const inputs = (graph: Graph.Graph, of: Layout, name: string): ReadonlyArray<Value> =>
+  stretches(of).map((stretch, i) => Graph.input(graph, nameOf(name, i), "float32", shapeOf(stretch)))
+
+/** Names stretches as a vector among the graph's results. */
+export const outputs = (graph: Graph.Graph, name: string, values: ReadonlyArray<Value>): void =>
+  values.forEach((value, i) => Graph.output(graph, nameOf(name, i), value))
+
+/** A vector's numbers for {@link inputs}, or for {@link outputs} to be written to: parts of it, not copies. */
+export const tensors = (of: Layout, vector: Float32Array, name: string): Session.Feeds =>
   Object.fromEntries(
-    of.entries.map((e) => [label(e.name), Session.float32(vector.subarray(e.offset, e.offset + e.size), e.shape)])
+    stretches(of).map((stretch, i) => {
+      const { offset, size } = stretch
+      return [nameOf(name, i), Session.float32(vector.subarray(offset, offset + size), shapeOf(stretch))]
+    })
   )
+
+/** The parameters of a vector's stretches, by name. */
+export const cut = (of: Layout, vector: ReadonlyArray<Value>): Map<string, Value> =>
+  new Map(
+    stretches(of).flatMap(({ entries, size }, i) => {
+      if (entries.length === 1) return [[entries[0]!.name, vector[i]!] as const]
+      const width = commonWidth(entries)
+      const parts = Op.split(
+        Op.reshape(vector[i]!, [size / width, width]),
+        0,
+        entries.map((e) => e.size / width)
+      )
+      return entries.map((e, k) => [e.name, Op.reshape(parts[k]!, e.shape)] as const)
+    })
+  )
+
+/** The stretches of a vector, given its parameters. */
+export const join = (of: Layout, parameters: (name: string) => Value): ReadonlyArray<Value> =>
+  stretches(of).map(({ entries, size }) => {
+    if (entries.length === 1) return parameters(entries[0]!.name)
+    const width = commonWidth(entries)
+    const rows = entries.map((e) => Op.reshape(parameters(e.name), [e.size / width, width]))
+    return Op.reshape(Op.concat(rows, 0), [size])
+  })
+
+/**
+ * What all sizes are multiples of. A stretch is cut and joined in rows so wide: on a GPU the runtime writes a table with
+ * an entry for each of the rows, at every run, and one for each number took longer than a small network's step.
+ */
+const commonWidth = (entries: ReadonlyArray<Entry>): number => {
+  const common = (a: number, b: number): number => (b === 0 ? a : common(b, a % b))
+  return entries.reduce((width, { size }) => common(width, size), 0)
+}

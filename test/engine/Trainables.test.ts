@@ -24,28 +24,61 @@ describe("the vector of what is trained", () => {
     expect(of.size).toBe(11)
   })
 
-  it.effect("is fed where it lies, and results may be written into another in place", () =>
-    Effect.gen(function* () {
-      const shapes = [[4, 6], [5], [2, 3]]
-      const of = Trainables.layout(shapes.map((shape, i) => ({ name: `p${i}`, shape, group: "all" })))
-      const graph = Graph.make("sums")
-      const before = Trainables.inputs(graph, of, (name) => `${name} before`)
-      for (const [name, value] of Trainables.inputs(graph, of)) {
-        Graph.output(graph, `${name} after`, Op.add(before.get(name)!, value))
-      }
-      const session = yield* Plain.session(graph)
-      const vector = Float32Array.from({ length: of.size }, (_, i) => i)
-      const sums = new Float32Array(of.size).fill(0.5)
-      const into = Trainables.feeds(of, sums, (name) => `${name} after`)
-      for (let run = 0; run < 3; run++) {
-        yield* session.run(
-          { ...Trainables.feeds(of, vector), ...Trainables.feeds(of, sums, (name) => `${name} before`) },
-          into
-        )
-      }
-      expect(into["p0 after"]!.dims).toEqual([4, 6])
-      expect(Array.from(sums)).toEqual(Array.from(vector, (x) => 3 * x + 0.5))
-      expect(Array.from(vector)).toEqual(Array.from({ length: of.size }, (_, i) => i))
-    })
-  )
+  it("is cut into few stretches, and a large parameter is one of its own", () => {
+    const of = Trainables.layout(
+      [[2, 3], [5], [512, 512], [4], [2 ** 18 - 1], [1024, 1024], [1]].map((shape, i) => ({
+        name: `p${i}`,
+        shape,
+        group: "all"
+      }))
+    )
+    const stretches = Trainables.stretches(of)
+    expect(stretches.map(({ entries }) => entries.map(({ name }) => name))).toEqual([
+      ["p0", "p1"],
+      ["p2"],
+      ["p3", "p4"],
+      ["p5"],
+      ["p6"]
+    ])
+    expect(stretches.map(({ offset, size }) => [offset, offset + size])).toEqual([
+      [0, 11],
+      [11, 262_155],
+      [262_155, 524_302],
+      [524_302, 1_572_878],
+      [1_572_878, 1_572_879]
+    ])
+    // As many small ones as make a stretch of 2 ** 22 numbers at most.
+    const small = Array.from({ length: 100 }, (_, i) => ({ name: `p${i}`, shape: [2 ** 17], group: "all" }))
+    const sizes = Trainables.stretches(Trainables.layout(small)).map(({ entries }) => entries.length)
+    expect(sizes).toEqual([32, 32, 32, 4])
+  })
+
+  for (const [name, shapes] of [
+    ["sizes with a common divisor", [[4, 6], [12], [2, 3]]],
+    ["sizes without one", [[5], [3, 3], [1, 7]]],
+    ["a single parameter", [[3, 5]]],
+    ["small ones around a large one", [[3], [5, 2], [512, 512], [2, 2], [7]]]
+  ] as const) {
+    it.effect(`is cut into its parameters and joined again, in place: ${name}`, () =>
+      Effect.gen(function* () {
+        const of = Trainables.layout(shapes.map((shape, i) => ({ name: `p${i}`, shape, group: "all" })))
+        const graph = Graph.make("sums")
+        const parts = Trainables.cut(of, Trainables.inputs(graph, of, "vector"))
+        expect([...parts.values()].map(({ shape }) => shape)).toEqual(shapes)
+        const doubled = Trainables.join(of, (part) => Op.scale(parts.get(part)!, 2))
+        const before = Trainables.inputs(graph, of, "sums")
+        const added = doubled.map((x, i) => Op.add(x, before[i]!))
+        Trainables.outputs(graph, "more", added)
+        const session = yield* Plain.session(graph)
+        const vector = Float32Array.from({ length: of.size }, (_, i) => i)
+        const sums = new Float32Array(of.size).fill(0.5)
+        for (let run = 0; run < 3; run++) {
+          const fed = { ...Trainables.tensors(of, vector, "vector"), ...Trainables.tensors(of, sums, "sums") }
+          yield* session.run(fed, Trainables.tensors(of, sums, "more"))
+        }
+        expect(sums.every((x, i) => x === 6 * i + 0.5)).toBe(true)
+        expect(vector.every((x, i) => x === i)).toBe(true)
+      })
+    )
+  }
 })

@@ -131,17 +131,20 @@ for (const model of Golden.models) {
           })
           const session = yield* Session.make(graph, { folder: Program.weightsFolder })
           const { feeds, tokens } = Batch.supervised(rows, Batch.totalWeight(rows))
-          const results = yield* session.run({
-            ...tokens(),
-            ...feeds,
-            ...Trainables.feeds(layout, vector),
-            ...Trainables.feeds(layout, new Float32Array(layout.size), LearnProgram.gradients.before)
-          })
+          const total = new Float32Array(layout.size)
+          const results = yield* session.run(
+            {
+              ...tokens(),
+              ...feeds,
+              ...Trainables.tensors(layout, vector, LearnProgram.vectors.parameters),
+              ...Trainables.tensors(layout, total, LearnProgram.vectors.gradient)
+            },
+            { ...Trainables.tensors(layout, total, LearnProgram.vectors.sum), metric_loss: null }
+          )
           const loss = Session.floats(results["metric_loss"]!)[0]!
           const expected = (yield* floats(whole ? "loss" : "lora_losses"))[0]!
           expect(Math.abs(loss - expected)).toBeLessThan(1e-5)
-          for (const { name } of layout.entries) {
-            const ours = Session.floats(results[LearnProgram.gradients.after(name)]!)
+          for (const [name, ours] of Trainables.views(layout, total)) {
             const gradient = yield* floats(whole ? `grad.${name}` : `lora_grad.${peft(name)}`)
             expect(Golden.distance(ours, gradient), name).toBeLessThan(1e-4 * Golden.largest(gradient))
           }

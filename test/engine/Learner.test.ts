@@ -1,0 +1,69 @@
+/** What a learner does of a step; gradients and numbers are held against PyTorch in `families` and `Optimizer.test.ts`. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Adapters from "../../src/engine/Adapters.ts"
+import * as Batch from "../../src/engine/Batch.ts"
+import * as Learner from "../../src/engine/Learner.ts"
+import * as Objective from "../../src/engine/Objective.ts"
+import * as Lora from "../../src/model/Lora.ts"
+import * as Golden from "./golden.ts"
+
+const rates = { learningRates: [0.01, 0.1], weightDecays: [0, 0.5], maxGradNorm: 1 }
+
+/** A learner of an adapter whose last parameters, the value head's, have rates of their own. */
+const make = Effect.gen(function* () {
+  const golden = yield* Golden.load
+  const { config } = golden.checkpoint
+  const lora = yield* Effect.fromResult(
+    Lora.init(config, { rank: 2, alpha: 4, targets: Lora.allTargets(config) }, 1, {})
+  )
+  const adapter = Adapters.fromLora(lora, config, { value: true })
+  adapter.vector.fill(0.25, adapter.layout.groups[0]!.size)
+  const learner = yield* Learner.make(golden.checkpoint, adapter, Objective.sft, { microTokens: 72 })
+  const rows = golden.rows.slice(0, 2).map((ids) => ({ ids, weights: ids.map((_, t) => Number(t > 0)) }))
+  const micro = (own: typeof rows) => Batch.supervised(own, Batch.totalWeight(rows))
+  return { adapter, learner, micro, rows }
+})
+
+const same = (a: Learner.State, b: Learner.State): boolean =>
+  a.step === b.step &&
+  (["parameters", "m", "v"] as const).every((name) => Buffer.from(a[name].buffer).equals(Buffer.from(b[name].buffer)))
+
+describe("a learner's step", () => {
+  it.effect("adds up micro-batches, has rates for each group, and leaves what its state began with", () =>
+    Effect.gen(function* () {
+      const { adapter, learner, micro, rows } = yield* make
+      const begun = adapter.vector.slice()
+      const [whole, parts] = [Learner.initialState(adapter.vector), Learner.initialState(adapter.vector)]
+      for (let step = 0; step < 2; step++) {
+        const together = yield* learner.step(whole, [micro(rows)], rates)
+        const apart = yield* learner.step(
+          parts,
+          rows.map((row) => micro([row])),
+          rates
+        )
+        expect(Math.abs(together.loss - apart.loss)).toBeLessThan(1e-6)
+        expect(Math.abs(together.grad_norm / apart.grad_norm - 1)).toBeLessThan(1e-4)
+      }
+      expect(Golden.distance(whole.m, parts.m)).toBeLessThan(1e-4 * Golden.largest(whole.m))
+      expect(adapter.vector).toEqual(begun)
+      // The value head has no gradient here: it only decays, by its own rate, twice.
+      expect(whole.parameters.at(-1)).toBeCloseTo(0.25 * (1 - 0.1 * 0.5) ** 2, 6)
+    })
+  )
+
+  it.effect("changes nothing where a rate is too large for what would come of it", () =>
+    Effect.gen(function* () {
+      const { adapter, learner, micro, rows } = yield* make
+      const state = Learner.initialState(adapter.vector)
+      yield* learner.step(state, [micro(rows)], rates)
+      const before = Learner.copyOf(state)
+      const skipped = yield* learner.step(state, [micro(rows)], { ...rates, learningRates: [0.01, 1e38] })
+      expect(Learner.applied(skipped)).toBe(false)
+      expect(same(state, before)).toBe(true)
+      yield* learner.step(state, [micro(rows)], rates)
+      expect([state.step, before.step]).toEqual([2, 1])
+      expect(same(state, before)).toBe(false)
+    })
+  )
+})
