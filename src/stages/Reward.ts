@@ -24,10 +24,11 @@ export interface Options {
 
 /** The scale of a reward from the scores of answers before training. */
 export const scale = (scores: ReadonlyArray<number>): { readonly mean: number; readonly std: number } => {
-  if (scores.length === 0) return { mean: 0, std: 1 }
+  // Scores that do not differ give no scale; their mean, rounded, may be none of them.
+  const [first = 0] = scores
+  if (scores.every((score) => score === first)) return { mean: first, std: 1 }
   const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length
   const std = Math.sqrt(scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / scores.length)
-  // Scores that do not differ give no scale.
   return { mean, std: std > 0 ? std : 1 }
 }
 

@@ -89,6 +89,8 @@ describe("Reward", () => {
   it("takes its scale from scores, also from equal ones", () => {
     assert.deepStrictEqual(Reward.scale([1, 3]), { mean: 2, std: 1 })
     assert.deepStrictEqual(Reward.scale([4, 4]), { mean: 4, std: 1 })
+    // Three times a tenth is no three tenths in binary, and what they seem to differ by is no scale.
+    assert.deepStrictEqual(Reward.scale([0.1, 0.1, 0.1]), { mean: 0.1, std: 1 })
     assert.deepStrictEqual(Reward.scale([]), { mean: 0, std: 1 })
   })
 })
