@@ -64,6 +64,16 @@ const given = (message: Message): object => {
   return thoughts === undefined ? fields : { thinking: thoughts, ...fields, reasoning_content: thoughts }
 }
 
+/** Whether a template tells a message that calls tools by a content that is none, as those of DeepSeek do. */
+const asksForNone = (source: string): boolean => /\bcontent['"\])]*\s+is\s+none\b/.test(source)
+
+/** A message for such a template, which would write an empty answer, and no calls, of one whose text is empty. */
+const withoutText = (message: Message): object => {
+  const { tool_calls: calls } = message as { readonly tool_calls?: unknown }
+  const called = Array.isArray(calls) && calls.length > 0
+  return called && message.content === "" ? { ...given(message), content: null } : given(message)
+}
+
 /** A template from its source; `file` names it in errors and `tokens` are its variables such as `bos_token`. */
 export const make = (
   source: string,
@@ -100,7 +110,7 @@ export const make = (
                 documents: null,
                 ...variables,
                 ...TemplatePython.variables,
-                messages: messages.map(given),
+                messages: messages.map(asksForNone(source) ? withoutText : given),
                 tools: tools.length === 0 ? null : tools,
                 add_generation_prompt: addGenerationPrompt
               })

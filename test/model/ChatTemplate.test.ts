@@ -154,6 +154,28 @@ describe("what a template is given beside the conversation", () => {
     })
   )
 
+  it.effect("are calls without a text, of which the content is none for a template that tells them by that", () =>
+    Effect.gen(function* () {
+      const [calls, other] = ["{{ 'none' if message['content'] is none else message['content'] }}", "{{ m.content }}"]
+      const rendered = (source: string, ...messages: ReadonlyArray<ChatTemplate.Message>) =>
+        Effect.flatMap(
+          ChatTemplate.make(`{% for m in messages %}${source}|{% endfor %}`, "chat_template.jinja"),
+          (template) => template.render(messages)
+        )
+      const tool_calls = [{ type: "function", function: { name: "weather", arguments: "{}" } }]
+      const assistant = (content: string, more: object = {}) => ({ role: "assistant", content, ...more })
+      const messages = [
+        assistant("", { tool_calls }),
+        assistant("Let me look.", { tool_calls }),
+        assistant("", { tool_calls: [] }),
+        assistant("")
+      ]
+      expect(yield* rendered(calls.replaceAll("message", "m"), ...messages)).toBe("none|Let me look.|||")
+      // Elsewhere none would be a word, or refused.
+      expect(yield* rendered(other, ...messages)).toBe("|Let me look.|||")
+    })
+  )
+
   it.effect("are for a template that knows them: tools for the one named tool_use, where there are several", () =>
     Effect.gen(function* () {
       const tools = [{ name: "weather" }]
