@@ -6,6 +6,7 @@
  * - `==` and `!=` are JavaScript's, for which an empty text is `false`; templates such as Llama 2's have `false` where
  *   there is no system message.
  * - `capitalize` and `title` keep the capitals within a word, and the filter `title` begins a word behind any mark.
+ * - `+` joins a text to anything, of which an object becomes `[object Map]`; a text is joined to a text alone.
  * - `%` has the sign of the number that is divided, a mapping is not `iterable`, and `join` ignores its `attribute`.
  * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
  *
@@ -67,6 +68,13 @@ const isEqual = (a: unknown, b: unknown): boolean => {
   return (typeof a === "boolean" ? Number(a) : a) === (typeof b === "boolean" ? Number(b) : b)
 }
 
+const joined = (a: unknown, b: unknown): string => {
+  if (typeof a === "string" && typeof b === "string") return a + b
+  const other = typeof a === "string" ? b : a
+  const said = Predicate.isNullish(other) ? "nothing" : typeof other === "object" ? "an object" : String(other)
+  throw new Error(`+ joins a text to ${said}, which is no text`)
+}
+
 /** The functions by their operations: methods after a dot, filters after a bar. */
 const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) => string | boolean>> = {
   ".strip": (text, characters) => strip(textOf(text, "strip()"), characters, true, true),
@@ -78,8 +86,15 @@ const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) =
   // Any letter that follows none begins a word for the method, as in `It'S`.
   ".title": (text) => textOf(text, "title()").replace(/\p{Cased}+/gu, capitalize),
   "|title": (text) => title(textOf(text, "title")),
+  "+": joined,
   "==": isEqual,
   "!=": (a, b) => !isEqual(a, b)
+}
+
+/** Whether a node, whose parts are already changed, is a text whatever the conversation. */
+const isText = (node: unknown): boolean => {
+  const { callee, type } = node as Node
+  return type === "StringLiteral" || (type === "CallExpression" && valueOf(callee) === name("+"))
 }
 
 const name = (operation: string) => `python_${operation}`
@@ -173,6 +188,8 @@ const rephrased: Readonly<Record<string, (node: Node, operands: ReadonlyArray<un
 const inOtherWords = (node: Node): Node | undefined => {
   if (node["type"] === "For") return TemplateLoops.whole(node)
   const [operation = "", operands = []] = operationOf(node) ?? []
+  // What is known as a text neither before nor after may be numbers or lists, which the library adds as Python does.
+  if (operation === "+" && !operands.some(isText)) return undefined
   if (Object.hasOwn(functions, operation)) return call(name(operation), operands)
   return Object.hasOwn(rephrased, operation) ? rephrased[operation]!(node, operands) : undefined
 }

@@ -65,6 +65,23 @@ describe("operators, tests and filters", () => {
     })
   )
 
+  it.effect("join a text to a text alone, and add numbers and lists", () =>
+    Effect.gen(function* () {
+      expect(yield* render("{{ 'a' + t + messages[1].content + '!' }} {{ t + t + 'c' }}", "b")).toBe("abb! bbc")
+      expect(yield* render("{{ 1 + 2.0 + 3 }} {{ ([1] + [2.0])|length }}")).toBe("6.0 2")
+      for (const [source, said] of [
+        ["'a' + messages[0]", "an object"],
+        ["'a' + messages", "an object"],
+        ["1 + 'a'", "1"],
+        ["'a' + none", "nothing"],
+        ["missing + 'a'", "nothing"]
+      ]) {
+        const { message } = yield* Effect.flip(render(`{{ ${source} }}`))
+        expect(message).toContain(`+ joins a text to ${said}, which is no text`)
+      }
+    })
+  )
+
   it.effect("take a mapping, a tuple and what is undefined as iterable", () =>
     Effect.gen(function* () {
       const values = ["{'a': 1}", "[]", "(1, 2)", "'x'", "nothing", "messages[0]", "5", "none", "true", "namespace()"]
