@@ -8,11 +8,23 @@ import * as Zlib from "node:zlib"
 import type { Bad } from "./ConstitutionFormat.ts"
 import * as Bytes from "./data/Bytes.ts"
 import * as Records from "./data/Records.ts"
+import * as ZstdFrames from "./data/ZstdFrames.ts"
 
 /** No constitution has more, and a small packed file may have any length. */
 const maxOutputLength = 64 * 2 ** 20
 
-const unpackers = { gzip: Zlib.gunzipSync, zstd: Zlib.zstdDecompressSync }
+/** Node's own takes the first of several frames for all of them. */
+const unpackZstd = (bytes: Uint8Array, { maxOutputLength }: { readonly maxOutputLength: number }): Uint8Array => {
+  let left = maxOutputLength
+  const frames = ZstdFrames.cutter()(bytes).map((frame) => {
+    const text = Zlib.zstdDecompressSync(frame, { maxOutputLength: left })
+    left -= text.length
+    return text
+  })
+  return Buffer.concat(frames)
+}
+
+const unpackers = { gzip: Zlib.gunzipSync, zstd: unpackZstd }
 
 const unpacked = (bytes: Uint8Array): Uint8Array | undefined => {
   const packed = Bytes.packing(bytes)

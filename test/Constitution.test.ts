@@ -232,12 +232,20 @@ describe("Constitution", () => {
       const plain = yield* load("mine.yaml", own)
       assert.deepStrictEqual(yield* load("mine.yaml.gz", gzipSync(own)), plain)
       assert.deepStrictEqual(yield* load("mine.yaml.zst", zstdCompressSync(own)), plain)
+      // A file may be several frames or members one after the other, of which none may be left out.
+      const halves = [own.slice(0, 100), own.slice(100)]
+      assert.deepStrictEqual(yield* load("mine.yaml.gz", Buffer.concat(halves.map((half) => gzipSync(half)))), plain)
+      // To be skipped, as `pzstd` writes it before each frame.
+      const note = Buffer.of(0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4)
+      const frames = Buffer.concat(halves.flatMap((half) => [note, zstdCompressSync(half)]))
+      assert.deepStrictEqual(yield* load("mine.yaml.zst", frames), plain)
       assert.deepStrictEqual(yield* load("marked.yaml", `\uFEFF${own}`), plain)
       const refused: ReadonlyArray<readonly [said: string, bytes: Uint8Array]> = [
         [": is UTF-16 text; save it as UTF-8", Buffer.from("\uFEFFBe kind.\n", "utf16le")],
         [":2: has bytes that are no UTF-8; save it as UTF-8", Buffer.from("Be kind.\nSei höflich.\n", "latin1")],
         [":2: has a NUL byte, which text does not have; save it as text in UTF-8", Buffer.from("Be kind.\nBe\0.\n")],
-        [": is damaged: it cannot be unpacked to its end; fetch it again", gzipSync(own).subarray(0, 60)]
+        [": is damaged: it cannot be unpacked to its end; fetch it again", gzipSync(own).subarray(0, 60)],
+        [": is damaged: it cannot be unpacked to its end; fetch it again", frames.subarray(0, -3)]
       ]
       for (const [said, bytes] of refused) {
         assert.strictEqual((yield* Effect.flip(load("a.txt", bytes))).message, `${join(dir, "a.txt")}${said}`)
