@@ -62,11 +62,15 @@ const Answer = Schema.Struct({
   model: Schema.optional(Schema.String),
   content: Schema.Array(Schema.Struct({ type: Schema.String, text: Schema.optional(Schema.String) })),
   stop_reason: Schema.optional(Schema.NullOr(Schema.String)),
-  usage: Schema.Struct({ input_tokens: Schema.Finite, output_tokens: Schema.Finite })
+  usage: Schema.optional(
+    Schema.NullOr(
+      Schema.Struct({ input_tokens: Schema.optional(Schema.Unknown), output_tokens: Schema.optional(Schema.Unknown) })
+    )
+  )
 })
 type Answer = typeof Answer.Type
 
-const tokens = ({ usage }: Answer): Tokens.Tokens => ({ input: usage.input_tokens, output: usage.output_tokens })
+const textOf = ({ content }: Answer): string => content.map(({ text }) => text ?? "").join("")
 
 const finish = (reason: string | null | undefined): Response.FinishReason => {
   if (reason === "max_tokens" || reason === "model_context_window_exceeded") return "length"
@@ -126,18 +130,23 @@ const make = Effect.fnUntraced(function* (options: Options) {
       ...(topK === undefined ? {} : { top_k: topK }),
       ...options.extra
     }
+    const atMost = { input: Tokens.estimate(JSON.stringify(request.context)), output: request.maxTokens }
+    const tokens = (answer: Answer): Tokens.Tokens => {
+      const { input_tokens: input, output_tokens: output } = answer.usage ?? {}
+      return Tokens.taken({ input, output }, textOf(answer), atMost)
+    }
     const call = {
       method: request.method,
       path: "/messages",
       body,
       schema: Answer,
       tokens,
-      atMost: { input: Tokens.estimate(JSON.stringify(request.context)), output: request.maxTokens },
+      atMost,
       sample: request.sample,
       principle: request.principle
     }
     const read = (answer: Answer): Written => ({
-      text: answer.content.map(({ text }) => text ?? "").join(""),
+      text: textOf(answer),
       model: answer.model ?? model,
       finish: finish(answer.stop_reason),
       tokens: tokens(answer)

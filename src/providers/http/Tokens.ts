@@ -23,6 +23,22 @@ export const total = ({ input, output }: Tokens): number => input + output
  */
 export const estimate = (text: string): number => Math.ceil(text.length / 3)
 
+const isCount = (count: unknown): count is number => Number.isSafeInteger(count) && Number(count) >= 0
+
+/**
+ * What a call took, as its server counts it. What the server leaves out, or what is no count, is estimated, so that a
+ * budget is kept all the same: what was reserved for the input, and the length of the text up to what was reserved for
+ * the output.
+ */
+export const taken = (
+  told: { readonly input: unknown; readonly output: unknown },
+  text: string,
+  atMost: Tokens
+): Tokens => ({
+  input: isCount(told.input) ? told.input : atMost.input,
+  output: isCount(told.output) ? told.output : Math.min(estimate(text), atMost.output)
+})
+
 /** What a provider asks for a million tokens, in any one currency. */
 export interface Price {
   readonly input: number

@@ -10,7 +10,7 @@ import type { Written } from "../http/Written.ts"
 
 const maybe = <S extends Schema.Constraint>(schema: S) => Schema.optional(Schema.NullOr(schema))
 
-const Usage = Schema.Struct({ prompt_tokens: maybe(Schema.Finite), completion_tokens: maybe(Schema.Finite) })
+const Usage = Schema.Struct({ prompt_tokens: maybe(Schema.Unknown), completion_tokens: maybe(Schema.Unknown) })
 
 /** JSON has no infinity: SGLang writes null for a token that has no probability, as under a grammar. */
 const Logprob = Schema.NullOr(Schema.Finite)
@@ -136,10 +136,7 @@ const textOf = (choice: (typeof Completion.Type | typeof Chat.Type)["choices"][0
   return content.map(({ text, type }) => (type === "text" ? (text ?? "") : "")).join("")
 }
 
-/**
- * The first choice. Token counts that a server leaves out are estimated, so that a budget is kept all the same: what was
- * reserved for the input, and the length of the text up to what was reserved for the output.
- */
+/** The first choice. */
 export const read = (
   answer: typeof Completion.Type | typeof Chat.Type,
   { model, atMost }: { readonly model: string; readonly atMost: Tokens.Tokens }
@@ -150,10 +147,7 @@ export const read = (
     text,
     model: answer.model ?? model,
     finish: finish(choice.finish_reason),
-    tokens: {
-      input: answer.usage?.prompt_tokens ?? atMost.input,
-      output: answer.usage?.completion_tokens ?? Math.min(Tokens.estimate(text), atMost.output)
-    },
+    tokens: Tokens.taken({ input: answer.usage?.prompt_tokens, output: answer.usage?.completion_tokens }, text, atMost),
     positions: positions(choice.logprobs),
     promptPositions: promptPositions(choice.prompt_logprobs ?? answer.prompt_logprobs)
   }

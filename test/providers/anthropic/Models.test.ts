@@ -8,6 +8,7 @@ import {
   AnthropicLanguageModel
 } from "../../../src/providers/anthropic/index.ts"
 import { constitution, prompt } from "../../stages/Fixture.ts"
+import { Budget } from "../../../src/providers/http/index.ts"
 import * as FakeServer from "../http/FakeServer.ts"
 
 const message = (text: string) => ({
@@ -69,6 +70,20 @@ describe("Anthropic", () => {
           ["Yes. And", "length"]
         ]
       )
+    })
+  )
+
+  it.effect("has its tokens estimated where what it counts is no count", () =>
+    Effect.gen(function* () {
+      const told = [{ input_tokens: -1000, output_tokens: 1e308 }, { input_tokens: 9.5 }, null]
+      const answers = told.map((usage) => FakeServer.json({ ...message("a".repeat(60)), usage }))
+      const server = yield* FakeServer.start(FakeServer.script(...answers))
+      const spent = yield* Effect.gen(function* () {
+        yield* Effect.replicateEffect(Response.one(prompt, { maxTokens: 40 }), 3)
+        return yield* (yield* Budget.Budget).spent
+      }).pipe(Effect.provide(models(server.url)), Effect.provide(Budget.layer({ tokens: 1000 })))
+      assert.strictEqual(spent.output, 3 * 20)
+      assert.isAbove(spent.input, 3 * 15)
     })
   )
 

@@ -219,4 +219,19 @@ describe("a text", () => {
       assert.isBelow(server.asked.length, 5)
     })
   )
+
+  it.effect.each([-1000, 1e308, 2.5, "10", null])("with %j as a count of tokens takes what is estimated", (count) =>
+    Effect.gen(function* () {
+      const usage = { prompt_tokens: count, completion_tokens: count }
+      const choices = [{ text: "a".repeat(60), finish_reason: "stop" }]
+      const server = yield* FakeServer.start(FakeServer.json({ choices, usage }))
+      const { rows, spent } = yield* Effect.gen(function* () {
+        yield* Response.one(prompt, { maxTokens: 40 })
+        return { rows: yield* (yield* Usage.Usage).rows, spent: yield* (yield* Budget.Budget).spent }
+      }).pipe(Effect.provide(models(server.url)), Effect.provide([Usage.layer, Budget.layer({ tokens: 150 })]))
+      assert.strictEqual(spent.output, 20)
+      assert.isAbove(spent.input, 15)
+      assert.deepStrictEqual(rows[0]?.tokens, spent)
+    })
+  )
 })
