@@ -121,6 +121,8 @@ const otherThanText = (bytes: Uint8Array): string | undefined => {
     : undefined
 }
 
+const wholeLines = (n: number): string => (n === 1 ? "Its first line is whole." : `Its first ${n} lines are whole.`)
+
 /** The records of a file. */
 export const read = (
   file: string,
@@ -133,9 +135,7 @@ export const read = (
     return Bytes.read(file).pipe(
       // Only unpacking can fail after the first bytes: what was read by then is as good as ever.
       Stream.mapError((error) =>
-        begun
-          ? new DataError({ file, message: `${error.message} Its first ${records.lines() - 1} lines are whole.` })
-          : error
+        begun ? new DataError({ file, message: `${error.message} ${wholeLines(records.lines() - 1)}` }) : error
       ),
       Stream.mapEffect((bytes) => {
         const other = begun ? undefined : otherThanText(bytes)

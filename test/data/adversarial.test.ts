@@ -158,7 +158,7 @@ layer(NodeServices.layer)("what people's files have in them", (it) => {
         const file = yield* temporary("a.jsonl.zst", Buffer.concat([zstdCompressSync(one), rest]))
         assert.include(
           yield* sentence(prompts(file)),
-          "cannot be unpacked to its end; fetch it again. Its first 1 lines"
+          "cannot be unpacked to its end; fetch it again. Its first line is whole."
         )
       }
     })
