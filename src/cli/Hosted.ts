@@ -63,7 +63,7 @@ const hasAddress = (model: string): boolean =>
 
 /** The model that a flag names, or what is wrong with it. */
 export const parse = (flag: string, text: string): Result.Result<Spec, string> => {
-  const found = /^(openai|anthropic):(.+?)(?:@(https?:.*))?$/.exec(text)
+  const found = /^(openai|anthropic):(.+?)(?:@([Hh][Tt][Tt][Pp][Ss]?:.*))?$/.exec(text)
   if (found === null) {
     return Result.fail(`${flag} needs openai:MODEL or anthropic:MODEL, and "${text}" is neither.`)
   }

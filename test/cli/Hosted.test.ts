@@ -329,7 +329,17 @@ describe("the name of a hosted model", () => {
         url: "http://localhost:8000/v1"
       }
     )
-    for (const text of ["gpt-4o", "mistral:large", "openai:", "openai:m@http://", "openai:m@http://a:b@c/v1"]) {
+    // A scheme may be in capitals.
+    const loud = "HTTP://LOCALHOST:8000/v1"
+    assert.strictEqual(Result.getOrThrow(Hosted.parse("--judge", `openai:m@${loud}`)).url, loud)
+    for (const text of [
+      "gpt-4o",
+      "mistral:large",
+      "openai:",
+      "openai:m@http://",
+      "openai:m@HTTP://",
+      "openai:m@http://a:b@c/v1"
+    ]) {
       assert.isTrue(Result.isFailure(Hosted.parse("--judge", text)), text)
     }
   })
@@ -346,7 +356,6 @@ describe("the name of a hosted model", () => {
     "api.example.com/v1",
     "//host/v1",
     "ftp://host/v1",
-    "HTTP://localhost:8000/v1",
     "wss://name:word@host/v1"
   ])("has no address without http, which would be taken for a part of the name: @%s", (address) => {
     const parsed = Hosted.parse("--judge", `openai:m@${address}`)
