@@ -7,10 +7,11 @@
  *
  * @internal
  */
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs"
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
+import * as Folder from "./Folder.ts"
 
 /** A checkpoint file that cannot be used: which file, which line where that is known, and what to do. */
 export class CheckpointError extends Schema.TaggedError<CheckpointError>()("CheckpointError", {
@@ -62,7 +63,7 @@ export const open = <A, I>(
     const fd = yield* Effect.acquireRelease(
       Effect.try({
         try: () => {
-          mkdirSync(dirname(file), { recursive: true })
+          Folder.makeUnsafe(dirname(file))
           return openSync(file, "a+")
         },
         catch: unusable

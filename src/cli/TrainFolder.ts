@@ -9,9 +9,10 @@
  */
 import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from "node:fs"
+import { closeSync, existsSync, openSync, readdirSync, renameSync, rmSync, statSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import type { Reject } from "../data/DataError.ts"
+import * as Folder from "../Folder.ts"
 import * as Atomic from "../recipes/Atomic.ts"
 import * as Lock from "../recipes/Lock.ts"
 import type { RunError } from "../recipes/RunError.ts"
@@ -170,7 +171,7 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
       const beside = path("checkpoints", `.${name(step)}.tmp`)
       yield* Attempt.write(beside, () => {
         rmSync(beside, { recursive: true, force: true })
-        mkdirSync(beside, { recursive: true })
+        Folder.makeUnsafe(beside)
       })
       yield* write(beside)
       const whole = path("checkpoints", name(step))

@@ -10,6 +10,7 @@
 import { datasetInfo, downloadFile, listFiles } from "@huggingface/hub"
 import { Effect, FileSystem, Path, Stream } from "effect"
 import type { Redacted } from "effect"
+import * as Folder from "../Folder.ts"
 import * as Access from "../hub/Access.ts"
 import * as HubCache from "../hub/HubCache.ts"
 import * as Bytes from "./Bytes.ts"
@@ -65,7 +66,7 @@ const locate = Effect.fnUntraced(function* (options: Options) {
     catch: (error) => fail(`The hub does not give ${dataset} at ${revision}: ${sentence(error)}`)
   })
   if (!HubCache.isCommit(info.sha)) return yield* fail(`The hub gives no commit of ${dataset} at ${revision}.`)
-  yield* fs.makeDirectory(path.dirname(ref), { recursive: true }).pipe(
+  yield* Folder.make(path.dirname(ref)).pipe(
     Effect.andThen(Bytes.atomically(ref, (part) => fs.writeFileString(part, info.sha))),
     Effect.mapError((error) => fail(`The cache ${folder} cannot be written: ${error.message}`))
   )
@@ -146,7 +147,7 @@ export const file = Effect.fnUntraced(function* (options: FileOptions) {
       if (size !== blob.size)
         return yield* fail(`${name} came with ${size} bytes and has ${blob.size}; fetch it again.`)
     })
-  yield* fs.makeDirectory(path.dirname(target), { recursive: true }).pipe(
+  yield* Folder.make(path.dirname(target)).pipe(
     Effect.andThen(Bytes.atomically(target, received)),
     Effect.mapError((error) => (error._tag === "DataError" ? error : fail(`${name} cannot be kept: ${error.message}`)))
   )

@@ -1,8 +1,9 @@
 /** TrainingState: what a resumed training continues from, in one file that is never half-written. */
 import { Effect } from "effect"
-import { existsSync, mkdirSync } from "node:fs"
+import { existsSync } from "node:fs"
 import * as path from "node:path"
 import { crc32 } from "node:zlib"
+import * as Folder from "../Folder.ts"
 import { reason } from "../model/Quoted.ts"
 import * as Safetensors from "../model/Safetensors.ts"
 import type { State } from "./Learner.ts"
@@ -44,7 +45,7 @@ export const save = (
   const counts = { step: String(state.step), progress: String(progress), more: JSON.stringify(more) }
   return Effect.andThen(
     Effect.try({
-      try: () => mkdirSync(dir, { recursive: true }),
+      try: () => Folder.makeUnsafe(dir),
       catch: (cause) => new Safetensors.SafetensorsError({ file: dir, reason: `cannot be made: ${reason(cause)}` })
     }),
     Effect.suspend(() =>

@@ -9,6 +9,7 @@ import { createReadStream } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { setTimeout } from "node:timers/promises"
+import * as Folder from "../Folder.ts"
 import type { Access } from "./Access.ts"
 import { credentials, inAddress } from "./Access.ts"
 import type { Repository } from "./HubCache.ts"
@@ -80,7 +81,7 @@ const fetchBlob = async (
   onBytes: (bytes: number) => void,
   signal: AbortSignal
 ): Promise<void> => {
-  await fs.mkdir(path.dirname(blob), { recursive: true })
+  Folder.makeUnsafe(path.dirname(blob))
   // The name that Python's library resumes from, too.
   const incomplete = `${blob}.incomplete`
   const isThere = async () => (await sizeOf(blob)) === source.size
@@ -182,7 +183,7 @@ const writeAll = async (handle: fs.FileHandle, bytes: Uint8Array, position: numb
 
 /** Puts a blob where its snapshot has it; others may read there at the same time. */
 const link = async (blob: string, target: string): Promise<void> => {
-  await fs.mkdir(path.dirname(target), { recursive: true })
+  Folder.makeUnsafe(path.dirname(target))
   const temporary = `${target}.${randomUUID()}.tmp`
   try {
     await fs.symlink(path.relative(path.dirname(target), blob), temporary)

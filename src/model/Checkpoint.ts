@@ -7,6 +7,7 @@
 import { Effect, Schema } from "effect"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import * as Folder from "../Folder.ts"
 import * as AtomicFile from "./AtomicFile.ts"
 import { families } from "./Family.ts"
 import type { ModelConfig, ModelConfigError } from "./ModelConfig.ts"
@@ -204,7 +205,7 @@ export const writeModel = Effect.fn("Checkpoint.writeModel")(function* (
   tensors: Iterable<Omit<Safetensors.FloatTensor, "dtype">>,
   dtype: "F32" | "F16"
 ): Effect.fn.Return<void, CheckpointError | Safetensors.SafetensorsError> {
-  yield* onDisk(dir, () => fs.mkdir(dir, { recursive: true }))
+  yield* onDisk(dir, async () => Folder.makeUnsafe(dir))
   const typed = Array.from(tensors, (tensor) => ({ ...tensor, dtype }))
   yield* Safetensors.write(path.join(dir, "model.safetensors"), typed)
   const file = path.join(dir, "config.json")

@@ -13,6 +13,7 @@ import { Effect } from "effect"
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import * as Folder from "../Folder.ts"
 import { credentials } from "../hub/Access.ts"
 import * as Download from "../hub/Download.ts"
 import * as HubCache from "../hub/HubCache.ts"
@@ -196,7 +197,7 @@ const fetch = Effect.fnUntraced(function* (
   if (!HubCache.isCommit(revision)) {
     const ref = path.join(folder, "refs", revision)
     yield* asked(async () => {
-      await fs.mkdir(path.dirname(ref), { recursive: true })
+      Folder.makeUnsafe(path.dirname(ref))
       // Several processes may do so at once.
       const temporary = `${ref}.${randomUUID()}.tmp`
       await fs.writeFile(temporary, commit)

@@ -6,8 +6,8 @@
  * `score` head [1, hidden] more, and an adapter may replace whole modules, such as the output projection.
  */
 import { Effect, Result, Schema } from "effect"
-import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import * as Folder from "../Folder.ts"
 import * as HubCache from "../hub/HubCache.ts"
 import * as Random from "../Random.ts"
 import * as AtomicFile from "./AtomicFile.ts"
@@ -271,7 +271,7 @@ export const write = Effect.fn("Lora.write")(function* (
   adapter: Adapter,
   baseModel: string
 ): Effect.fn.Return<void, LoraError | Safetensors.SafetensorsError> {
-  yield* onDisk(dir, () => fs.mkdir(dir, { recursive: true }))
+  yield* onDisk(dir, async () => Folder.makeUnsafe(dir))
   const named = Array.from(adapter.tensors, ([key, tensor]) => ({ name: nameOf(key), ...tensor }))
   yield* Safetensors.write(path.join(dir, weightsName), named)
   const configFile = path.join(dir, configName)

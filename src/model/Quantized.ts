@@ -14,6 +14,7 @@ import { createHash, randomBytes } from "node:crypto"
 import { closeSync, openSync, readSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import * as Folder from "../Folder.ts"
 import * as CacheHome from "../hub/CacheHome.ts"
 import type { Checkpoint } from "./Checkpoint.ts"
 import { linears, parameters } from "./ModelConfig.ts"
@@ -222,8 +223,8 @@ export const open = Effect.fn("Quantized.open")(function* <E>(
   activations: Effect.Effect<Activations, E>,
   folder: string = cacheFolder()
 ): Effect.fn.Return<Quantized, E | CheckpointError | Safetensors.SafetensorsError> {
-  yield* Effect.tryPromise({
-    try: () => fs.mkdir(folder, { recursive: true }),
+  yield* Effect.try({
+    try: () => Folder.makeUnsafe(folder),
     catch: (cause) =>
       new CheckpointError({
         file: folder,

@@ -2,8 +2,9 @@
  * Atomic: files that are either the old ones or the new ones, never half of either.
  */
 import { Effect } from "effect"
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
+import * as Folder from "../Folder.ts"
 import { failed, type RunError } from "./RunError.ts"
 
 /** Writes the value beside the file and renames it into place. */
@@ -15,7 +16,7 @@ export const writeJson = (file: string, value: unknown): Effect.Effect<void, Run
 
 /** Writes the content beside the file and renames it into place; throws. */
 export const writeUnsafe = (file: string, content: string | Uint8Array): void => {
-  mkdirSync(dirname(file), { recursive: true })
+  Folder.makeUnsafe(dirname(file))
   const beside = unfinished(file)
   writeFileSync(beside, content)
   renameSync(beside, file)

@@ -10,8 +10,9 @@
  * still the run's own. It is undone when the folder is opened again.
  */
 import { Schema } from "effect"
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from "node:fs"
+import { existsSync, readdirSync, renameSync, rmdirSync, rmSync } from "node:fs"
 import { dirname, join } from "node:path"
+import * as Folder from "../Folder.ts"
 import * as Atomic from "./Atomic.ts"
 import type { Manifest } from "./Manifest.ts"
 import * as Phases from "./Phases.ts"
@@ -75,7 +76,7 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
     if (text !== undefined) Atomic.writeUnsafe(aside(path), text)
   }
   const move = (path: string) => () => {
-    mkdirSync(dirname(aside(path)), { recursive: true })
+    Folder.makeUnsafe(dirname(aside(path)))
     renameSync(join(dir, path), aside(path))
   }
   return {
@@ -147,7 +148,7 @@ export const recover = (dir: string, manifest: Manifest): void => {
   const paths = Object.entries(manifest.phases).flatMap(([name, phase]) => pathsOf(name, phase))
   for (const path of [...paths, ...lists]) {
     if (!existsSync(join(aside, path))) continue
-    mkdirSync(dirname(join(dir, path)), { recursive: true })
+    Folder.makeUnsafe(dirname(join(dir, path)))
     renameSync(join(aside, path), join(dir, path))
   }
   rmSync(join(aside, "manifest.json"), { force: true })

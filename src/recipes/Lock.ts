@@ -3,9 +3,10 @@
  */
 import { Effect } from "effect"
 import type { Scope } from "effect"
-import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
-import { dirname, join } from "node:path"
+import { join } from "node:path"
+import * as Folder from "../Folder.ts"
 import { readUnsafe, reasonOf } from "./Atomic.ts"
 import { refuse, type RunError } from "./RunError.ts"
 
@@ -76,7 +77,7 @@ const parse = (text: string): Owner | undefined => {
 const acquire = (dir: string): RunError | undefined => {
   const file = join(dir, fileName)
   const me: Owner = { pid: process.pid, host: hostname(), born: born(process.pid) }
-  makeFolder(dir)
+  Folder.makeUnsafe(dir)
   for (;;) {
     if (create(file, JSON.stringify(me))) return undefined
     const text = readUnsafe(file)
@@ -100,21 +101,6 @@ const acquire = (dir: string): RunError | undefined => {
     const other = readUnsafe(aside)
     if (other !== undefined && other !== text) create(file, other)
     rmSync(aside, { force: true })
-  }
-}
-
-/**
- * Makes a folder and those around it. Node's own way says of a read-only file system that there is no such folder, and
- * never ends under `/proc`.
- */
-const makeFolder = (dir: string): void => {
-  if (existsSync(dir)) return
-  makeFolder(dirname(dir))
-  try {
-    mkdirSync(dir)
-  } catch (error) {
-    // Another process may have made it meanwhile.
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error
   }
 }
 

@@ -11,8 +11,9 @@
  */
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
-import { closeSync, existsSync, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs"
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
+import * as Folder from "../Folder.ts"
 import * as Atomic from "./Atomic.ts"
 import * as Lines from "./Lines.ts"
 import { failed, type RunError } from "./RunError.ts"
@@ -57,7 +58,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
     })
 
   let fd = yield* writing(file, () => {
-    mkdirSync(dirname(file), { recursive: true })
+    Folder.makeUnsafe(dirname(file))
     return openSync(file, "a+")
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => closeSync(fd)))

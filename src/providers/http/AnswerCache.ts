@@ -9,6 +9,7 @@ import { createHash } from "node:crypto"
 import { Context, Effect, Layer, Schema } from "effect"
 import type { FileSystem, Path, PlatformError } from "effect"
 import { KeyValueStore } from "effect/persistence"
+import * as Folder from "../../Folder.ts"
 import type { Tokens } from "./Tokens.ts"
 import type { Label } from "./Usage.ts"
 
@@ -52,7 +53,7 @@ export const layer: Layer.Layer<AnswerCache, never, KeyValueStore.KeyValueStore>
 export const layerFolder = (
   folder: string
 ): Layer.Layer<AnswerCache, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
-  Layer.provide(layer, KeyValueStore.layerFileSystem(folder))
+  Layer.provide(layer, Layer.unwrap(Effect.as(Folder.make(folder), KeyValueStore.layerFileSystem(folder))))
 
 /** In memory, for as long as the layer lives. */
 export const layerMemory: Layer.Layer<AnswerCache> = Layer.provide(layer, KeyValueStore.layerMemory)
