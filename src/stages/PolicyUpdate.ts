@@ -8,6 +8,7 @@ import { Policy } from "../Policy.ts"
 import type { PolicyError, ScoredRollout, UpdateMetrics, UpdateOptions } from "../Policy.ts"
 import type * as Sample from "../Sample.ts"
 import * as Stage from "../Stage.ts"
+import { positive } from "./Positive.ts"
 
 /** What the policy sees of a reward. */
 export const scored = ({ rollout, reward }: Sample.Reward): ScoredRollout => ({
@@ -38,11 +39,13 @@ export interface Options extends UpdateOptions {
  * Stages before it read ahead: rollouts in the same stream may come from the policy before an update. For strictly
  * on-policy learning run one stream for each iteration.
  */
-export const stage = (options: Options): Stage.Stage<Sample.Reward, UpdateMetrics, PolicyError, Policy> =>
-  Stage.from((rewards) =>
+export const stage = (options: Options): Stage.Stage<Sample.Reward, UpdateMetrics, PolicyError, Policy> => {
+  const batchSize = positive("batchSize", options.batchSize)
+  return Stage.from((rewards) =>
     rewards.pipe(
-      Stream.grouped(options.batchSize),
+      Stream.grouped(batchSize),
       Stream.zipWithIndex,
       Stream.mapEffect(([batch, i]) => one(batch, { ...options, iteration: options.iteration + i }))
     )
   )
+}

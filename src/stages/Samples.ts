@@ -6,6 +6,7 @@
 import { Stream } from "effect"
 import type { Prompt } from "../Sample.ts"
 import * as Stage from "../Stage.ts"
+import { positive } from "./Positive.ts"
 
 /** A place for one answer; rejected under the id of its prompt. */
 export interface Place {
@@ -16,10 +17,12 @@ export interface Place {
 }
 
 /** `samples` places for each prompt. */
-export const places = (samples: number): Stage.Stage<Prompt, Place> =>
-  Stage.from((prompts) =>
+export const places = (samples: number): Stage.Stage<Prompt, Place> => {
+  const length = positive("samples", samples)
+  return Stage.from((prompts) =>
     prompts.pipe(
-      Stream.map((prompt) => Array.from({ length: samples }, (_, index): Place => ({ id: prompt.id, prompt, index }))),
+      Stream.map((prompt) => Array.from({ length }, (_, index): Place => ({ id: prompt.id, prompt, index }))),
       Stream.flattenIterable
     )
   )
+}

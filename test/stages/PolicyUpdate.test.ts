@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { PolicyUpdate, Reward, Rollout, Sample } from "../../src/index.ts"
+import { PolicyUpdate, Response, Reward, Rollout, Sample } from "../../src/index.ts"
 import { MockPolicy, MockRewardModel } from "../../src/testing/index.ts"
 
 const options: PolicyUpdate.Options = {
@@ -55,4 +55,11 @@ describe("PolicyUpdate", () => {
       assert.strictEqual(first!.reward, 1)
     })
   )
+
+  it.each([0, -2, 1.5, NaN, Infinity])("has no batches of %s rewards, and no prompt has so many samples", (n) => {
+    const said = (name: string) => `${name} is ${n}; it is a whole number of 1 or more.`
+    assert.throws(() => PolicyUpdate.stage({ ...options, batchSize: n }), said("batchSize"))
+    assert.throws(() => Rollout.stage({ iteration: 0, samples: n }), said("samples"))
+    assert.throws(() => Response.stage({ samples: n }), said("samples"))
+  })
 })
