@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import { LanguageModel } from "effect/ai"
+import { LanguageModel, Prompt } from "effect/ai"
 import { Critique, Preference, Response, Sample, Transcript } from "../../src/index.ts"
 import * as OnnxDecisionModel from "../../src/providers/onnx/OnnxDecisionModel.ts"
 import * as OnnxLanguageModel from "../../src/providers/onnx/OnnxLanguageModel.ts"
@@ -33,6 +33,24 @@ describe("OnnxLanguageModel", () => {
       )
       assert.strictEqual(text, "Hello")
       assert.deepStrictEqual(policy.samples[0]!.context, { messages: [{ role: "user", content: "Hi" }] })
+    })
+  )
+
+  it.effect("reads text only, and names a part that is none", () =>
+    Effect.gen(function* () {
+      const thought = Prompt.make([
+        { role: "user", content: "2+2?" },
+        {
+          role: "assistant",
+          content: [Prompt.makePart("reasoning", { text: "Hm" }), Prompt.makePart("text", { text: "4" })]
+        },
+        { role: "user", content: "3+3?" }
+      ])
+      const error = yield* LanguageModel.generateText({ prompt: thought }).pipe(
+        Effect.provide(OnnxLanguageModel.fromPolicy(MockPolicy.make().service)),
+        Effect.flip
+      )
+      assert.include(error.message, "a policy reads text only; leave parts of the type reasoning out of the prompt")
     })
   )
 

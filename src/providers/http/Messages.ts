@@ -15,10 +15,11 @@ const message = (module: string, { role, content }: Prompt.Message): Effect.Effe
   const only = (what: string) => Effect.fail(unsupported(module, "generateText", what))
   if (role === "tool") return only("this provider calls no tools; leave tool messages out")
   if (role === "system") return Effect.succeed({ role, content })
-  const texts = content.flatMap((part) => (part.type === "text" ? [part.text] : []))
-  return texts.length === content.length
-    ? Effect.succeed({ role, content: texts.join("") })
-    : only("this provider reads text only; leave files and tool calls out of the prompt")
+  const other = content.find((part) => part.type !== "text")
+  if (other !== undefined) {
+    return only(`this provider reads text only; leave parts of the type ${other.type} out of the prompt`)
+  }
+  return Effect.succeed({ role, content: content.map((part) => (part.type === "text" ? part.text : "")).join("") })
 }
 
 /** The stage's exact context, or the turns of a call that came from elsewhere. */

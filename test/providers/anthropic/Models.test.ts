@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
+import { LanguageModel, Prompt } from "effect/ai"
 import { FetchHttpClient } from "effect/http"
 import { Preference, Response, Transcript } from "../../../src/index.ts"
 import {
@@ -94,6 +95,17 @@ describe("Anthropic", () => {
       assert.deepStrictEqual([server.asked[0]!.body.top_p, server.asked[0]!.body.top_k], [0.9, 20])
       const error = yield* Effect.flip(Response.one(prompt, { minP: 0.1 }).pipe(Effect.provide(models(server.url))))
       assert.include(error.message, "no minP")
+    })
+  )
+
+  it.effect("reads text only, and names a part that is none", () =>
+    Effect.gen(function* () {
+      const prompt = Prompt.make([
+        { role: "user", content: [Prompt.makePart("file", { mediaType: "image/png", data: "iVBORw0KGgo=" })] }
+      ])
+      const server = yield* FakeServer.start(answering)
+      const error = yield* Effect.flip(LanguageModel.generateText({ prompt }).pipe(Effect.provide(models(server.url))))
+      assert.include(error.message, "this provider reads text only; leave parts of the type file out of the prompt")
     })
   )
 
