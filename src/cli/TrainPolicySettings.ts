@@ -2,7 +2,7 @@
  * TrainPolicySettings: what determines reinforcement learning besides `TrainSettings`, with the field's defaults.
  */
 import { Effect, Option } from "effect"
-import { atLeast, fraction, positive, wrong } from "./TrainSettings.ts"
+import { atLeast, fits, fraction, positive, wrong } from "./TrainSettings.ts"
 import type * as TrainSettings from "./TrainSettings.ts"
 
 /** The arguments as they were given. */
@@ -46,12 +46,14 @@ export const settings = Effect.fnUntraced(function* (input: Input, common: Train
   }
   yield* atLeast("--max-tokens", input.maxTokens, 1)
   if (!(input.temperature > 0)) return yield* wrong(`--temperature has to be above 0: greedy answers are all the same.`)
+  yield* fits("--temperature", input.temperature)
   yield* atLeast("--update-epochs", input.updateEpochs, 1)
   yield* atLeast("--minibatch-size", minibatchSize, 1)
   yield* atLeast("--kl-coefficient", klCoefficient, 0)
   if (klTarget !== null) yield* positive("--kl-target", klTarget)
   yield* positive("--clip", input.clip)
   if (rewardClip !== null) yield* positive("--reward-clip", rewardClip)
+  yield* fits("--missing-stop-penalty", input.missingStopPenalty)
   yield* positive("--value-clip", input.valueClip)
   yield* atLeast("--value-coefficient", input.valueCoefficient, 0)
   const ten = Option.isNone(input.valueLearningRate) ? " (ten times --learning-rate)" : ""

@@ -100,7 +100,7 @@ const microTokens = 640
 export const wrong = (message: string) => new UsageError({ message })
 
 /** Learning computes in 32 bits: what is infinite or zero there would be so in each step. */
-const fits = (flag: string, x: number): Effect.Effect<void, UsageError> =>
+export const fits = (flag: string, x: number): Effect.Effect<void, UsageError> =>
   Number.isFinite(Math.fround(x)) && (x === 0) === (Math.fround(x) === 0)
     ? Effect.void
     : Effect.fail(wrong(`${flag} is ${x}, which 32 bits cannot hold; give a number from 1e-45 to 3e38.`))

@@ -221,6 +221,9 @@ describe("charter train ppo refuses in a sentence, with exit code 2 and nothing 
     ["--kl-target has to be above 0, and is 0", ["--kl-target", "0"]],
     ["which stays 0 with --kl-coefficient 0", ["--kl-target", "6", "--kl-coefficient", "0"]],
     ["--reward-clip has to be above 0, and is 0", ["--reward-clip", "0"]],
+    ["--missing-stop-penalty is 1e+300, which 32 bits cannot hold", ["--missing-stop-penalty", "1e300"]],
+    ["--temperature is 1e-50, which 32 bits cannot hold", ["--temperature", "1e-50"]],
+    ["--temperature is 1e+300, which 32 bits cannot hold", ["--temperature", "1e300"]],
     ["--learning-rate is 1e+39, which 32 bits cannot hold", ["--learning-rate", "1e39"]],
     [
       "--value-learning-rate (ten times --learning-rate) is 1e+39, which 32 bits cannot hold",
