@@ -256,6 +256,9 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
     steps,
     rows: train.rows.length,
     rejected: train.rejects.length,
+    ...(evaluation === undefined
+      ? {}
+      : { eval_rows: evaluation.rows.length, eval_rejected: evaluation.rejects.length }),
     skipped: lines.filter((line) => line["skipped"] === true).length,
     parameters: trainee.layout.size,
     tokens: total("tokens"),

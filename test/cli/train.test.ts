@@ -146,7 +146,7 @@ describe("charter train sft", () => {
   it("keeps the newest checkpoints and the best, and evaluates at each", async () => {
     const dir = workplace()
     const data = jsonl(join(dir, "rows.jsonl"), tokenRows(12))
-    const held = jsonl(join(dir, "eval.jsonl"), tokenRows(3, 2))
+    const held = jsonl(join(dir, "eval.jsonl"), [...tokenRows(3, 2), { input_ids: [] }])
     const out = join(dir, "out")
     const args = ["--batch-size", "2", "--save-every", "1", "--keep", "2", "--eval", held, "--learning-rate", "0.05"]
     const { status, stderr } = await train("sft", "--model", tiny, "--data", data, "--out", out, ...args)
@@ -158,10 +158,12 @@ describe("charter train sft", () => {
       [...new Set([best, 5, 6])].map((n) => `step-${n}`).toSorted()
     )
     assert.isTrue(existsSync(join(out, "checkpoints", "step-6", "adapter_config.json")))
-    assert.deepStrictEqual(JSON.parse(readFileSync(join(out, "summary.json"), "utf8")).best, {
-      step: best,
-      eval_loss: Math.min(...losses)
-    })
+    const summary = JSON.parse(readFileSync(join(out, "summary.json"), "utf8"))
+    assert.deepStrictEqual(summary.best, { step: best, eval_loss: Math.min(...losses) })
+    // Rows of both files are told apart, in `rejected.jsonl` by their file.
+    const { eval_rejected, eval_rows, rejected, rows } = summary
+    assert.deepStrictEqual([rows, rejected, eval_rows, eval_rejected], [12, 0, 3, 1])
+    assert.strictEqual(lines(join(out, "rejected.jsonl"))[0]!["file"], held)
   })
 
   it("keeps a checkpoint and evaluates where it is time, though the step was skipped", async () => {
