@@ -11,11 +11,11 @@ const crossEntropy = (d: Value, target: Value): Value => {
   return Op.add(Op.mul(target, Op.softplus(Op.neg(d))), Op.mul(rest, Op.softplus(d)))
 }
 
-/** 1 where d ranks the pair as the label does, and 1/2 where the label is a tie. */
+/** 1 where d ranks the pair as the label does, which a d of 0 never does, and 1/2 where the label is a tie. */
 const agrees = (d: Value, target: Value): Value => {
-  const [zero, half, one] = [0, 0.5, 1].map((x) => Graph.scalar(d.graph, x)) as [Value, Value, Value]
-  const label = Op.add(indicator(Op.greater(target, half)), Op.scale(indicator(Op.equal(target, half)), 0.5))
-  return Op.sub(one, Op.abs(Op.sub(indicator(Op.greater(d, zero)), label)))
+  const tie = indicator(Op.equal(target, Graph.scalar(d.graph, 0.5)))
+  const same = Op.greater(Op.mul(d, Op.shift(target, -0.5)), Graph.scalar(d.graph, 0))
+  return Op.add(indicator(same), Op.scale(tie, 0.5))
 }
 
 /**

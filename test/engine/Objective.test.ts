@@ -143,6 +143,30 @@ describe("bradleyTerry", () => {
     })
   )
 
+  it.effect("has ranked no pair whose scores are the same or no numbers, whichever the label prefers", () =>
+    Effect.gen(function* () {
+      const accuracy = Effect.fnUntraced(function* (scores: ReadonlyArray<number>, target: number) {
+        const data = { first: [0], second: [1], target: [target], margin: [0], weights: [1] }
+        return (yield* evaluate(Objective.bradleyTerry, { scores }, data)).metrics["accuracy"]
+      })
+      for (const scores of [
+        [2, 2],
+        [NaN, 1]
+      ]) {
+        for (const target of [0, 0.3, 0.7, 1]) expect(yield* accuracy(scores, target)).toBe(0)
+      }
+      expect(yield* accuracy([1, 2], 0.3)).toBe(1)
+      expect(yield* accuracy([2, 1], 0.3)).toBe(0)
+      // A tie is for nobody: half of a hit, whatever the scores say.
+      for (const scores of [
+        [2, 2],
+        [1, 2],
+        [2, 1]
+      ])
+        expect(yield* accuracy(scores, 0.5)).toBe(0.5)
+    })
+  )
+
   it.effect("stays finite for scores far apart", () =>
     Effect.gen(function* () {
       const data = { first: [0], second: [1], target: [1], margin: [0], weights: [1] }
