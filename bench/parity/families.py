@@ -68,6 +68,23 @@ CASES = {
     "mistral-window": ("mistral", dict(sliding_window=8, head_dim=20)),
     "mistral-yarn": ("mistral", dict(sliding_window=None, **rope("yarn", 1e6, **YARN, attention_factor=0.9))),
     "mistral-old": ("mistral", dict(sliding_window=11), dict(rope_theta=1e6)),
+    "ministral-types": (
+        "ministral",
+        dict(sliding_window=8, head_dim=20, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    ),
+    "ministral-window-llama3": (
+        "ministral",
+        dict(sliding_window=11, head_dim=12, tie_word_embeddings=True, **rope("llama3", 5e5, **LLAMA3)),
+    ),
+    "ministral-yarn": (
+        "ministral",
+        dict(layer_types=["full_attention"] * 3, head_dim=12, num_key_value_heads=1, **rope("yarn", 1e6, **YARN)),
+    ),
+    "ministral-types-old": (
+        "ministral",
+        dict(sliding_window=8, head_dim=12, layer_types=["full_attention", "full_attention", "sliding_attention"]),
+        dict(rope_theta=1e6, rope_scaling=dict(type="linear", factor=4.0)),
+    ),
     "qwen2-window": ("qwen2", dict(use_sliding_window=True, sliding_window=8, max_window_layers=1)),
     "qwen2-yarn-old": (
         "qwen2",
@@ -177,6 +194,10 @@ def randomise(model, generator):
 TINY = dict(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, head_dim=8)
 TINY_CASES = {
     "tiny-mistral": ("mistral", dict(**TINY, sliding_window=8)),
+    "tiny-ministral": (
+        "ministral",
+        dict(**TINY, sliding_window=8, layer_types=["sliding_attention", "full_attention"]),
+    ),
     "tiny-phi3": (
         "phi3",
         dict(**{**TINY, "hidden_size": 32}, sliding_window=11, **rope("default", partial_rotary_factor=0.5)),

@@ -8,7 +8,7 @@
 import type { Rope } from "./Rope.ts"
 
 /** The `model_type`s that Charter computes. */
-export type Name = "llama" | "mistral" | "qwen2" | "qwen3" | "gemma3_text" | "phi3" | "smollm3" | "olmo2"
+export type Name = "llama" | "mistral" | "ministral" | "qwen2" | "qwen3" | "gemma3_text" | "phi3" | "smollm3" | "olmo2"
 
 /** Where a block's norms stand, by their names in the checkpoint; a place without a name has none. */
 export interface Norms {
@@ -126,8 +126,8 @@ const llama: Family = {
 }
 
 /**
- * Mistral (https://arxiv.org/abs/2310.06825): a window in every layer. With `layer_types` it is what transformers calls
- * Ministral, whose layers may differ.
+ * Mistral (https://arxiv.org/abs/2310.06825): a window in every layer. With `layer_types` it is Ministral, whose layers
+ * may differ, and as which transformers 5 saves it.
  */
 const mistral: Family = {
   ...llama,
@@ -289,6 +289,7 @@ const olmo2: Family = {
 export const families: Readonly<Record<Name, Family>> = {
   llama,
   mistral,
+  ministral: mistral,
   qwen2,
   qwen3,
   gemma3_text: gemma3,

@@ -15,6 +15,7 @@ import * as ShardIndex from "./ShardIndex.ts"
 export const architectures: Readonly<Record<Family.Name, string>> = {
   llama: "LlamaForSequenceClassification",
   mistral: "MistralForSequenceClassification",
+  ministral: "MinistralForSequenceClassification",
   qwen2: "Qwen2ForSequenceClassification",
   qwen3: "Qwen3ForSequenceClassification",
   gemma3_text: "Gemma3TextForSequenceClassification",

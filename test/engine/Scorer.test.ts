@@ -88,7 +88,7 @@ describe("the scorer", () => {
 
   it.live("gives rows that begin alike the numbers of each by itself, for every family of models", () =>
     Effect.gen(function* () {
-      for (const model of ["llama", "qwen2", "qwen3", "gemma3", "phi3", "olmo2", "smollm3", "mistral"]) {
+      for (const model of ["llama", "qwen2", "qwen3", "gemma3", "phi3", "olmo2", "smollm3", "mistral", "ministral"]) {
         const checkpoint = yield* Checkpoint.open(fileURLToPath(new URL(`../fixtures/tiny-${model}`, import.meta.url)))
         const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
         const lora = yield* Effect.fromResult(

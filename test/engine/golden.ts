@@ -1,5 +1,5 @@
 /**
- * The golden values of the tiny models: made with transformers and peft, fp32; those of mistral, phi3, smollm3 and olmo2
+ * The golden values of the tiny models: made with transformers and peft, fp32; those of mistral, ministral, phi3, smollm3 and olmo2
  * by `bench/parity/families.py`.
  */
 import { Effect } from "effect"
@@ -9,7 +9,7 @@ import * as Decoder from "../../src/engine/Decoder.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
 
-export const models = ["llama", "qwen2", "qwen3", "gemma3", "mistral", "phi3", "smollm3", "olmo2"] as const
+export const models = ["llama", "qwen2", "qwen3", "gemma3", "mistral", "ministral", "phi3", "smollm3", "olmo2"] as const
 
 export const folderOf = (model: (typeof models)[number]): string =>
   fileURLToPath(new URL(`../fixtures/tiny-${model}`, import.meta.url))

@@ -54,6 +54,7 @@ describe("ModelConfig.fromJson", () => {
     expect(widths).toEqual([
       ["llama", 32, 32, 128, 1e-6],
       ["mistral", 32, 8, 128, 1e-6],
+      ["ministral", 32, 8, 128, 1e-6],
       ["qwen2", 32, 32, 128, 1e-6],
       ["qwen3", 32, 32, 128, 1e-6],
       ["gemma3_text", 8, 4, 256, 1e-6],
@@ -90,7 +91,7 @@ describe("ModelConfig.fromJson", () => {
 
   it("names what it does not compute, and what it knows", () => {
     expect(refusal({ model_type: "gpt2" })).toBe(
-      "config.json has the model_type gpt2; Charter knows llama, mistral, qwen2, qwen3, gemma3_text, phi3, smollm3, olmo2."
+      "config.json has the model_type gpt2; Charter knows llama, mistral, ministral, qwen2, qwen3, gemma3_text, phi3, smollm3, olmo2."
     )
     expect(refusal({ model_type: "toString" })).toContain("Charter knows llama")
     expect(refusal({ model_type: "gemma3", text_config: {} })).toContain("the model_type gemma3; Charter knows")
@@ -344,6 +345,8 @@ describe("sliding windows", () => {
     const window = { ...small, sliding_window: 8, layer_types: ["sliding_attention", "full_attention"] }
     expect(windows({ ...window, model_type: "mistral" })).toEqual([8, undefined])
     expect(windows({ ...window, model_type: "mistral", layer_types: null })).toEqual([8, 8])
+    // As which transformers 5 saves it.
+    expect(windows({ ...window, model_type: "ministral" })).toEqual([8, undefined])
     expect(windows({ ...window, model_type: "phi3" })).toEqual([8, 8])
     expect(refusal({ ...window, model_type: "mistral", sliding_window: null })).toContain("without a sliding_window")
     expect(refusal({ ...window, model_type: "mistral", layer_types: ["full_attention"] })).toContain(
