@@ -190,6 +190,8 @@ export const parseHeader = (bytes: Uint8Array, fileSize: number, file: string): 
     let metadata: Readonly<Record<string, string>> = {}
     for (const [name, value] of Object.entries(json)) {
       if (name === "__metadata__") {
+        // To the format's own reader, a null is none.
+        if (value === null) continue
         if (!Predicate.isObject(value) || !Object.values(value).every(isText)) {
           return yield* broken(file, "has metadata that is not text by name")
         }

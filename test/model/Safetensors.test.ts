@@ -89,6 +89,8 @@ describe("Safetensors.parseHeader", () => {
     expect(reasonOf(bytesOf(`{"a":1}`))).toContain("without a valid dtype")
     expect(reasonOf(bytesOf(`{"a\\nb":1}`))).toContain("its tensor a\\u{a}b without")
     expect(reasonOf(bytesOf(`{"__metadata__":{"a":1}}`))).toContain("metadata")
+    expect(reasonOf(bytesOf(`{"__metadata__":7}`))).toContain("metadata")
+    expect(reasonOf(bytesOf(`{"__metadata__":null}`))).toBe("valid")
 
     expect(one({ dtype: "F32", shape: [1], data_offsets: [0, 4] }, 4)).toBe("valid")
     expect(one({ dtype: "F32", shape: [2], data_offsets: [0, 4] }, 4)).toContain(
