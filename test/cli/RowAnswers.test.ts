@@ -59,6 +59,19 @@ const qwen = String.raw`
 {%- endif %}
 `
 
+const deepSeek = `
+{%- for message in messages -%}
+    <|im_start|>{{ message['role'] + '\\n' }}
+    {%- if message['content'] is none -%}
+        {%- for call in message['tool_calls'] %}{{ '<calls>' + call['function']['name'] }}{% endfor -%}
+    {%- else -%}
+        {{ message['content'] }}
+    {%- endif -%}
+    {{ '<|im_end|>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
+`
+
 /** Turns without thoughts, calls and tools. */
 const plain =
   "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -145,6 +158,20 @@ describe("an answer with thoughts or calls", () => {
         `<|im_start|>system\n# Tools\n${told}${rain}`,
         `<think>\nI need it.\n</think>\n\nLet me look.\n${called}`
       ])
+    })
+  )
+
+  it.effect("may be calls alone, also where the template tells them by a content that is none, as DeepSeek's do", () =>
+    Effect.gen(function* () {
+      const { asked, learnt } = yield* reader(deepSeek)
+      const call = { role: "assistant", content: null, tool_calls }
+      const written = "<calls>weather<|im_end|>"
+      const messages = [user("Rain?"), call]
+      assert.deepStrictEqual(yield* learnt({ messages }), [rain, written])
+      assert.strictEqual(
+        yield* asked({ prompt: [...messages, user("And?")] }),
+        `${rain}${written}\n<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n`
+      )
     })
   )
 
