@@ -49,6 +49,8 @@ export const from = (
   options: Options
 ) => {
   const perUpdate = options.batchSize / options.samples
+  // Epoch after epoch of single prompts: no update is smaller than the others, and no prompt is left out.
+  const turnOf = Training.batches(prompts, { batchSize: 1, seed: options.seed })
   const stopIds = new Set(checkpoint.eosTokenIds)
   const bounds = { clamp: options.rewardClip ?? undefined, missingStopPenalty: options.missingStopPenalty }
   const end = Option.match(codec, {
@@ -56,10 +58,8 @@ export const from = (
     onSome: ({ completion }) => completion("")
   })
   return Effect.fnUntraced(function* (index: number) {
-    // Epoch after epoch of single prompts: no update is smaller than the others, and no prompt is left out.
     const wanted = Array.from({ length: perUpdate }, (_, p) => {
-      const turn = index * perUpdate + p
-      const [prompt] = Training.batchOf(prompts, { batchSize: 1, seed: options.seed }, turn)
+      const [prompt] = turnOf(index * perUpdate + p)
       return Array.from({ length: options.samples }, (_, i) => ({
         prompt: prompt!,
         id: `${index + 1}/${p}/${prompt!.id}/${i}`

@@ -108,17 +108,25 @@ export const bounded = <Row>(
 export const stepsOf = (rows: number, { batchSize, epochs, steps }: Pick<Options, "batchSize" | "epochs" | "steps">) =>
   steps ?? epochs * Math.ceil(rows / batchSize)
 
-/** The rows of the step `index` (from 0): each epoch uses every row once, in an order of its own. */
-export const batchOf = <Row>(
+/**
+ * The rows of a step (from 0), which is asked for: each epoch uses every row once, in an order of its own. The order is
+ * kept for the epoch: all rows shuffled for a few of them would take longer than what is learnt from these.
+ */
+export const batches = <Row>(
   rows: ReadonlyArray<Row>,
-  { batchSize, seed }: Pick<Options, "batchSize" | "seed">,
-  index: number
-): ReadonlyArray<Row> => {
+  { batchSize, seed }: Pick<Options, "batchSize" | "seed">
+): ((index: number) => ReadonlyArray<Row>) => {
   const perEpoch = Math.ceil(rows.length / batchSize)
-  const epoch = Math.floor(index / perEpoch)
-  const order = Random.make(seed, "epoch", epoch).shuffle(rows.map((_, i) => i))
-  const at = (index - epoch * perEpoch) * batchSize
-  return order.slice(at, at + batchSize).map((i) => rows[i]!)
+  let shuffled: { readonly epoch: number; readonly order: ReadonlyArray<number> } | undefined
+  return (index) => {
+    const epoch = Math.floor(index / perEpoch)
+    if (shuffled?.epoch !== epoch) {
+      const all = Array.from({ length: rows.length }, (_, i) => i)
+      shuffled = { epoch, order: Random.make(seed, "epoch", epoch).shuffle(all) }
+    }
+    const at = (index - epoch * perEpoch) * batchSize
+    return shuffled.order.slice(at, at + batchSize).map((i) => rows[i]!)
+  }
 }
 
 /** The tokens of a micro-batch at most: a row with more than it may have is one by itself. */
@@ -158,6 +166,7 @@ export const runWith = <Row>(
       }
       publish()
       const saving = Saving.make()
+      const batchOf = batches(data.rows, options)
       let progress = found?.progress ?? 0
       let skipped = found?.more["skipped"] ?? 0
       let saved = progress
@@ -184,7 +193,7 @@ export const runWith = <Row>(
 
       const step = Effect.fnUntraced(function* (index: number) {
         if (index > saved && saving.due()) yield* save
-        const rows = batchOf(data.rows, options, index)
+        const rows = batchOf(index)
         const started = performance.now()
         const rate = options.learningRate * Optimizer.stepMultiplier(schedule, index)
         const metrics = yield* learner.step(state, yield* data.collate(rows), {
@@ -214,7 +223,7 @@ export const runWith = <Row>(
       })
       if (progress >= steps) {
         // One that gave up on its last steps is no finished one, however often it is started.
-        if (skipped >= patience) return yield* giveUp(batchOf(data.rows, options, progress - 1).map(data.id))
+        if (skipped >= patience) return yield* giveUp(batchOf(progress - 1).map(data.id))
         return Stream.empty
       }
       return Stream.range(progress, steps - 1).pipe(

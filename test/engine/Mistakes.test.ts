@@ -97,7 +97,7 @@ describe("mistakes that other pipelines made", () => {
     const how = { batchSize: 4, seed: 1 }
     expect(Training.stepsOf(rows.length, { ...how, epochs: 2 })).toBe(6)
     for (const epoch of [0, 1]) {
-      const used = [0, 1, 2].flatMap((i) => Training.batchOf(rows, how, 3 * epoch + i))
+      const used = [0, 1, 2].flatMap((i) => Training.batches(rows, how)(3 * epoch + i))
       expect(used.toSorted((a, b) => a - b)).toEqual(rows)
     }
   })

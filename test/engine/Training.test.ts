@@ -59,7 +59,7 @@ const trainBad = Effect.fnUntraced(function* (stateDir: string, bad: ReadonlyArr
   const lora = yield* Lora.read(`${Golden.folder}/adapter`, checkpoint.config)
   const adapter = Adapters.fromLora(lora, checkpoint.config)
   const how = { ...options(stateDir), batchSize: 1, epochs: 1 }
-  const order = Array.from({ length: rows.length }, (_, i) => Training.batchOf(rows, how, i)[0]!.id)
+  const order = Array.from({ length: rows.length }, (_, i) => Training.batches(rows, how)(i)[0]!.id)
   const plain = TrainingData.supervised(rows, how)
   const poisoned: typeof plain = {
     ...plain,
@@ -158,11 +158,36 @@ describe("a training", () => {
 
   it("has an order of the rows for each epoch and seed", () => {
     const orderOf = (seed: number, epoch: number) =>
-      [0, 1, 2].flatMap((i) => Training.batchOf(rows, { batchSize: 3, seed }, 3 * epoch + i).map(({ id }) => id))
+      [0, 1, 2].flatMap((i) => Training.batches(rows, { batchSize: 3, seed })(3 * epoch + i).map(({ id }) => id))
     expect(orderOf(1, 0)).toEqual(orderOf(1, 0))
     expect(orderOf(1, 1)).not.toEqual(orderOf(1, 0))
     expect(orderOf(2, 0)).not.toEqual(orderOf(1, 0))
   })
+
+  it.effect("looks at the rows of a step alone, however many there are for the others", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const adapter = Adapters.fromLora(yield* Lora.read(`${Golden.folder}/adapter`), checkpoint.config)
+      let looks = 0
+      const many = new Proxy(
+        Array.from({ length: 300 }, (_, i) => ({ ...rows[i % rows.length]!, id: `row ${i}` })),
+        {
+          get: (rows, name, self) => {
+            if (typeof name === "string" && /^\d+$/.test(name)) looks++
+            return Reflect.get(rows, name, self) as unknown
+          }
+        }
+      )
+      const learner: Learner.Learner = {
+        step: () => Effect.succeed({ loss: 1, grad_norm: 1 }),
+        measure: () => Effect.succeed({ loss: 1 })
+      }
+      const how = { ...options(yield* temporary), batchSize: 3, epochs: 2 }
+      const data = { ...TrainingData.supervised(many, how), collate: () => Effect.succeed([]) }
+      yield* Stream.runDrain(Training.runWith(learner, adapter, data, how))
+      expect(looks).toBe(2 * many.length)
+    })
+  )
 
   it("makes micro-batches within the bound out of every row, the longest first", () => {
     const lengths = [3, 9, 4, 40, 5, 5]
