@@ -7,9 +7,15 @@ export const bins = <Item>(
   width: number
 ): ReadonlyArray<ReadonlyArray<Item>> => {
   const found: Array<{ room: number; readonly items: Array<Item> }> = []
+  let before = Infinity
+  // No bin before this one has room for another item of the same length.
+  let first = 0
   for (const item of [...items].sort((a, b) => lengthOf(b) - lengthOf(a))) {
     const length = lengthOf(item)
-    const bin = found.find(({ room }) => room >= length)
+    if (length < before) first = 0
+    before = length
+    while (first < found.length && found[first]!.room < length) first++
+    const bin = found[first]
     if (bin === undefined) found.push({ room: width - length, items: [item] })
     else {
       bin.items.push(item)

@@ -68,4 +68,18 @@ describe("packing", () => {
       })
     )
   })
+
+  it("puts each row, the longest first, into the first bin that has room", () => {
+    const lengths = [3, 9, 5, 5, 2, 9, 4, 1, 2, 12, 3]
+    expect(Packing.bins(lengths, (n) => n, 10)).toEqual([[12], [9, 1], [9], [5, 5], [4, 3, 3], [2, 2]])
+  })
+
+  it("does not look for room again where rows of the same length found none", () => {
+    let looks = 0
+    /** A length that counts how often it is compared. */
+    const counted = (length: number) => ({ valueOf: () => (looks++, length) }) as unknown as number
+    const items = Array.from({ length: 2000 }, (_, i) => counted(i % 2 === 0 ? 60 : 70))
+    expect(Packing.bins(items, (length) => length, 100)).toHaveLength(items.length)
+    expect(looks).toBeLessThan(100 * items.length)
+  })
 })
