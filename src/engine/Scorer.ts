@@ -14,6 +14,7 @@ import * as Layout from "./Layout.ts"
 import { heads } from "./LearnProgram.ts"
 import * as Program from "./Program.ts"
 import * as ScoreProgram from "./ScoreProgram.ts"
+import * as ScoreQueue from "./ScoreQueue.ts"
 import * as Trainables from "./Trainables.ts"
 import * as Waiting from "./Waiting.ts"
 
@@ -53,17 +54,11 @@ export interface Options {
 /** Milliseconds that a request waits for a fuller batch at most. */
 const patience = 200
 
-/** Milliseconds after which a request is served before longer ones. */
-const overdue = 2000
-
 /** Bytes of the logits that exist at a time. */
 const logitBytes = 24 * 2 ** 20
 
-interface Job {
-  readonly request: Request
+interface Job extends ScoreQueue.Waiting {
   readonly done: Deferred.Deferred<ReadonlyArray<number>, Session.SessionError>
-  /** When it came, in milliseconds. */
-  readonly since: number
 }
 
 /** A scorer that serves its queue until the scope closes. */
@@ -74,7 +69,7 @@ export const make = Effect.fnUntraced(function* (
   const { device = "cpu" } = checkpoint
   const scope = yield* Effect.scope
   const arrival = yield* Latch.make(false)
-  let waiting: Array<Job> = []
+  const waiting = ScoreQueue.make<Job>(options.maxTokens)
   const waitFor = yield* Waiting.make
   // Most runs are large, so fp32 weights are not worth a second copy; those in 8 bits are small, and faster with one.
   const large = checkpoint.quantized === undefined && !ScoreProgram.isNarrow(checkpoint.config)
@@ -161,28 +156,6 @@ export const make = Effect.fnUntraced(function* (
     for (const [i, job] of jobs.entries()) yield* Deferred.succeed(job.done, results[i]!)
   })
 
-  /** Takes waiting jobs of one adapter, kind and temperature that fit into a run, alike in length. */
-  const take = (): ReadonlyArray<Job> => {
-    const { request, since } = waiting[0]!
-    const { adapter, ids, kind, temperature = 1 } = request
-    const form = ScoreProgram.formOf(ids)
-    const longest = performance.now() - since > overdue ? ids.length : Infinity
-    const alike = waiting
-      .filter(({ request: r }) => r.adapter === adapter && r.kind === kind && (r.temperature ?? 1) === temperature)
-      .filter(({ request: r }) => ScoreProgram.formOf(r.ids) === form)
-      .filter(({ request: r }) => r.ids.length <= longest)
-      // The longest first: what the runtime takes for them serves all others, and it gives nothing back.
-      .sort((a, b) => b.request.ids.length - a.request.ids.length)
-    const taken: Array<Job> = []
-    for (const job of alike) {
-      if (taken.length > 0 && (taken.length + 1) * taken[0]!.request.ids.length > options.maxTokens) break
-      taken.push(job)
-    }
-    const chosen = new Set(taken)
-    waiting = waiting.filter((j) => !chosen.has(j))
-    return taken
-  }
-
   /** Waits a moment for others; longer, up to a bound, while the cores are busy and the batch is not full. */
   const gather = Effect.gen(function* () {
     const started = performance.now()
@@ -191,7 +164,7 @@ export const make = Effect.fnUntraced(function* (
     } while (
       options.busy?.() === true &&
       performance.now() - started < patience &&
-      waiting.reduce((n, j) => n + j.request.ids.length, 0) < options.maxTokens
+      waiting.tokens() < options.maxTokens
     )
   })
 
@@ -199,15 +172,15 @@ export const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       yield* arrival.await
       yield* gather
-      while (waiting.length > 0) {
-        const jobs = take()
+      while (waiting.size() > 0) {
+        const jobs = waiting.take(performance.now())
         // A bug is told to those who asked, too: they would wait for ever.
         yield* Effect.catchCause(serve(jobs), (cause) =>
           Effect.forEach(jobs, (job) => Deferred.failCause(job.done, cause), { discard: true })
         )
       }
       // In one step with the look at the queue, or a request could come between.
-      yield* Effect.sync(() => waiting.length === 0 && arrival.closeUnsafe())
+      yield* Effect.sync(() => waiting.size() === 0 && arrival.closeUnsafe())
     })
   ).pipe(Effect.forkIn(scope))
 
@@ -217,14 +190,10 @@ export const make = Effect.fnUntraced(function* (
         if (request.at.length === 0) return []
         const done = yield* Deferred.make<ReadonlyArray<number>, Session.SessionError>()
         const job: Job = { request, done, since: performance.now() }
-        waiting.push(job)
+        waiting.add(job)
         yield* arrival.open
         // Who no longer waits for an answer gives up the place in the queue.
-        const leave = Effect.sync(() => {
-          const at = waiting.indexOf(job)
-          if (at >= 0) waiting.splice(at, 1)
-        })
-        return yield* waitFor(done).pipe(Effect.onInterrupt(() => leave))
+        return yield* waitFor(done).pipe(Effect.onInterrupt(() => Effect.sync(() => waiting.leave(job))))
       }),
     family: (requests) => {
       const rows = requests.map((r) => r.ids)
