@@ -63,6 +63,8 @@ export const tokens = Effect.fnUntraced(function* (
   encode: (text: string) => ReadonlyArray<number>
 ): Effect.fn.Return<Tokens, string> {
   if (answers.every((answer) => more(answer) === undefined)) {
+    const tooLong = answers.map((answer) => codec.tooLong(Trl.textOf(answer))).find((reason) => reason !== undefined)
+    if (tooLong !== undefined) return yield* Effect.fail(`the completion is too long: ${tooLong}`)
     return { prompt: yield* prompt(codec, asked), answers: answers.map((answer) => encode(Trl.textOf(answer))) }
   }
   // Where one of them is a message, all are.

@@ -10,6 +10,7 @@ import * as Bounded from "./Bounded.ts"
 import * as Charsmap from "./Charsmap.ts"
 import * as Continuation from "./Continuation.ts"
 import * as Decoders from "./Decoders.ts"
+import * as LeastTokens from "./LeastTokens.ts"
 import * as ModelFile from "./ModelFile.ts"
 import * as Normalizers from "./Normalizers.ts"
 import * as PostProcessor from "./PostProcessor.ts"
@@ -38,6 +39,8 @@ export interface Tokenizer {
    * outside that must not speak for the template should be checked first.
    */
   readonly encode: (text: string) => Array<number>
+  /** How many tokens a text has at least, told far sooner than what they are; 0 where that is not known. */
+  readonly least: (text: string) => number
   /** The token ids of a text that goes on after another: without the space that some tokenizers put in front of one. */
   readonly encodeAfter: (text: string) => Array<number>
   /**
@@ -163,6 +166,7 @@ export const load = Effect.fn("Tokenizer.load")(function* (
   }
   return {
     encode: (text) => idsOf(library, text),
+    least: LeastTokens.of(json),
     encodeAfter: (text) => {
       if (after === undefined) return idsOf(library, text)
       const continued = idsOf(after, text)

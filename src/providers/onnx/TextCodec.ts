@@ -29,6 +29,8 @@ export interface TextCodec {
     messages: ReadonlyArray<Message>,
     given?: ChatTemplate.Given
   ) => Effect.Effect<WrittenAnswer.Written, PolicyError>
+  /** Why a text has too many tokens for the model, where that is known before they are made. */
+  readonly tooLong: (text: string) => string | undefined
   /** The tokens of a text in the middle of another. */
   readonly encode: (text: string) => ReadonlyArray<number>
   /**
@@ -64,6 +66,19 @@ export const load = Effect.fnUntraced(function* (
   // A text that begins with its own space gets none from the tokenizer. Another one may need it: a chat template of such
   // a model has a space before the answer, which the answer's text is given without.
   const encode = (text: string) => (/^\s/.test(text) ? tokenizer.encodeAfter(text) : tokenizer.encode(text))
+  const { maxPositions } = checkpoint.config
+  const tooLong = (text: string): string | undefined => {
+    // A token has a character at least, so most texts need no look.
+    const least = text.length > maxPositions ? tokenizer.least(text) : 0
+    return least > maxPositions
+      ? `at least ${least} tokens are more than the ${maxPositions} positions of the model`
+      : undefined
+  }
+  const fits = (id: string, text: string): Effect.Effect<string, PolicyError> => {
+    const reason = tooLong(text)
+    if (reason === undefined) return Effect.succeed(text)
+    return Effect.fail(new PolicyError({ message: `The text is too long: ${reason}.`, id, retryable: false }))
+  }
   const rendered = Effect.fnUntraced(function* (id: string, ...given: Parameters<ChatTemplate.ChatTemplate["render"]>) {
     if (Option.isNone(template)) {
       const message = "The model has no chat template; use the human-assistant transcript with it."
@@ -92,20 +107,21 @@ export const load = Effect.fnUntraced(function* (
     context: Effect.fnUntraced(function* (id, context, given) {
       // A recipe asks for hundreds at once: timers, signals and answers are to come in between.
       yield* Turn.pause
-      if (typeof context === "string") return [...tokenizer.start, ...tokenizer.encode(context)]
+      if (typeof context === "string") return [...tokenizer.start, ...tokenizer.encode(yield* fits(id, context))]
       const text = yield* promptText(id, context.messages, given)
-      return tokenizer.encode(text + (context.prefix ?? ""))
+      return tokenizer.encode(yield* fits(id, text + (context.prefix ?? "")))
     }),
     written: Effect.fnUntraced(function* (id, messages, given) {
       yield* Turn.pause
       const prompt = yield* promptText(id, messages.slice(0, -1), given)
-      const whole = yield* rendered(id, messages, given)
+      const whole = yield* fits(id, yield* rendered(id, messages, given))
       const found = WrittenAnswer.of(tokenizer, { prompt, whole }, checkpoint.eosTokenIds, end)
       if (found !== undefined) return found
       const message =
         "As the chat template writes it, the conversation does not begin with its prompt; leave out what the answer has beside its content, or change chat_template_kwargs."
       return yield* new PolicyError({ message, id, retryable: false })
     }),
+    tooLong,
     encode,
     completion: (text, finish) => {
       const ids = encode(text)

@@ -147,3 +147,17 @@ describe("the text of an answer", () => {
     })
   )
 })
+
+describe("a text of far more tokens than a model has positions", () => {
+  it.effect("is refused before it is encoded", () =>
+    Effect.gen(function* () {
+      const codec = yield* codecOf("llama3", { chat_template: chatml }, [2])
+      const long = "a word ".repeat(100_000)
+      const refused = Effect.map(Effect.flip(codec.context("one", long)), ({ message }) => message)
+      assert.match(yield* refused, /^The text is too long: at least \d+ tokens are more than the 192 positions/)
+      const messages = [{ role: "user", content: long }] as const
+      assert.match((yield* Effect.flip(codec.context("one", { messages }))).message, /^The text is too long/)
+      assert.isUndefined(codec.tooLong("a word ".repeat(40)))
+    })
+  )
+})
