@@ -64,12 +64,12 @@ const largestFloat = (2 - 2 ** -23) * 2 ** 127
 /**
  * Whether a step can make no parameter of a range infinite. The direction of AdamW is no longer than
  * (1−β₁) / sqrt((1−β₂)(1−β₁²/β₂)) times the ratio of the corrections (by Cauchy and Schwarz), which is at most that of
- * the first step: 2.7 with the defaults, and 10 is allowed for.
+ * the first step: below 2.7 with the defaults, and 3 is allowed for.
  */
 export const isBounded = (parameters: Float32Array, { end, learningRate, start, weightDecay }: Range): boolean => {
   let largest = 0
   for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(parameters[i]!))
-  return largest * (1 + learningRate * weightDecay) + 10 * learningRate <= largestFloat
+  return largest * (1 + learningRate * weightDecay) + 3 * learningRate <= largestFloat
 }
 
 /** The Euclidean norm of a gradient. */

@@ -21,8 +21,8 @@ const isSpace = (unit: string | undefined): boolean => unit !== undefined && /^\
 
 const stripped = (text: string, left: boolean, right: boolean): string => {
   let [start, end] = [0, text.length]
-  while (left && isSpace(text[start])) start++
-  while (right && end > start && isSpace(text[end - 1])) end--
+  if (left) while (isSpace(text[start])) start++
+  if (right) while (end > start && isSpace(text[end - 1])) end--
   return text.slice(start, end)
 }
 

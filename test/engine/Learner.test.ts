@@ -58,7 +58,7 @@ describe("a learner's step", () => {
       const state = Learner.initialState(adapter.vector)
       yield* learner.step(state, [micro(rows)], rates)
       const before = Learner.copyOf(state)
-      const skipped = yield* learner.step(state, [micro(rows)], { ...rates, learningRates: [0.01, 1e38] })
+      const skipped = yield* learner.step(state, [micro(rows)], { ...rates, learningRates: [0.01, 2e38] })
       expect(Learner.applied(skipped)).toBe(false)
       expect(same(state, before)).toBe(true)
       yield* learner.step(state, [micro(rows)], rates)

@@ -50,7 +50,7 @@ describe("OnnxLanguageModel", () => {
         Effect.provide(OnnxLanguageModel.fromPolicy(MockPolicy.make().service)),
         Effect.flip
       )
-      assert.include(error.message, "a policy reads text only; leave parts of the type reasoning out of the prompt")
+      assert.include(error.message, "this provider reads text only; leave parts of the type reasoning out of the prompt")
     })
   )
 
