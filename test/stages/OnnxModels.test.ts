@@ -50,7 +50,10 @@ describe("OnnxLanguageModel", () => {
         Effect.provide(OnnxLanguageModel.fromPolicy(MockPolicy.make().service)),
         Effect.flip
       )
-      assert.include(error.message, "this provider reads text only; leave parts of the type reasoning out of the prompt")
+      assert.include(
+        error.message,
+        "this provider reads text only; leave parts of the type reasoning out of the prompt"
+      )
     })
   )
 
