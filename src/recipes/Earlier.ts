@@ -35,6 +35,9 @@ const numbers = (dir: string): ReadonlyArray<number> =>
         .toSorted((a, b) => a - b)
     : []
 
+/** The number of the folder that the next move goes to. */
+export const next = (dir: string): number => (numbers(dir).at(-1) ?? 0) + 1
+
 /** Everything that a phase may have in a folder. */
 const pathsOf = (name: string, { logs, files }: Phases.Phase): ReadonlyArray<string> => [
   ...Object.keys(logs),
@@ -59,15 +62,14 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
   const begun = Object.entries(before.phases)
     .map(([name, phase]) => {
       const paths = pathsOf(name, phase).filter((path) => existsSync(join(dir, path)))
-      const next = now.phases[name]
-      const holds = paths.some((path) => path in phase.logs && next?.logs[path] === phase.logs[path])
-      return { name, phase, paths, holds, same: next?.fingerprint === phase.fingerprint }
+      const wanted = now.phases[name]
+      const holds = paths.some((path) => path in phase.logs && wanted?.logs[path] === phase.logs[path])
+      return { name, phase, paths, holds, same: wanted?.fingerprint === phase.fingerprint }
     })
     .filter(({ paths }) => paths.length > 0)
   const phases = begun.filter(({ same }) => !same)
   const named = (phases: typeof begun) => phases.map(({ name }) => name)
-  const n = (numbers(dir).at(-1) ?? 0) + 1
-  const to = `${folder}/${n}`
+  const to = `${folder}/${next(dir)}`
   const aside = (path: string) => join(dir, to, path)
   const gone = new Set(phases.flatMap(({ name, phase }) => pathsOf(name, phase)))
   const commit = () => Atomic.writeUnsafe(join(dir, "manifest.json"), `${JSON.stringify(now, null, 2)}\n`)

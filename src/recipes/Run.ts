@@ -134,7 +134,8 @@ const adopt = Effect.fnUntraced(function* (dir: string, before: Manifest.Manifes
   const stored = yield* list(join(dir, "phases.json"))
   const rejected = yield* change(() => Retried.keysUnsafe(dir))
   const retried = Retried.phase(before, Finished.decode(stored), rejected)
-  const there = retried === undefined ? before : Retried.before(before, retried)
+  const to = yield* change(() => Earlier.next(dir))
+  const there = retried === undefined ? before : Retried.before(before, retried, to)
   const same = Object.entries(now.phases).every(
     ([name, phase]) => there.phases[name]?.fingerprint === phase.fingerprint
   )

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Effect, Schema, Stream } from "effect"
 import {
   appendFileSync,
   cpSync,
@@ -13,7 +13,8 @@ import {
 import { hostname } from "node:os"
 import { join } from "node:path"
 import * as Earlier from "../../src/recipes/Earlier.ts"
-import type { Manifest } from "../../src/recipes/Manifest.ts"
+import * as Manifest from "../../src/recipes/Manifest.ts"
+import * as Retried from "../../src/recipes/Retried.ts"
 import type { Settings } from "../../src/recipes/Settings.ts"
 import * as Sample from "../../src/Sample.ts"
 import { workplace } from "../workplace.ts"
@@ -334,6 +335,29 @@ describe("other settings", () => {
     })
   )
 
+  it.live("a sample may be tried again twice, though the process is killed as it begins to", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const fails = (call: string) => call.endsWith(`${prompts[0]!.id}/0/critique/2`)
+      const service = World.models({ fails })
+      yield* runIn(dir, models(), { service })
+      writeFileSync(join(dir, "rejected.jsonl"), "")
+      yield* runIn(dir, models(), { service })
+      const second = `${read(dir, "reward/metrics.jsonl")} `
+      writeFileSync(join(dir, "reward/metrics.jsonl"), second)
+      writeFileSync(join(dir, "rejected.jsonl"), "")
+      const manifest = Schema.decodeUnknownSync(Manifest.Manifest)(JSON.parse(read(dir, "manifest.json")))
+      const killed = Retried.before(manifest, "revise", Earlier.next(dir))
+      writeFileSync(join(dir, "manifest.json"), `${JSON.stringify(killed, null, 2)}\n`)
+      yield* run(dir)
+      assert.isTrue(existsSync(join(dir, "earlier/1/reward/metrics.jsonl")))
+      assert.strictEqual(read(dir, "earlier/2/reward/metrics.jsonl"), second)
+      const fresh = workplace()
+      yield* run(fresh)
+      assert.deepStrictEqual(World.files(dir), World.files(fresh))
+    })
+  )
+
   it.live("what was rejected before is tried again when its line is deleted", () =>
     Effect.gen(function* () {
       const dir = workplace()
@@ -373,7 +397,7 @@ describe("other settings", () => {
       const other = changed("supervised", { learningRate: 0.0001 })
       const fresh = workplace()
       yield* run(fresh, { settings: other })
-      const manifest = (of: string) => JSON.parse(read(of, "manifest.json")) as Manifest
+      const manifest = (of: string) => JSON.parse(read(of, "manifest.json")) as Manifest.Manifest
       const count = Earlier.plan(dir, manifest(dir), manifest(fresh)).steps.length
       assert.isAbove(count, 10)
       for (let steps = 0; steps < count; steps++) {
