@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { cpSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Lora from "../../src/model/Lora.ts"
+import * as Safetensors from "../../src/model/Safetensors.ts"
 import * as Random from "../../src/Random.ts"
 import * as Golden from "../engine/golden.ts"
 import { contents, jsonl, killed, lines, tiny, train, workplace } from "./TrainFixture.ts"
@@ -101,7 +102,9 @@ describe("charter train ppo, grpo and rloo", () => {
     assert.strictEqual(status, 1)
     assert.include(stderr, "Three minibatches in a row have no finite loss and gradient (step 1)")
     assert.isFalse(existsSync(join(out, "summary.json")))
-    assert.isTrue(existsSync(join(out, "state", "state.safetensors")))
+    const { tensors } = await Effect.runPromise(Safetensors.read(join(out, "state", "state.safetensors")))
+    const moments = await Effect.runPromise(Safetensors.load(tensors.get("m")!))
+    assert.isTrue(moments.every((x) => x === 0))
   })
 
   it.each(kinds)("%s ends where the policy computes no numbers any more, with what was finished", async (kind) => {

@@ -4,12 +4,17 @@ import * as ZstdFrames from "../../src/data/ZstdFrames.ts"
 
 const skippable = Buffer.of(0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3)
 const checked = { params: { [constants.ZSTD_c_checksumFlag]: 1, [constants.ZSTD_c_contentSizeFlag]: 0 } }
+const magic = [0x28, 0xb5, 0x2f, 0xfd]
 const frames = [
   zstdCompressSync("some words"),
   zstdCompressSync("", checked),
   skippable,
-  // Several blocks, of which some repeat one byte.
-  zstdCompressSync(Buffer.alloc(300_000, 7), checked)
+  // Several blocks.
+  zstdCompressSync(Buffer.alloc(300_000, 7), checked),
+  // A block as it is, in a frame that names a dictionary by four bytes and has its size in two.
+  Buffer.of(...magic, 0x63, 0, 0, 0, 0, 1, 0, (3 << 3) | 1, 0, 0, 1, 2, 3),
+  // A block of 200 times one byte.
+  Buffer.of(...magic, 0x20, 200, ((200 << 3) & 0xff) | 0b11, 200 >> 5, 0, 7)
 ]
 const file = Buffer.concat(frames)
 

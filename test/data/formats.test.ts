@@ -139,14 +139,14 @@ layer(NodeServices.layer)("formats", (it) => {
         parquetWriteFile({
           filename: file,
           columnData: [
-            { name: "prompt", data: ["\uFEFFone", "two"], type: "STRING" },
+            { name: "prompt", data: ["\uFEFFone", "two \uFFFD"], type: "STRING" },
             { name: "hash", data: [hash, 2n], type: "INT64" },
             { name: "image", data: [image, Buffer.from("text")], type: "BYTE_ARRAY" }
           ]
         })
         assert.deepStrictEqual<unknown>(yield* rowsOf(Parquet.read(file)), [
           { prompt: "\uFEFFone", hash: String(hash), image: new Uint8Array(image) },
-          { prompt: "two", hash: 2, image: "text" }
+          { prompt: "two \uFFFD", hash: 2, image: "text" }
         ])
       })
   )

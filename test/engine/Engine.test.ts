@@ -271,7 +271,16 @@ describe("an adapter that is changed", () => {
       const dir = yield* temporary
       const once = yield* policyOf("once")
       yield* once.updated({ stateDir: `${dir}/once` })
+      yield* once.updated({ stateDir: `${dir}/once`, iteration: 1 })
+      // What it was updated to is a state of updates, which no other training goes on with.
+      const rows = { names: ["a"], rows: TokenLists.of([[5, 6]]), from: [1] }
+      const options = { ...learn, stateDir: `${dir}/once` }
+      const other = once.client.LearnSupervised({ adapter: "once", ...rows, options })
+      expect(yield* Effect.flip(Stream.runDrain(other))).toMatchObject({
+        message: expect.stringContaining("holds the state of another training")
+      })
       const twice = yield* policyOf("twice")
+      yield* twice.updated({ stateDir: `${dir}/twice` })
       const begun = yield* twice.numbers
       const error = yield* Effect.flip(twice.updated({ stateDir: "/dev/null/x" }))
       expect(error).toMatchObject({ _tag: "EngineError", message: expect.stringContaining("cannot be made") })
@@ -279,9 +288,36 @@ describe("an adapter that is changed", () => {
       const cut = twice.updated({ stateDir: `${dir}/cut`, epochs: 100_000 })
       expect((yield* Effect.timeoutOption(cut, "1 second"))._tag).toBe("None")
       expect(yield* twice.numbers).toEqual(begun)
-      yield* twice.updated({ stateDir: `${dir}/twice` })
+      yield* twice.updated({ stateDir: `${dir}/twice`, iteration: 1 })
       expect(yield* twice.numbers).toEqual(yield* once.numbers)
       expect(yield* twice.numbers).not.toEqual(begun)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("ends an answer with the numbers that it began with, whatever is learnt meanwhile", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporary
+      const client = yield* inProcess
+      yield* client.MakeAdapter({ name: "p", source: fresh(4), head: "score", reference: null })
+      const rows = TokenLists.of([
+        [5, 6, 7],
+        [5, 9, 8]
+      ])
+      const options = (stateDir: string) => ({ ...learn, epochs: 4, learningRate: 1, stateDir: `${dir}/${stateDir}` })
+      const names = ["a", "b"]
+      const answer = client.Generate({ ...sampled, adapter: "p", maxTokens: 40, n: 1 })
+      for (const training of [
+        client.LearnSupervised({ adapter: "p", names, rows, from: [1, 1], options: options("supervised") }),
+        client.LearnPreferences({
+          ...{ adapter: "p", names, first: rows, second: TokenLists.of([[5], [5, 6]]), probabilities: [1, 0] },
+          options: options("preferences")
+        })
+      ]) {
+        const expected = yield* answer
+        const [meanwhile] = yield* Effect.all([answer, Stream.runDrain(training)], { concurrency: "unbounded" })
+        expect(meanwhile).toEqual(expected)
+        expect(yield* answer).not.toEqual(expected)
+      }
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

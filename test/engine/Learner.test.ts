@@ -1,17 +1,18 @@
 /** What a learner does of a step; gradients and numbers are held against PyTorch in `families` and `Optimizer.test.ts`. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Batch from "../../src/engine/Batch.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
 import * as Lora from "../../src/model/Lora.ts"
+import * as Op from "../../src/onnx/Op.ts"
 import * as Golden from "./golden.ts"
 
 const rates = { learningRates: [0.01, 0.1], weightDecays: [0, 0.5], maxGradNorm: 1 }
 
 /** A learner of an adapter whose last parameters, the value head's, have rates of their own. */
-const make = Effect.gen(function* () {
+const make = Effect.fnUntraced(function* (objective: Objective.Objective = Objective.sft) {
   const golden = yield* Golden.load
   const { config } = golden.checkpoint
   const lora = yield* Effect.fromResult(
@@ -19,7 +20,7 @@ const make = Effect.gen(function* () {
   )
   const adapter = Adapters.fromLora(lora, config, { value: true })
   adapter.vector.fill(0.25, adapter.layout.groups[0]!.size)
-  const learner = yield* Learner.make(golden.checkpoint, adapter, Objective.sft, { microTokens: 72 })
+  const learner = yield* Learner.make(golden.checkpoint, adapter, objective, { microTokens: 72 })
   const rows = golden.rows.slice(0, 2).map((ids) => ({ ids, weights: ids.map((_, t) => Number(t > 0)) }))
   const micro = (own: typeof rows) => Batch.supervised(own, Batch.totalWeight(rows))
   return { adapter, learner, micro, rows }
@@ -32,7 +33,7 @@ const same = (a: Learner.State, b: Learner.State): boolean =>
 describe("a learner's step", () => {
   it.effect("adds up micro-batches, has rates for each group, and leaves what its state began with", () =>
     Effect.gen(function* () {
-      const { adapter, learner, micro, rows } = yield* make
+      const { adapter, learner, micro, rows } = yield* make()
       const begun = adapter.vector.slice()
       const [whole, parts] = [Learner.initialState(adapter.vector), Learner.initialState(adapter.vector)]
       for (let step = 0; step < 2; step++) {
@@ -54,7 +55,7 @@ describe("a learner's step", () => {
 
   it.effect("changes nothing where a rate is too large for what would come of it", () =>
     Effect.gen(function* () {
-      const { adapter, learner, micro, rows } = yield* make
+      const { adapter, learner, micro, rows } = yield* make()
       const state = Learner.initialState(adapter.vector)
       yield* learner.step(state, [micro(rows)], rates)
       const before = Learner.copyOf(state)
@@ -64,6 +65,44 @@ describe("a learner's step", () => {
       yield* learner.step(state, [micro(rows)], rates)
       expect([state.step, before.step]).toEqual([2, 1])
       expect(same(state, before)).toBe(false)
+    })
+  )
+
+  it.live("is not touched by one before it that was interrupted", () =>
+    Effect.gen(function* () {
+      const { adapter, learner, micro, rows } = yield* make()
+      const fresh = () => Learner.initialState(adapter.vector)
+      const batch = rows.map((row) => micro([row]))
+      const whole = fresh()
+      yield* learner.step(whole, batch, rates)
+      for (let turns = 0; turns < 3; turns++) {
+        // The runtime may only begin with a run when nobody waits for it any more.
+        const fiber = yield* Effect.forkChild(learner.step(fresh(), batch, rates))
+        for (let turn = 0; turn < turns; turn++) yield* Effect.promise(() => new Promise(setImmediate))
+        yield* Fiber.interrupt(fiber)
+        const state = fresh()
+        yield* learner.step(state, batch, rates)
+        expect(same(state, whole)).toBe(true)
+      }
+    })
+  )
+
+  it.effect("changes nothing where the loss alone is not finite", () =>
+    Effect.gen(function* () {
+      const endless = Objective.make({
+        ...Objective.sft,
+        name: "endless",
+        build: (outputs, inputs) => ({
+          loss: Op.shift(Objective.sft.build(outputs, inputs).loss, Infinity),
+          metrics: {}
+        })
+      })
+      const { adapter, learner, micro, rows } = yield* make(endless)
+      const state = Learner.initialState(adapter.vector)
+      const metrics = yield* learner.step(state, [micro(rows)], rates)
+      expect(metrics.loss).toBe(Infinity)
+      expect(Learner.applied(metrics)).toBe(false)
+      expect(same(state, Learner.initialState(adapter.vector))).toBe(true)
     })
   )
 })

@@ -4,7 +4,9 @@ import { Effect, FileSystem, Layer, Stream } from "effect"
 import { RpcTest } from "effect/rpc"
 import * as Engine from "../../src/engine/Engine.ts"
 import { EngineRpc } from "../../src/engine/EngineRpc.ts"
+import * as Learner from "../../src/engine/Learner.ts"
 import * as TokenLists from "../../src/engine/TokenLists.ts"
+import * as TrainingState from "../../src/engine/TrainingState.ts"
 import * as Golden from "./golden.ts"
 import type { LearnOptions } from "../../src/Policy.ts"
 import { learn } from "./learn.ts"
@@ -64,9 +66,25 @@ describe("the state of a training", () => {
       yield* refused("another batch size", supervised(samples, { batchSize: learn.batchSize + 1 }))
       const { names, rows } = samples
       const pairs = { names, first: rows, second: rows, probabilities: [1, 1] }
-      const options = { ...learn, stateDir: dir }
-      yield* refused("pairs", Stream.runDrain(client.LearnPreferences({ adapter: "r", ...pairs, options })))
+      const preferences = (stateDir: string, other: Partial<typeof pairs> = {}) =>
+        Stream.runCollect(
+          client.LearnPreferences({ adapter: "r", ...pairs, ...other, options: { ...learn, stateDir } })
+        )
+      yield* refused("pairs", preferences(dir))
       yield* refused("updates", client.Restore({ adapter: "p", stateDir: dir }))
+
+      expect(yield* preferences(`${dir}/pairs`)).not.toEqual([])
+      expect(yield* preferences(`${dir}/pairs`)).toEqual([])
+      yield* refused("other probabilities", preferences(`${dir}/pairs`, { probabilities: [1, 0] }))
+      yield* refused("other second answers", preferences(`${dir}/pairs`, { second: others["other tokens"].rows }))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("of an earlier version, which does not say what it belongs to, is gone on with by any of its size", () =>
+    Effect.gen(function* () {
+      const dir = yield* Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped())
+      yield* TrainingState.save(dir, Learner.initialState(new Float32Array(3)), 5)
+      expect(yield* TrainingState.load(dir, 3, "supervised 0123")).toMatchObject({ progress: 5 })
     }).pipe(Effect.provide(NodeServices.layer))
   )
 })
