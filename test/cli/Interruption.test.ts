@@ -24,16 +24,17 @@ const interrupt = async (wait: number, signals: ReadonlyArray<NodeJS.Signals>) =
 }
 
 describe("an interrupted program whose thread is in native code", () => {
-  const end = { code: 130, signal: null, said: "Interrupted; to go on: charter run", waited: false }
+  const end = { code: 130, signal: null, said: "Interrupted; to go on: charter run" }
 
   it("ends with 130 and a sentence after its patience, by any signal", async () => {
-    assert.deepStrictEqual(await interrupt(100, ["SIGINT"]), end)
-    assert.deepStrictEqual(await interrupt(100, ["SIGTERM"]), end)
-    assert.deepStrictEqual(await interrupt(100, ["SIGHUP"]), end)
+    assert.deepInclude(await interrupt(100, ["SIGINT"]), end)
+    assert.deepInclude(await interrupt(100, ["SIGTERM"]), end)
+    assert.deepInclude(await interrupt(100, ["SIGHUP"]), end)
   })
 
   it("ends at once at the second signal", async () => {
-    assert.deepStrictEqual(await interrupt(3_600_000, ["SIGINT", "SIGINT"]), end)
+    // Its patience is an hour.
+    assert.deepInclude(await interrupt(3_600_000, ["SIGINT", "SIGINT"]), end)
   })
 
   it("has its time when a terminal is closed, which may be told several times and beside another signal", async () => {
