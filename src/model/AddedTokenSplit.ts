@@ -5,6 +5,7 @@
  * The JavaScript library does so, too, but a token that takes the white space behind it takes it from a token, takes
  * other white space than Unicode's, and a space goes in front of what follows a token, as if it were the text's beginning.
  */
+import { isSpace } from "./Normalizers.ts"
 
 /** What is used of the library's added tokens. */
 interface AddedToken {
@@ -32,8 +33,6 @@ interface Piece {
   /** Whether it begins the text. */
   readonly first: boolean
 }
-
-const isSpace = (unit: string | undefined): boolean => unit !== undefined && /^\p{White_Space}$/u.test(unit)
 
 /** The pieces of a text, given as what it is split into, each of which is a token or lies between two. */
 const pieces = (parts: ReadonlyArray<string>, tokens: ReadonlyMap<string, AddedToken>): ReadonlyArray<Piece> => {

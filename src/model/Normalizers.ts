@@ -17,7 +17,8 @@ export interface Normalizer {
   normalize: (text: string) => string
 }
 
-const isSpace = (unit: string | undefined): boolean => unit !== undefined && /^\p{White_Space}$/u.test(unit)
+/** Whether a unit of a text is white space, as Unicode has it. */
+export const isSpace = (unit: string | undefined): boolean => unit !== undefined && /^\p{White_Space}$/u.test(unit)
 
 const stripped = (text: string, left: boolean, right: boolean): string => {
   let [start, end] = [0, text.length]

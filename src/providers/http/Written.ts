@@ -6,6 +6,10 @@
 import { Effect, Stream } from "effect"
 import { LanguageModel } from "effect/ai"
 import type { AiError, Response } from "effect/ai"
+import * as Sampling from "../../Sampling.ts"
+import type { ModelContext } from "../../Policy.ts"
+import * as Draw from "./Draw.ts"
+import * as Messages from "./Messages.ts"
 import type { Tokens } from "./Tokens.ts"
 
 /** A text with what is said about it. */
@@ -47,3 +51,25 @@ export const make = (write: (asked: LanguageModel.ProviderOptions) => Effect.Eff
     generateText: (asked) => Effect.map(write(asked), parts),
     streamText: (asked) => Stream.unwrap(Effect.map(write(asked), (text) => Stream.fromIterable(streamParts(text))))
   })
+
+/** What a client is asked for one text. */
+export interface Asked extends Draw.Draw {
+  readonly method: string
+  readonly context: ModelContext
+  readonly maxTokens: number
+  readonly temperature: number
+  readonly stop: ReadonlyArray<string>
+  readonly filters: Sampling.Sampling
+}
+
+/** The language model over a client, which samples as `Sampling` says; `module` is named by its failures. */
+export const over = (module: string, ask: (asked: Asked) => Effect.Effect<Written, AiError.AiError>) =>
+  make(
+    Effect.fnUntraced(function* (options: LanguageModel.ProviderOptions) {
+      const context = yield* Messages.contextOf(module, options)
+      const sampling = yield* Sampling.Sampling
+      const { maxTokens, temperature, stop } = sampling
+      const draw = Draw.make(sampling)
+      return yield* ask({ method: "generateText", context, maxTokens, temperature, stop, filters: sampling, ...draw })
+    })
+  )
