@@ -15,7 +15,6 @@ import * as Decoder from "../../src/engine/Decoder.ts"
 import * as Forward from "../../src/engine/Forward.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
-import * as Minibatches from "../../src/engine/Minibatches.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import type * as Training from "../../src/engine/Training.ts"
@@ -164,15 +163,12 @@ const program = Effect.gen(function* () {
         logprobs,
         reward: (tokenIds.reduce((a, b) => a + b, 0) % 97) / 97
       }))
-      const answers = PolicyGradient.answersOf(scored)
-      const watched = answers.filter((_, i) => i % samples === 0)
-      yield* PolicyGradient.diagnose(models, yield* PolicyGradient.against(models, watched))
-      yield* Minibatches.learn(
+      yield* PolicyGradient.update(
         models,
-        PolicyGradient.grpoRows(answers, samples, true),
-        PolicyGradient.aggregate("token"),
+        scored,
+        { kind: "grpo", samples, aggregation: "token", klCoefficient: 0 },
         rates,
-        { seed: 1, iteration, epochs: 1, minibatchSize: batch, ...how }
+        { seed: 1, iteration, epochs: 1, minibatchSize: batch, ...how, temperature: 1, warn: Effect.logWarning }
       )
       return batch
     })

@@ -5,7 +5,7 @@ import { Effect, Option } from "effect"
 import type * as Adapters from "../engine/Adapters.ts"
 import type * as Decoder from "../engine/Decoder.ts"
 import type * as Forward from "../engine/Forward.ts"
-import * as PolicyGradient from "../engine/PolicyGradient.ts"
+import * as Rollouts from "../engine/Rollouts.ts"
 import * as Training from "../engine/Training.ts"
 import type { Checkpoint } from "../model/Checkpoint.ts"
 import type * as TextCodec from "../providers/onnx/TextCodec.ts"
@@ -105,7 +105,7 @@ export const from = (
       return { step: index + 1, ...rollout, score, reward, ...(Option.isSome(text) ? { text: text.value } : {}) }
     })
     // What is no number would be read back from JSON as null.
-    if (PolicyGradient.unlearnable(scored) === undefined) yield* log.append(scored)
+    if (Rollouts.unlearnable(scored) === undefined) yield* log.append(scored)
     return scored
   })
 }

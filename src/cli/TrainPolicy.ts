@@ -6,22 +6,15 @@
  * done again with the answers that are there.
  */
 import { Console, Effect, Option } from "effect"
-import * as Adapters from "../engine/Adapters.ts"
 import * as Base from "../engine/Base.ts"
 import * as Decoder from "../engine/Decoder.ts"
 import * as Forward from "../engine/Forward.ts"
-import * as Kl from "../engine/Kl.ts"
 import * as Learner from "../engine/Learner.ts"
-import * as Objective from "../engine/Objective.ts"
-import * as Minibatches from "../engine/Minibatches.ts"
-import * as Optimizer from "../engine/Optimizer.ts"
-import * as PolicyGradient from "../engine/PolicyGradient.ts"
 import * as Saving from "../engine/Saving.ts"
 import * as Scorer from "../engine/Scorer.ts"
 import * as TrainingState from "../engine/TrainingState.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Fingerprint from "../model/Fingerprint.ts"
-import type { ScoredRollout } from "../Policy.ts"
 import { Progress } from "../recipes/Progress.ts"
 import { failed } from "../recipes/RunError.ts"
 import { count } from "./Count.ts"
@@ -34,12 +27,8 @@ import * as TrainPolicySettings from "./TrainPolicySettings.ts"
 import * as TrainRows from "./TrainRows.ts"
 import { ended, restored, tellRejects } from "./TrainRun.ts"
 import * as TrainSettings from "./TrainSettings.ts"
+import * as TrainUpdate from "./TrainUpdate.ts"
 import { fromInput } from "./UsageError.ts"
-
-const deviationOf = (numbers: ReadonlyArray<number>): number => {
-  const mean = PolicyGradient.meanOf(numbers)
-  return Math.sqrt(numbers.reduce((sum, x) => sum + (x - mean) ** 2, 0) / Math.max(1, numbers.length - 1))
-}
 
 /** Updates until the scope closes or all are done; says what they came to. */
 export const execute = Effect.fn("charter train policy")(function* (input: TrainPolicySettings.Input) {
@@ -108,15 +97,8 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
             maxTokens: common.microTokens
           })
         )
-  const { clip } = settings
-  const free = input.kind === "grpo" && settings.klCoefficient === 0
-  const objective =
-    input.kind === "ppo"
-      ? Objective.ppo({ clip, valueClip: input.valueClip, valueCoefficient: input.valueCoefficient })
-      : input.kind === "grpo"
-        ? Objective.grpo({ clip, beta: settings.klCoefficient })
-        : Objective.rloo({ clip })
-  const learner = yield* Learner.make(base, trainee, objective, {
+  const plan = { input, common, settings, steps }
+  const learner = yield* Learner.make(base, trainee, TrainUpdate.objective(plan), {
     recompute: common.recompute,
     microTokens: Math.max(common.microTokens, settings.maxTokens),
     temperature: settings.temperature
@@ -125,14 +107,13 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   const found = yield* restored(folder, trainee.layout.size)
   const state = found?.state ?? Learner.initialState(trainee.vector)
   trainee.vector = state.parameters
-  let beta = found?.more["klCoefficient"] ?? settings.klCoefficient
-  // Minibatches without a finite loss and gradient, in a row, up to here.
-  let skipped = found?.more["skipped"] ?? 0
+  let carried: TrainUpdate.Carried = {
+    klCoefficient: found?.more["klCoefficient"] ?? settings.klCoefficient,
+    skipped: found?.more["skipped"] ?? 0
+  }
   let done = found?.progress ?? 0
   const lines = [...(yield* folder.resume(done))]
   const rollouts = yield* RolloutLog.open(folder.path("rollouts.jsonl"), done)
-  const control: Kl.Control =
-    settings.klTarget === null ? { _tag: "fixed" } : { _tag: "adaptive", target: settings.klTarget, horizon: 10_000 }
   const saving = Saving.make()
   const answers = TrainAnswers.from(
     { checkpoint, codec: encoder.codec, decoder, policy: trainee, judge: judge.adapter, judging },
@@ -140,112 +121,37 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
     rollouts,
     { ...settings, batchSize: common.batchSize, seed: common.seed }
   )
+  const models = { adapter: trainee, reference, forward, learner, state }
+  const update = TrainUpdate.make(models, answers, plan)
   /** What a resumed training continues from, where so many updates are done. */
-  const keepState = (state: Learner.State, done: number) =>
-    TrainingState.save(folder.path("state"), state, done, { klCoefficient: beta, skipped })
-
-  const update = Effect.fnUntraced(function* (index: number) {
-    const started = performance.now()
-    const scored = yield* answers(index)
-    const unlearnable = PolicyGradient.unlearnable(scored)
-    if (unlearnable !== undefined) {
-      yield* keepState(state, index)
-      return yield* failed(
-        `Nothing can be learnt in step ${index + 1}: ${unlearnable}; lower --learning-rate or look at --reward-model, with another --out.`
-      )
-    }
-    const models = { adapter: trainee, reference, forward, learner, state }
-    const sequences = yield* PolicyGradient.atTemperature(
-      models,
-      PolicyGradient.answersOf(scored satisfies ReadonlyArray<ScoredRollout>),
-      settings.temperature
-    )
-    // Without a KL term one answer to each prompt says how far the policy has moved.
-    const watched = free ? sequences.filter((_, i) => i % settings.samples === 0) : sequences
-    const measured = yield* PolicyGradient.against(models, watched)
-    const diagnosis = yield* PolicyGradient.diagnose(models, measured)
-    if (diagnosis !== undefined) yield* Console.error(`Step ${index + 1}: ${diagnosis}`)
-    const warmup = TrainSettings.warmupSteps(common.warmup, steps)
-    const schedule = { kind: common.schedule, steps, warmup, floor: common.floor }
-    const factor = Optimizer.stepMultiplier(schedule, index)
-    const rate = factor * common.learningRate
-    const valueRate = factor * Option.getOrElse(input.valueLearningRate, () => 10 * common.learningRate)
-    const rates: Learner.Rates = {
-      learningRates: trainee.layout.groups.map(({ name }) => (name === Adapters.groups.value ? valueRate : rate)),
-      weightDecays: trainee.layout.groups.map(() => common.weightDecay),
-      maxGradNorm: common.maxGradNorm
-    }
-    const how: Minibatches.Options = {
-      seed: common.seed,
-      iteration: index,
-      epochs: settings.updateEpochs,
-      minibatchSize: settings.minibatchSize,
-      microTokens: common.microTokens,
-      microRows: common.microBatch ?? undefined,
-      skipped
-    }
-    const { gamma, lambda } = input
-    const [rows, weigh] =
-      input.kind === "ppo"
-        ? [
-            (yield* PolicyGradient.ppoRows(models, measured, { gamma, lambda, klCoefficient: beta })).rows,
-            PolicyGradient.byToken
-          ]
-        : input.kind === "grpo"
-          ? [
-              PolicyGradient.grpoRows(free ? sequences : measured, settings.samples, true),
-              PolicyGradient.aggregate(input.aggregation)
-            ]
-          : [PolicyGradient.rlooRows(measured, settings.samples, beta), PolicyGradient.bySequence]
-    const before = Learner.copyOf(state)
-    const learnt = yield* Minibatches.learn(models, rows, weigh, rates, how)
-    for (const ids of learnt.skipped) {
-      yield* Console.error(`A minibatch of step ${index + 1} has no finite loss and gradient: ${ids.join(", ")}.`)
-    }
-    if (learnt.stopped) {
-      yield* keepState(before, index)
-      return yield* failed(
-        `Three minibatches in a row have no finite loss and gradient (step ${index + 1}); look at their samples, or lower the learning rate. The state before this step is kept.`
-      )
-    }
-    skipped = learnt.inARow
-    const kl = PolicyGradient.meanOf(measured.map((m) => m.kl))
-    const tokens = scored.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
-    const seconds = (performance.now() - started) / 1000
-    const used = beta
-    beta = Kl.next(control, beta, kl, scored.length)
-    return {
-      step: index + 1,
-      ...learnt.means,
-      reward: PolicyGradient.meanOf(scored.map((r) => r.reward)),
-      reward_std: deviationOf(scored.map((r) => r.reward)),
-      score: PolicyGradient.meanOf(scored.map((r) => r.score)),
-      kl,
-      kl_k3: PolicyGradient.meanOf(measured.map((m) => m.kl3)),
-      kl_coefficient: used,
-      entropy: -PolicyGradient.meanOf(sequences.flatMap((r) => r.logprobs)),
-      completion_length: tokens / scored.length,
-      truncated: scored.filter((r) => r.finish === "length").length / scored.length,
-      skipped: learnt.skipped.length,
-      learning_rate: rate,
-      tokens,
-      tokens_per_second: tokens / Math.max(1e-9, seconds),
-      seconds
-    }
-  })
+  const keepState = (state: Learner.State) => TrainingState.save(folder.path("state"), state, done, { ...carried })
 
   const save = (dir: string) => Effect.mapError(TrainModel.save(dir, checkpoint, trainee), ended)
   const saveState = Effect.suspend(() => {
     const end = saving.begin()
-    return Effect.andThen(keepState(state, done), Effect.sync(end))
+    return Effect.andThen(keepState(state), Effect.sync(end))
   })
   yield* progress.begin(input.kind, steps)
   yield* Effect.replicateEffect(progress.advance({ reused: true }), done, { discard: true })
   yield* Effect.gen(function* () {
     while (done < steps) {
-      const line = yield* update(done)
+      const before = Learner.copyOf(state)
+      const updated = yield* update(done, carried).pipe(
+        Effect.catchTag("TrainingError", ({ message }) =>
+          Effect.andThen(
+            keepState(before),
+            Effect.fail(
+              failed(
+                `Step ${done + 1}: ${message}; lower --learning-rate, or look at the samples and at --reward-model, with another --out. The state before this step is kept.`
+              )
+            )
+          )
+        )
+      )
+      const { line } = updated
       yield* folder.append(line)
       lines.push(line)
+      carried = updated.carried
       done++
       // None is kept as the best: the reward of one update is a mean over few answers of the policy before it, and where
       // it is highest the policy may only have found what the reward model overrates.

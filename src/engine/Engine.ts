@@ -23,7 +23,7 @@ import * as Forward from "./Forward.ts"
 import { heads } from "./LearnProgram.ts"
 import * as Learner from "./Learner.ts"
 import * as Objective from "./Objective.ts"
-import * as PolicyGradient from "./PolicyGradient.ts"
+import * as PolicyUpdate from "./PolicyUpdate.ts"
 import * as Scorer from "./Scorer.ts"
 import * as StopTexts from "./StopTexts.ts"
 import * as TokenLists from "./TokenLists.ts"
@@ -291,7 +291,7 @@ export const layer = (options: Options) =>
               learner,
               state: next
             }
-            const metrics = yield* PolicyGradient.update(models, rollouts, how)
+            const metrics = yield* PolicyUpdate.make(models, rollouts, how)
             yield* Effect.uninterruptible(
               Effect.map(
                 TrainingState.save(how.stateDir, next, how.iteration + 1, {}, TrainingIdentity.updates),

@@ -4,11 +4,18 @@
 import { Effect } from "effect"
 import * as Session from "../onnx/Session.ts"
 import * as Random from "../Random.ts"
+import type { Adapter } from "./Adapters.ts"
 import * as Batch from "./Batch.ts"
 import * as Layout from "./Layout.ts"
 import * as Learner from "./Learner.ts"
-import type { Models } from "./PolicyGradient.ts"
 import { bounded, microBatches, patience } from "./Training.ts"
+
+/** What learns: an adapter and its state, which a step changes in place. */
+export interface Trainee {
+  readonly adapter: Adapter
+  readonly learner: Learner.Learner
+  readonly state: Learner.State
+}
 
 /** How minibatches are made of a batch. */
 export interface Options {
@@ -120,7 +127,7 @@ export const collate = (
  * minibatches, how many were skipped in a row up to the end, and whether these were so many that the update stopped.
  */
 export const learn = Effect.fnUntraced(function* (
-  { adapter, learner, state }: Pick<Models, "adapter" | "learner" | "state">,
+  { adapter, learner, state }: Trainee,
   rows: ReadonlyArray<Row>,
   weigh: Weigh,
   rates: Learner.Rates,

@@ -6,137 +6,35 @@
  * Rewards become advantages, and then some epochs of clipped updates in minibatches follow.
  */
 import { Effect } from "effect"
-import type { ScoredRollout, UpdateMetrics, UpdateOptions } from "../Policy.ts"
-import type * as Session from "../onnx/Session.ts"
-import type { Adapter } from "./Adapters.ts"
-import { groups } from "./Adapters.ts"
+import type { ScoredRollout } from "../Policy.ts"
 import * as Advantages from "./Advantages.ts"
-import * as Batch from "./Batch.ts"
-import type { Forward } from "./Forward.ts"
-import * as Kl from "./Kl.ts"
 import type * as Learner from "./Learner.ts"
 import * as Minibatches from "./Minibatches.ts"
+import * as Rollouts from "./Rollouts.ts"
 import { TrainingError, patience } from "./Training.ts"
 
 /** The models of an update. */
-export interface Models {
-  readonly adapter: Adapter
-  /** What the policy is held near to; the base where it is undefined. */
-  readonly reference: Adapter | undefined
-  readonly forward: Forward
-  readonly learner: Learner.Learner
-  readonly state: Learner.State
-}
+export interface Models extends Rollouts.Models, Minibatches.Trainee {}
 
-/** The learning rate's factor: rising over the first iterations, then falling linearly to the floor. */
-export const rateFactor = (
-  options: Pick<UpdateOptions, "floor" | "iteration" | "iterations" | "warmupIterations">
-): number => {
-  const { floor, iteration, iterations, warmupIterations } = options
-  if (iteration < warmupIterations) return (iteration + 1) / (warmupIterations + 1)
-  const progress = (iteration - warmupIterations) / Math.max(1, iterations - 1 - warmupIterations)
-  return 1 - (1 - floor) * Math.min(1, progress)
-}
-
-/** Tokens of answers to one prompt that are computed together without a gradient, at most. */
-const familyTokens = 1024
-
-/** {@link Minibatches.families} of answers by index. */
-const indices = (
-  answers: ReadonlyArray<Pick<Minibatches.Row, "from" | "ids">>
-): ReadonlyArray<ReadonlyArray<number>> => {
-  const at = new Map(answers.map((answer, i) => [answer, i]))
-  return Minibatches.families(answers, familyTokens).map((family) => family.map((answer) => at.get(answer)!))
-}
-
-/** A rollout as a sequence of tokens. */
-export interface Answer extends ScoredRollout {
-  readonly ids: ReadonlyArray<number>
-  /** Prompt tokens. */
-  readonly from: number
-  /** 1 for the tokens of the answer. */
-  readonly weights: ReadonlyArray<number>
-}
-
-/** Rollouts as sequences. */
-export const answersOf = (rollouts: ReadonlyArray<ScoredRollout>): ReadonlyArray<Answer> =>
-  rollouts.map((rollout) => {
-    const from = rollout.promptIds.length
-    return { ...rollout, from, ...Batch.answerRow([...rollout.promptIds, ...rollout.tokenIds], from) }
-  })
-
-/**
- * Answers with the log-probabilities of the policy that they were sampled from: of logits divided by the temperature,
- * which sampling does not tell. `forward` computes them so.
- */
-export const atTemperature = Effect.fnUntraced(function* (
-  { adapter, forward }: Pick<Models, "adapter" | "forward">,
-  answers: ReadonlyArray<Answer>,
-  temperature: number
-) {
-  if (temperature === 1) return answers
-  const own = yield* forward.logprobs(adapter, answers, indices(answers))
-  return answers.map((answer, i): Answer => ({ ...answer, logprobs: own[i]! }))
-})
-
-/** Why answers cannot be learnt from: the policy or the reward model computes no numbers any more. */
-export const unlearnable = (
-  rollouts: ReadonlyArray<Pick<ScoredRollout, "id" | "logprobs" | "reward">>
-): string | undefined => {
-  for (const { id, logprobs, reward } of rollouts) {
-    const logprob = logprobs.find((x) => !Number.isFinite(x))
-    if (logprob !== undefined) return `the policy's log-probability of a token of the answer ${id} is ${logprob}`
-    if (!Number.isFinite(reward)) return `the reward of the answer ${id} is ${reward}`
-  }
-  return undefined
-}
-
-/** Answers with what the reference makes of them. */
-export const against = Effect.fnUntraced(function* (
-  { forward, reference }: Pick<Models, "forward" | "reference">,
-  answers: ReadonlyArray<Answer>
-) {
-  const expected = yield* forward.logprobs(reference, answers, indices(answers))
-  return answers.map((answer, i) => ({
-    ...answer,
-    expected: expected[i]!,
-    kl: Kl.total("k1", answer.logprobs, expected[i]!),
-    kl3: Kl.total("k3", answer.logprobs, expected[i]!)
-  }))
-})
-
-/** An answer with what {@link against} measured of it. */
-export type Measured = Effect.Success<ReturnType<typeof against>>[number]
-
-/** The mean of numbers, 0 of none. */
-export const meanOf = (numbers: ReadonlyArray<number>): number =>
-  numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length)
-
-/** Why the KL is negative or no number, if it is: a reason that needs the policy's own log-probabilities, before it is updated. */
-export const diagnose = Effect.fnUntraced(function* (
-  { adapter, forward }: Pick<Models, "adapter" | "forward">,
-  measured: ReadonlyArray<Measured>
-) {
-  const k1 = measured.map((m) => m.kl)
-  const tokens = meanOf(measured.map((m) => m.logprobs.length))
-  const found = Kl.diagnose(k1, tokens, 0)
-  if (found === undefined || k1.some((x) => !Number.isFinite(x))) return found
-  const own = yield* forward.logprobs(adapter, measured)
-  const differences = measured.flatMap(({ logprobs }, i) => logprobs.map((x, t) => Math.abs(x - own[i]![t]!)))
-  return Kl.diagnose(
-    k1,
-    tokens,
-    differences.reduce((a, b) => Math.max(a, b), 0)
-  )
-})
+/** How rewards become advantages, and what they weigh; the objective that they are for has the same name. */
+export type Algorithm =
+  | { readonly kind: "ppo"; readonly gamma: number; readonly lambda: number; readonly klCoefficient: number }
+  /** Answers to a prompt are `samples` neighbours. The KL term is the objective's; where it is 0, no answer needs the reference. */
+  | {
+      readonly kind: "grpo"
+      readonly samples: number
+      readonly aggregation: "token" | "sequence"
+      readonly klCoefficient: number
+    }
+  | { readonly kind: "rloo"; readonly samples: number; readonly klCoefficient: number }
 
 /** Rows of the `ppo` objective: rewards with the KL term become advantages by the value head, then whitened. */
 export const ppoRows = Effect.fnUntraced(function* (
-  { adapter, forward }: Pick<Models, "adapter" | "forward">,
-  measured: ReadonlyArray<Measured>,
-  { gamma, klCoefficient, lambda }: Pick<UpdateOptions, "gamma" | "klCoefficient" | "lambda">
+  { adapter, forward }: Pick<Rollouts.Models, "adapter" | "forward">,
+  measured: ReadonlyArray<Rollouts.Measured>,
+  { gamma, klCoefficient, lambda }: Omit<Extract<Algorithm, { kind: "ppo" }>, "kind">
 ) {
-  const values = yield* forward.values(adapter, measured, indices(measured))
+  const values = yield* forward.values(adapter, measured, Rollouts.families(measured))
   const estimated = measured.map(({ expected, logprobs, reward }, i) =>
     Advantages.gae(Advantages.shapedRewards(logprobs, expected, reward, klCoefficient), values[i]!, gamma, lambda)
   )
@@ -169,7 +67,7 @@ export const byToken: Minibatches.Weigh = (rows) => {
  * needed for a KL term.
  */
 export const grpoRows = (
-  answers: ReadonlyArray<Answer & Partial<Pick<Measured, "expected">>>,
+  answers: ReadonlyArray<Rollouts.Answer & Partial<Pick<Rollouts.Measured, "expected">>>,
   size: number,
   scale: boolean
 ): ReadonlyArray<Minibatches.Row> => {
@@ -207,7 +105,7 @@ export const aggregate =
 
 /** Rows of the `rloo` objective: the KL term is part of an answer's reward. */
 export const rlooRows = (
-  measured: ReadonlyArray<Measured>,
+  measured: ReadonlyArray<Rollouts.Measured>,
   size: number,
   klCoefficient: number
 ): ReadonlyArray<Minibatches.Row> => {
@@ -230,64 +128,66 @@ export const bySequence: Minibatches.Weigh = (rows) => () => ({
   perSequence: { weights: 1 / rows.length }
 })
 
+/** What an algorithm learns from answers. */
+const lesson = Effect.fnUntraced(function* (
+  models: Models,
+  answers: ReadonlyArray<Rollouts.Answer>,
+  measured: ReadonlyArray<Rollouts.Measured>,
+  algorithm: Algorithm
+) {
+  switch (algorithm.kind) {
+    case "ppo": {
+      const { rows, std } = yield* ppoRows(models, measured, algorithm)
+      return { rows, weigh: byToken, advantage_std: std }
+    }
+    case "grpo": {
+      const { aggregation, klCoefficient, samples } = algorithm
+      const rows = grpoRows(klCoefficient === 0 ? answers : measured, samples, true)
+      return { rows, weigh: aggregate(aggregation) }
+    }
+    case "rloo":
+      return { rows: rlooRows(measured, algorithm.samples, algorithm.klCoefficient), weigh: bySequence }
+  }
+})
+
+/** How an update is made. */
+export interface Options extends Minibatches.Options {
+  /** The temperature that the answers were sampled at. */
+  readonly temperature: number
+  /** Hears of a KL that cannot be, and of minibatches that are skipped. */
+  readonly warn: (message: string) => Effect.Effect<void>
+}
+
 /**
- * One update by PPO, in place on the adapter and the state. Fails where the answers, or three minibatches in a row, are
- * not finite; what was done until then stands, so give it copies of both where a failed update is to leave nothing.
+ * One update, in place on the adapter and the state. Fails where the answers, or three minibatches in a row, are not
+ * finite; what was done until then stands, so give it copies of both where a failed update is to leave nothing.
+ *
+ * @returns the answers with the policy's log-probabilities, those of them that were measured against the reference, and
+ *   what learning them came to
  */
 export const update = Effect.fnUntraced(function* (
   models: Models,
   rollouts: ReadonlyArray<ScoredRollout>,
-  options: UpdateOptions
-): Effect.fn.Return<UpdateMetrics, Session.SessionError | TrainingError> {
-  const started = performance.now()
-  const { adapter } = models
-  const why = unlearnable(rollouts)
-  if (why !== undefined) {
-    return yield* new TrainingError({
-      message: `Nothing can be learnt from an update: ${why}; lower the learning rate.`
-    })
+  algorithm: Algorithm,
+  rates: Learner.Rates,
+  { temperature, warn, ...options }: Options
+) {
+  const why = Rollouts.unlearnable(rollouts)
+  if (why !== undefined) return yield* new TrainingError({ message: `nothing can be learnt: ${why}` })
+  const answers = yield* Rollouts.atTemperature(models, Rollouts.answersOf(rollouts), temperature)
+  // Without a KL term one answer to each prompt says how far the policy has moved.
+  const isFree = algorithm.kind === "grpo" && algorithm.klCoefficient === 0
+  const watched = isFree ? answers.filter((_, i) => i % algorithm.samples === 0) : answers
+  const measured = yield* Rollouts.against(models, watched)
+  const diagnosis = yield* Rollouts.diagnose(models, measured)
+  if (diagnosis !== undefined) yield* warn(diagnosis)
+  const { rows, weigh, ...more } = yield* lesson(models, answers, measured, algorithm)
+  const learnt = yield* Minibatches.learn(models, rows, weigh, rates, options)
+  for (const ids of learnt.skipped) {
+    yield* warn(`A minibatch without a finite loss and gradient was skipped: ${ids.join(", ")}.`)
   }
-  const answers = answersOf(rollouts.filter((r) => r.tokenIds.length > 0))
-  const measured = yield* against(models, yield* atTemperature(models, answers, options.temperature ?? 1))
-  const diagnosis = yield* diagnose(models, measured)
-  if (diagnosis !== undefined) yield* Effect.logWarning(diagnosis)
-  const { rows, std } = yield* ppoRows(models, measured, options)
-  const factor = rateFactor(options)
-  const { means, skipped, stopped } = yield* Minibatches.learn(
-    models,
-    rows,
-    byToken,
-    {
-      learningRates: adapter.layout.groups.map(
-        ({ name }) => factor * (name === groups.value ? options.valueLearningRate : options.learningRate)
-      ),
-      weightDecays: adapter.layout.groups.map(() => 0),
-      maxGradNorm: options.maxGradNorm
-    },
-    options
-  )
-  for (const ids of skipped) {
-    yield* Effect.logWarning(`A minibatch without a finite loss and gradient was skipped: ${ids.join(", ")}.`)
+  if (learnt.stopped) {
+    return yield* new TrainingError({ message: `${patience} minibatches in a row have no finite loss and gradient` })
   }
-  if (stopped) {
-    return yield* new TrainingError({
-      message: `${patience} minibatches in a row have no finite loss and gradient; look at their samples, or lower the learning rate.`
-    })
-  }
-  const mean = (name: string) => means[name] ?? 0
-  return {
-    iteration: options.iteration,
-    loss: mean("loss"),
-    policy_loss: mean("policy_loss"),
-    value_loss: mean("value_loss"),
-    approx_kl: mean("approx_kl"),
-    clipfrac: mean("clipfrac"),
-    kl: meanOf(measured.map((m) => m.kl)),
-    reward: meanOf(measured.map((m) => m.reward)),
-    advantage_std: std,
-    learning_rate: factor * options.learningRate,
-    grad_norm: mean("grad_norm"),
-    tokens: rows.reduce((n, row) => n + Minibatches.length(row), 0),
-    seconds: (performance.now() - started) / 1000
-  }
+  return { ...learnt, ...more, answers, measured }
 })
