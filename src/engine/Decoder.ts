@@ -10,11 +10,11 @@ import type { ModelConfig } from "../model/ModelConfig.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Adapters from "./Adapters.ts"
 import type { Base } from "./Base.ts"
-import { enqueue, need, note, rankOf, sampling } from "./DecodeJob.ts"
+import { enqueue, need, rankOf } from "./DecodeJob.ts"
 import type { Continuation, Job, Request } from "./DecodeJob.ts"
+import * as DecodeBatch from "./DecodeBatch.ts"
 import * as DecodeProgram from "./DecodeProgram.ts"
 import * as KvCache from "./KvCache.ts"
-import * as Prefill from "./Prefill.ts"
 import * as Program from "./Program.ts"
 import * as Sampling from "./Sampling.ts"
 import * as Waiting from "./Waiting.ts"
@@ -47,15 +47,6 @@ export interface Options {
   readonly burst?: number
 }
 
-/**
- * Tokens of one run of a prefill, padding included: enough for products at full speed, and few enough that what lies
- * between two operators stays in the cache. It also bounds the length of a run, which nothing can interrupt.
- */
-const prefillTokens = 512
-
-/** Rows that the cache has room for at least. */
-const leastSlots = 2
-
 /** Why a request can never be carried out, if that is so. */
 const refusal = (config: ModelConfig, memory: number, request: Request): DecoderError | undefined => {
   const wrong = Sampling.problem(request, config.vocabSize)
@@ -68,11 +59,17 @@ const refusal = (config: ModelConfig, memory: number, request: Request): Decoder
     const message = `A prompt of ${ids.length} tokens with ${maxTokens} more does not fit: the model has ${config.maxPositions} positions.`
     return new DecoderError({ reason: "context", message })
   }
-  const bytes = KvCache.bytes(config, leastSlots, need(request))
+  const bytes = KvCache.bytes(config, DecodeBatch.leastSlots, need(request))
   if (bytes <= memory) return undefined
   const message = `${need(request)} tokens need ${bytes} bytes of keys and values, and ${memory} are allowed; allow more, or ask for fewer tokens.`
   return new DecoderError({ reason: "memory", message })
 }
+
+/** Tells those who wait for a job what became of it. */
+const answer = ({ done, finish, logprobs, samplingLogprobs, tokenIds }: Job) =>
+  finish === undefined || finish === "abandoned"
+    ? Effect.void
+    : Deferred.succeed(done, { tokenIds, logprobs, samplingLogprobs, finish })
 
 /** Rows beyond this are more than any memory has room for, so `Infinity` stands for no bound. */
 const mostRows = 2 ** 16
@@ -86,8 +83,6 @@ export const make = Effect.fnUntraced(function* (
   const { config, device = "cpu" } = checkpoint
   const { burst = device === "cpu" ? 1 : 16 } = options
   const maxRows = Math.min(mostRows, Math.max(1, Math.floor(options.maxRows)))
-  const maxSlots = Math.max(leastSlots, maxRows)
-  const lastPosition = config.maxPositions - 1
   // The adapters in the order of their turns.
   const queues = new Map<Adapters.Adapter | undefined, Array<Job>>()
   let arrivals = 0
@@ -96,10 +91,7 @@ export const make = Effect.fnUntraced(function* (
   const sessions = new Map<string, Session.Session>()
   const waitFor = yield* Waiting.make
 
-  const sessionFor = Effect.fnUntraced(function* (
-    adapter: Adapters.Adapter | undefined,
-    program: "build" | "burst" = "build"
-  ) {
+  const sessionFor = Effect.fnUntraced(function* (adapter: Adapters.Adapter | undefined, program: "build" | "burst") {
     const key = `${program} ${Adapters.key(adapter)}`
     const known = sessions.get(key)
     if (known !== undefined) return known
@@ -114,29 +106,18 @@ export const make = Effect.fnUntraced(function* (
   /** Serves one adapter's queue: all of it, or what waits now if others wait, too. */
   const serve = Effect.fnUntraced(function* (adapter: Adapters.Adapter | undefined, queue: Array<Job>) {
     let turn = queue.length
-    const active: Array<Job> = []
+    let active: ReadonlyArray<Job> = []
 
     const work = Effect.gen(function* () {
-      const session = yield* sessionFor(adapter)
-      const weights = adapter === undefined ? {} : Adapters.feeds(adapter)
+      const build = yield* sessionFor(adapter, "build")
       const vector = adapter?.vector
-      // One row alone would be multiplied with an adapter by other kernels, which round differently.
-      const leastRows = adapter === undefined ? 1 : leastSlots
-      let cache = KvCache.make(config, { memory: options.memory, maxSlots })
-
-      /** How many waiting prompts there is room for beside the active rows. */
-      const admissible = (): number => {
-        const waiting = queues.size > 1 ? Math.min(turn, queue.length) : queue.length
-        let tokens = Math.max(cache.capacity(), ...active.map(({ request }) => need(request)))
-        let count = 0
-        while (count < waiting) {
-          tokens = Math.max(tokens, need(queue[count]!.request))
-          const slots = Math.min(maxRows, KvCache.slotsWithin(config, options.memory, tokens))
-          if (active.length + count + 1 > slots) break
-          count++
-        }
-        return count
-      }
+      const batch = DecodeBatch.make(
+        config,
+        adapter,
+        { build, burst: sessionFor(adapter, "burst") },
+        { memory: options.memory, maxRows, burst }
+      )
+      active = batch.active
 
       /** Takes waiting prompts into free rows. */
       const admit = Effect.fnUntraced(function* () {
@@ -145,131 +126,21 @@ export const make = Effect.fnUntraced(function* (
         queue.length = wanted
         // An adapter that has learnt meanwhile: rows end with the weights that they began with, others wait for them.
         if (adapter?.vector !== vector) return
-        if (active.length === 0) cache = KvCache.make(config, { memory: options.memory, maxSlots })
-        const count = admissible()
+        const count = batch.room(queue, queues.size > 1 ? Math.min(turn, queue.length) : queue.length)
         // Small prefills waste a run: rows are refilled together, unless nothing else is left to do.
         if (count === 0 || (active.length > 0 && count < Math.min(queue.length, (active.length + count) / 8))) return
         turn -= count
-        const first = active.length
-        active.push(...queue.splice(0, count))
-        serving = active.length
-        const longest = Math.max(...active.slice(first).map(({ request }) => request.ids.length))
-        cache.reserve(Math.max(leastSlots, active.length), longest + 1)
-        const prompts = active.map(({ request }, slot) => ({ slot, ids: request.ids }))
-        const { copies, runs } = Prefill.plan(prompts.slice(first), prompts.slice(0, first), prefillTokens)
-        for (const { end, from, start, to } of copies) cache.copy(from, to, start, end)
-        for (const run of runs) yield* prefill(run)
+        serving = active.length + count
+        yield* batch.enter(queue.splice(0, count))
       })
-
-      const prefill = Effect.fnUntraced(function* ({ copies, ends, rows, width }: Prefill.Run) {
-        const slots = rows.map(({ slot }) => slot)
-        const past = rows[0]!.start > 0
-        const jobs = ends.map(({ slot }) => active[slot]!)
-        const feeds: Session.Feeds = {
-          ...Program.tokenFeeds(
-            rows.map(({ ids }) => ids),
-            width
-          ),
-          // What pads a row has a position, too, and the rotary tables end somewhere.
-          positions: Session.int64(
-            rows.flatMap(({ start }) => Array.from({ length: width }, (_, t) => Math.min(start + t, lastPosition))),
-            [rows.length, width]
-          ),
-          ...(past ? cache.feeds(slots, true) : KvCache.emptyFeeds(config, rows.length))
-        }
-        const at = ends.map(({ row }) => row * width + rows[row]!.ids.length - 1)
-        const results = yield* run(feeds, at, jobs, width)
-        cache.append(
-          Session.floats(results["rows"]!),
-          rows.length,
-          width,
-          rows.map(({ ids, slot }, row) => ({ row, slot, tokens: ids.length }))
-        )
-        for (const { end, from, start, to } of copies) cache.copy(from, to, start, end)
-        note(jobs, results)
-      })
-
-      /** What the next token of every active row depends on. */
-      const next = (rows: number): Session.Feeds => ({
-        ids: Session.int64(
-          Array.from({ length: rows }, (_, row) => active[row]?.tokenIds.at(-1) ?? 0),
-          [rows, 1]
-        ),
-        positions: Session.int64(cache.lengths.subarray(0, rows), [rows, 1]),
-        ...cache.feeds(Array.from({ length: rows }, (_, row) => row))
-      })
-
-      /** New tokens for every active row: one, or a burst of them. */
-      const advance = Effect.fnUntraced(function* () {
-        const rows = Math.max(leastRows, active.length)
-        const left = Math.max(...active.map(({ request, tokenIds }) => request.maxTokens - tokenIds.length))
-        const steps = active.every(({ plain }) => plain) ? Math.min(burst, left) : 1
-        const feeds = next(rows)
-        const results = yield* steps === 1 ? advanceOne(feeds) : advanceBurst(feeds, rows, steps)
-        const before = active.map(({ tokenIds }) => tokenIds.length)
-        note(active, results)
-        const writes = active.map(({ tokenIds }, row) => ({ row, slot: row, tokens: tokenIds.length - before[row]! }))
-        cache.append(Session.floats(results["rows"]!), rows, steps, writes)
-      })
-
-      const advanceOne = (feeds: Session.Feeds) => {
-        const causal = Session.float32(new Float32Array(1), [1, 1])
-        const at = active.map((_, row) => row)
-        return run({ ...feeds, causal }, at, active, 1)
-      }
-
-      const advanceBurst = Effect.fnUntraced(function* (feeds: Session.Feeds, rows: number, steps: number) {
-        return yield* (yield* sessionFor(adapter, "burst")).run({
-          ...feeds,
-          ...weights,
-          ...sampling(active, rows, steps),
-          steps: Session.int64([steps], []),
-          sizes: Session.int64([feeds["past_mask"]!.dims[3]!, steps], [2])
-        })
-      })
-
-      /** Runs the graph, sampling for each job at its flat position of `at`. */
-      const run = (feeds: Session.Feeds, at: ReadonlyArray<number>, jobs: ReadonlyArray<Job>, width: number) => {
-        const wanted = jobs.flatMap(({ plain }, i) => (plain ? [] : [i]))
-        // A run that samples nothing reads a position all the same: tensors cannot be empty everywhere.
-        const read = Math.max(leastRows, at.length)
-        return session.run(
-          {
-            ...feeds,
-            ...weights,
-            ...sampling(jobs, read),
-            last: Session.int64([...at, ...Array<number>(read - at.length).fill(0)], [read]),
-            wanted: Session.int64(wanted, [wanted.length]),
-            sizes: Session.int64([feeds["past_mask"]!.dims[3]!, width], [2])
-          },
-          ["token", "logprob", "probability", "rows", ...(wanted.length === 0 ? [] : ["logits"])]
-        )
-      }
 
       yield* admit()
       while (active.length > 0) {
-        if (active.every(({ finish }) => finish === undefined)) yield* advance()
-        yield* close(cache)
+        if (active.every(({ finish }) => finish === undefined)) yield* batch.advance
+        yield* Effect.forEach(batch.leave(), answer, { discard: true })
+        serving = active.length
         yield* admit()
       }
-    })
-
-    /** Ends the rows that are finished. The last row takes the freed place, so the active rows stay the first ones. */
-    const close = Effect.fnUntraced(function* (cache: KvCache.KvCache) {
-      for (let i = active.length - 1; i >= 0; i--) {
-        const job = active[i]!
-        if (job.finish === undefined) continue
-        const last = active.length - 1
-        if (i !== last) {
-          cache.copy(last, i, 0, cache.lengths[last]!)
-          active[i] = active[last]!
-        }
-        cache.lengths[last] = 0
-        active.pop()
-        const { done, finish, logprobs, samplingLogprobs, tokenIds } = job
-        if (finish !== "abandoned") yield* Deferred.succeed(done, { tokenIds, logprobs, samplingLogprobs, finish })
-      }
-      serving = active.length
     })
 
     yield* Effect.catchCause(work, (cause) =>
