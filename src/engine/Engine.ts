@@ -4,23 +4,23 @@
  * It holds the base, the adapters by name, one decoder and one scorer. It knows token ids, never a stage; a tokenizer
  * is used for nothing but recognising stop texts.
  */
-import { Effect, Option, Semaphore, Stream } from "effect"
+import { Effect, Option, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
 import type * as Quantized from "../model/Quantized.ts"
 import * as Tokenizer from "../model/Tokenizer.ts"
 import type { Device } from "../onnx/Device.ts"
+import * as AdapterTable from "./AdapterTable.ts"
 import * as Adapters from "./Adapters.ts"
 import * as Base from "./Base.ts"
 import * as Batch from "./Batch.ts"
 import * as Compiled from "./Compiled.ts"
 import * as Decoder from "./Decoder.ts"
 import { asEngineError, refuse, told, toldStream } from "./EngineFailure.ts"
-import { EngineError, EngineRpc } from "./EngineRpc.ts"
-import type { Source } from "./EngineRpc.ts"
+import { EngineRpc } from "./EngineRpc.ts"
+import type { EngineError, Source } from "./EngineRpc.ts"
 import * as Forward from "./Forward.ts"
-import { heads } from "./LearnProgram.ts"
 import * as Learner from "./Learner.ts"
 import * as Objective from "./Objective.ts"
 import * as PolicyUpdate from "./PolicyUpdate.ts"
@@ -82,33 +82,11 @@ export const layer = (options: Options) =>
         maxTokens: options.scoreTokens ?? Memory.scoringTokens,
         busy: decoder.busy
       })
-      const adapters = new Map<string, Adapters.Adapter>()
+      const adapters = AdapterTable.make()
+      const { alone, aloneScoped, headed, named, optional } = adapters
       // Policies under update: what is compiled for them and their optimizers' states, which other learning outdates.
       const learners = yield* Compiled.make<Learner.Learner>()
       const states = new Map<string, Learner.State>()
-      // What changes an adapter, such as learning, has it alone; so no learner is released while it is in use, either.
-      const locks = new Map<string, Semaphore.Semaphore>()
-      const lockOf = (name: string): Semaphore.Semaphore => {
-        const lock = locks.get(name) ?? Semaphore.makeUnsafe(1)
-        locks.set(name, lock)
-        return lock
-      }
-      const alone = (name: string) => lockOf(name).withPermit
-      const aloneScoped = (name: string) => lockOf(name).takeScoped(1)
-
-      const named = (name: string): Effect.Effect<Adapters.Adapter, EngineError> => {
-        const adapter = adapters.get(name)
-        if (adapter !== undefined) return Effect.succeed(adapter)
-        // Who asks has made it: then this is another engine, started again after a crash.
-        const message = `There is no adapter ${name} in this engine; make it again, or start the program again.`
-        return Effect.fail(new EngineError({ message, retryable: true }))
-      }
-      const optional = (name: string | null) => (name === null ? Effect.succeed(undefined) : named(name))
-      const headed = Effect.fnUntraced(function* (name: string, head: keyof typeof heads) {
-        const adapter = yield* named(name)
-        if (adapter.layout.entries.some((entry) => entry.name === heads[head])) return adapter
-        return yield* refuse(`The adapter ${name} has no ${head} head; make it with the head "${head}".`)
-      })
       const { maxPositions, vocabSize } = checkpoint.config
 
       /** Refuses rows that the network cannot read, with `more` tokens than these (fewer, where it is negative). */
