@@ -4,8 +4,8 @@
  * It is the contract between the stages, which ask for text and for judgements, and the engine, which knows only
  * tokens. `effect/ai`'s `LanguageModel` and `DecisionModel` are adapters over it (see `providers/onnx`).
  */
-import { Context, Schema } from "effect"
-import type { Effect, Stream } from "effect"
+import { Context, Effect, Schema } from "effect"
+import type { Stream } from "effect"
 
 /** One turn of a conversation. */
 export const Message = Schema.Struct({ role: Schema.Literals(["system", "user", "assistant"]), content: Schema.String })
@@ -86,22 +86,31 @@ const NotNegative = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 const AboveZero = Schema.Number.check(Schema.isGreaterThan(0))
 const Share = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))
 
-/** How a training goes; the names and defaults are the field's. */
+/** A setting that `make` fills in. */
+const orElse = <S extends Schema.Constraint & Schema.WithoutConstructorDefault>(schema: S, value: S["~type.make.in"]) =>
+  Schema.withConstructorDefault<S>(Effect.succeed(value))(schema)
+
+/**
+ * How a training goes; names and defaults are the field's.
+ *
+ * @example
+ * policy.learn(examples, LearnOptions.make({ stateDir: "runs/mine/state", epochs: 2 }), onReject)
+ */
 export const LearnOptions = Schema.Struct({
-  seed: Schema.Number,
-  epochs: Positive,
-  batchSize: Positive,
+  seed: orElse(Schema.Number, 1),
+  epochs: orElse(Positive, 1),
+  batchSize: orElse(Positive, 8),
   /** At most this many tokens in one run; larger batches accumulate gradients. */
-  microTokens: Positive,
-  learningRate: NotNegative,
-  schedule: Schema.Literals(["constant", "linear", "cosine"]),
-  warmupSteps: Count,
+  microTokens: orElse(Positive, 640),
+  learningRate: orElse(NotNegative, 1e-4),
+  schedule: orElse(Schema.Literals(["constant", "linear", "cosine"]), "cosine"),
+  warmupSteps: orElse(Count, 0),
   /** The schedule falls to this share of the learning rate. */
-  floor: Share,
-  weightDecay: NotNegative,
-  maxGradNorm: AboveZero,
+  floor: orElse(Share, 0.1),
+  weightDecay: orElse(NotNegative, 0),
+  maxGradNorm: orElse(AboveZero, 1),
   /** Rows longer than this many tokens are rejected. */
-  maxLength: Positive,
+  maxLength: orElse(Positive, 1024),
   /**
    * Where the state is kept for resuming; a training found there is continued, a finished one is not repeated. One of
    * other samples, or with another seed or batch size, is refused.
@@ -133,31 +142,36 @@ export const ScoredRollout = Schema.Struct({
 })
 export type ScoredRollout = typeof ScoredRollout.Type
 
-/** How a policy update goes: proximal policy optimisation with a value head (Schulman et al. 2017). */
+/**
+ * How a policy update goes: proximal policy optimisation with a value head (Schulman et al. 2017).
+ *
+ * @example
+ * policy.update(rollouts, UpdateOptions.make({ iteration, iterations: 24, stateDir: "runs/mine/state" }))
+ */
 export const UpdateOptions = Schema.Struct({
-  seed: Schema.Number,
+  seed: orElse(Schema.Number, 1),
   /** The iteration, from 0; with `iterations` it sets the learning rate. */
   iteration: Count,
   iterations: Positive,
-  epochs: Positive,
-  minibatchSize: Positive,
-  microTokens: Positive,
+  epochs: orElse(Positive, 1),
+  minibatchSize: orElse(Positive, 64),
+  microTokens: orElse(Positive, 640),
   /**
    * The temperature that the answers were sampled at; 1 if not given. What is learnt is the policy that they are of, so
    * its log-probabilities, ratios and KL are of logits that are divided by it.
    */
   temperature: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
-  learningRate: NotNegative,
-  valueLearningRate: NotNegative,
-  warmupIterations: Count,
-  floor: Share,
-  klCoefficient: NotNegative,
-  clip: AboveZero,
-  valueClip: AboveZero,
-  valueCoefficient: NotNegative,
-  gamma: Share,
-  lambda: Share,
-  maxGradNorm: AboveZero,
+  learningRate: orElse(NotNegative, 3e-5),
+  valueLearningRate: orElse(NotNegative, 3e-4),
+  warmupIterations: orElse(Count, 0),
+  floor: orElse(Share, 0.1),
+  klCoefficient: orElse(NotNegative, 0.05),
+  clip: orElse(AboveZero, 0.2),
+  valueClip: orElse(AboveZero, 0.2),
+  valueCoefficient: orElse(NotNegative, 0.1),
+  gamma: orElse(Share, 1),
+  lambda: orElse(Share, 0.95),
+  maxGradNorm: orElse(AboveZero, 1),
   stateDir: Schema.String
 })
 export type UpdateOptions = typeof UpdateOptions.Type

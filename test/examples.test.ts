@@ -1,15 +1,20 @@
 /** Every example runs, and does what it says. `examples/stage.test.ts` is a test itself. */
-import { globSync, readFileSync } from "node:fs"
-import { basename } from "node:path"
+import { existsSync, globSync, readFileSync } from "node:fs"
+import { basename, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import { Console, Effect } from "effect"
 import * as CustomPipeline from "../examples/custom-pipeline.ts"
 import * as OwnJudge from "../examples/own-judge.ts"
+import * as OwnReward from "../examples/own-reward.ts"
 import * as OwnStage from "../examples/own-stage.ts"
 import * as OwnTranscript from "../examples/own-transcript.ts"
 import * as SwapAProvider from "../examples/swap-a-provider.ts"
+import * as OnnxModels from "../src/providers/onnx/OnnxModels.ts"
 import { MockLanguageModel } from "../src/testing/index.ts"
+import { workplace } from "./workplace.ts"
+
+const sandbox = fileURLToPath(new URL("../assets/sandbox", import.meta.url))
 
 const quiet = Effect.provideService(Console.Console, { ...console, log: () => {} } as Console.Console)
 
@@ -54,6 +59,16 @@ describe("examples", () => {
       assert.strictEqual(pushy!.model, "pushy-words")
       assert.strictEqual(same!.tie, true)
     }).pipe(quiet)
+  )
+
+  it.live("own-reward: answers become short, and the adapter is a folder", () =>
+    Effect.gen(function* () {
+      const out = join(workplace(), "brief")
+      const rewards = yield* OwnReward.program(out)
+      assert.isBelow(rewards[0]!, 0)
+      assert.isAbove(rewards.at(-1)!, 1)
+      assert.isTrue(existsSync(join(out, "adapter_model.safetensors")))
+    }).pipe(quiet, Effect.provide(OnnxModels.layer({ dir: sandbox })))
   )
 
   it.effect("own-transcript: cuts where it says", () =>
