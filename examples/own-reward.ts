@@ -33,7 +33,7 @@ export const program = Effect.fn(function* (out: string, iterations = 10) {
       Effect.flatMap((rewards) => {
         const rates = { learningRate: 3e-3, valueLearningRate: 1e-2 }
         const how = { iteration, iterations, ...rates, epochs: 2, stateDir: `${out}/state` }
-        return PolicyUpdate.one(rewards, Policy.UpdateOptions.make(how))
+        return PolicyUpdate.one(rewards, Policy.updateOptions(how))
       }),
       Effect.tap(({ reward }) => Console.log(`update ${iteration + 1}: mean reward ${reward.toFixed(2)}`))
     )

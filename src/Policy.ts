@@ -4,8 +4,8 @@
  * It is the contract between the stages, which ask for text and for judgements, and the engine, which knows only
  * tokens. `effect/ai`'s `LanguageModel` and `DecisionModel` are adapters over it (see `providers/onnx`).
  */
-import { Context, Effect, Schema } from "effect"
-import type { Stream } from "effect"
+import { Context, Schema } from "effect"
+import type { Effect, Stream } from "effect"
 
 /** One turn of a conversation. */
 export const Message = Schema.Struct({ role: Schema.Literals(["system", "user", "assistant"]), content: Schema.String })
@@ -86,31 +86,22 @@ const NotNegative = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 const AboveZero = Schema.Number.check(Schema.isGreaterThan(0))
 const Share = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))
 
-/** A setting that `make` fills in. */
-const orElse = <S extends Schema.Constraint & Schema.WithoutConstructorDefault>(schema: S, value: S["~type.make.in"]) =>
-  Schema.withConstructorDefault<S>(Effect.succeed(value))(schema)
-
-/**
- * How a training goes; names and defaults are the field's.
- *
- * @example
- * policy.learn(examples, LearnOptions.make({ stateDir: "runs/mine/state", epochs: 2 }), onReject)
- */
+/** How a training goes; {@link learnOptions} fills in the field's defaults. */
 export const LearnOptions = Schema.Struct({
-  seed: orElse(Schema.Number, 1),
-  epochs: orElse(Positive, 1),
-  batchSize: orElse(Positive, 8),
+  seed: Schema.Number,
+  epochs: Positive,
+  batchSize: Positive,
   /** At most this many tokens in one run; larger batches accumulate gradients. */
-  microTokens: orElse(Positive, 640),
-  learningRate: orElse(NotNegative, 1e-4),
-  schedule: orElse(Schema.Literals(["constant", "linear", "cosine"]), "cosine"),
-  warmupSteps: orElse(Count, 0),
+  microTokens: Positive,
+  learningRate: NotNegative,
+  schedule: Schema.Literals(["constant", "linear", "cosine"]),
+  warmupSteps: Count,
   /** The schedule falls to this share of the learning rate. */
-  floor: orElse(Share, 0.1),
-  weightDecay: orElse(NotNegative, 0),
-  maxGradNorm: orElse(AboveZero, 1),
+  floor: Share,
+  weightDecay: NotNegative,
+  maxGradNorm: AboveZero,
   /** Rows longer than this many tokens are rejected. */
-  maxLength: orElse(Positive, 1024),
+  maxLength: Positive,
   /**
    * Where the state is kept for resuming; a training found there is continued, a finished one is not repeated. One of
    * other samples, or with another seed or batch size, is refused.
@@ -118,6 +109,18 @@ export const LearnOptions = Schema.Struct({
   stateDir: Schema.String
 })
 export type LearnOptions = typeof LearnOptions.Type
+
+/**
+ * The options of a training, what is not given as is usual for an adapter.
+ *
+ * @example
+ * policy.learn(examples, learnOptions({ stateDir: "runs/mine/state", epochs: 2 }), onReject)
+ */
+export const learnOptions = (options: Partial<LearnOptions> & Pick<LearnOptions, "stateDir">): LearnOptions => ({
+  ...{ seed: 1, epochs: 1, batchSize: 8, microTokens: 640, maxLength: 1024 },
+  ...{ learningRate: 1e-4, schedule: "cosine", warmupSteps: 0, floor: 0.1, weightDecay: 0, maxGradNorm: 1 },
+  ...options
+})
 
 /** What one optimizer step reports, under the field's names. */
 export interface StepMetrics {
@@ -143,38 +146,51 @@ export const ScoredRollout = Schema.Struct({
 export type ScoredRollout = typeof ScoredRollout.Type
 
 /**
- * How a policy update goes: proximal policy optimisation with a value head (Schulman et al. 2017).
- *
- * @example
- * policy.update(rollouts, UpdateOptions.make({ iteration, iterations: 24, stateDir: "runs/mine/state" }))
+ * How a policy update goes: proximal policy optimisation with a value head (Schulman et al. 2017); {@link updateOptions}
+ * fills in the field's defaults.
  */
 export const UpdateOptions = Schema.Struct({
-  seed: orElse(Schema.Number, 1),
+  seed: Schema.Number,
   /** The iteration, from 0; with `iterations` it sets the learning rate. */
   iteration: Count,
   iterations: Positive,
-  epochs: orElse(Positive, 1),
-  minibatchSize: orElse(Positive, 64),
-  microTokens: orElse(Positive, 640),
+  epochs: Positive,
+  minibatchSize: Positive,
+  microTokens: Positive,
   /**
    * The temperature that the answers were sampled at; 1 if not given. What is learnt is the policy that they are of, so
    * its log-probabilities, ratios and KL are of logits that are divided by it.
    */
   temperature: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
-  learningRate: orElse(NotNegative, 3e-5),
-  valueLearningRate: orElse(NotNegative, 3e-4),
-  warmupIterations: orElse(Count, 0),
-  floor: orElse(Share, 0.1),
-  klCoefficient: orElse(NotNegative, 0.05),
-  clip: orElse(AboveZero, 0.2),
-  valueClip: orElse(AboveZero, 0.2),
-  valueCoefficient: orElse(NotNegative, 0.1),
-  gamma: orElse(Share, 1),
-  lambda: orElse(Share, 0.95),
-  maxGradNorm: orElse(AboveZero, 1),
+  learningRate: NotNegative,
+  valueLearningRate: NotNegative,
+  warmupIterations: Count,
+  floor: Share,
+  klCoefficient: NotNegative,
+  clip: AboveZero,
+  valueClip: AboveZero,
+  valueCoefficient: NotNegative,
+  gamma: Share,
+  lambda: Share,
+  maxGradNorm: AboveZero,
   stateDir: Schema.String
 })
 export type UpdateOptions = typeof UpdateOptions.Type
+
+/**
+ * The options of an update, what is not given as is usual for an adapter.
+ *
+ * @example
+ * policy.update(rollouts, updateOptions({ iteration, iterations: 24, stateDir: "runs/mine/state" }))
+ */
+export const updateOptions = (
+  options: Partial<UpdateOptions> & Pick<UpdateOptions, "iteration" | "iterations" | "stateDir">
+): UpdateOptions => ({
+  ...{ seed: 1, epochs: 1, minibatchSize: 64, microTokens: 640 },
+  ...{ learningRate: 3e-5, valueLearningRate: 3e-4, warmupIterations: 0, floor: 0.1, maxGradNorm: 1 },
+  ...{ klCoefficient: 0.05, clip: 0.2, valueClip: 0.2, valueCoefficient: 0.1, gamma: 1, lambda: 0.95 },
+  ...options
+})
 
 /** What a policy update reports; `kl` is nats per answer against the reference (k1). */
 export interface UpdateMetrics {
