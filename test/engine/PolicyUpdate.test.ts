@@ -6,35 +6,17 @@ import type * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import * as PolicyUpdate from "../../src/engine/PolicyUpdate.ts"
 import type * as Rollouts from "../../src/engine/Rollouts.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
+import { updateOptions } from "../../src/Policy.ts"
 import type { UpdateOptions } from "../../src/Policy.ts"
 
 const sandbox = new URL("../../assets/sandbox", import.meta.url).pathname
 
-const options = (iteration: number): UpdateOptions => ({
-  seed: 5,
-  iteration,
-  iterations: 24,
-  epochs: 2,
-  minibatchSize: 32,
-  microTokens: 2048,
-  learningRate: 3e-3,
-  valueLearningRate: 1e-2,
-  warmupIterations: 0,
-  floor: 0.3,
-  klCoefficient: 0.01,
-  clip: 0.2,
-  valueClip: 0.2,
-  valueCoefficient: 0.1,
-  gamma: 1,
-  lambda: 0.95,
-  maxGradNorm: 1,
-  stateDir: "unused"
-})
+const options = (iteration: number): UpdateOptions =>
+  updateOptions({ stateDir: "unused", iteration, iterations: 24, floor: 0.3, epochs: 1, minibatchSize: 1 })
 
 describe("an update of a policy", () => {
   it("warms its learning rate up and lets it fall to the floor", () => {
-    const at = (iteration: number) =>
-      PolicyUpdate.rateFactor({ ...options(iteration), iterations: 24, warmupIterations: 3 })
+    const at = (iteration: number) => PolicyUpdate.rateFactor({ ...options(iteration), warmupIterations: 3 })
     expect([0, 1, 2, 3].map(at)).toEqual([0.25, 0.5, 0.75, 1])
     expect(at(23)).toBeCloseTo(0.3, 12)
     expect(at(13)).toBeCloseTo(0.65, 12)
@@ -62,7 +44,7 @@ describe("an update of a policy", () => {
       const rollouts = ["a", "b", "c", "d"].map((id) => ({
         ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "b") }
       }))
-      const how = { ...options(0), epochs: 1, minibatchSize: 1 }
+      const how = options(0)
       const error = yield* Effect.flip(PolicyUpdate.make(models, rollouts, how))
       expect(error.message).toContain("3 minibatches in a row")
 

@@ -1,28 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { PolicyUpdate, Response, Reward, Rollout, Sample } from "../../src/index.ts"
+import { Policy, PolicyUpdate, Response, Reward, Rollout, Sample } from "../../src/index.ts"
 import { MockPolicy, MockRewardModel } from "../../src/testing/index.ts"
 
 const options: PolicyUpdate.Options = {
-  batchSize: 2,
-  seed: 0,
-  iteration: 4,
-  iterations: 10,
-  epochs: 2,
-  minibatchSize: 2,
-  microTokens: 1024,
-  learningRate: 1e-4,
-  valueLearningRate: 1e-3,
-  warmupIterations: 0,
-  floor: 0.3,
-  klCoefficient: 0.1,
-  clip: 0.2,
-  valueClip: 0.2,
-  valueCoefficient: 0.1,
-  gamma: 1,
-  lambda: 0.95,
-  maxGradNorm: 1,
-  stateDir: "state"
+  ...Policy.updateOptions({ iteration: 4, iterations: 10, stateDir: "state" }),
+  batchSize: 2
 }
 
 describe("PolicyUpdate", () => {

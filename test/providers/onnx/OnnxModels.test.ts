@@ -6,6 +6,7 @@ import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { Worker } from "node:worker_threads"
 import { Models } from "../../../src/Models.ts"
+import { updateOptions } from "../../../src/Policy.ts"
 import type { LearnOptions, PolicyError, UpdateOptions } from "../../../src/Policy.ts"
 import * as OnnxModels from "../../../src/providers/onnx/OnnxModels.ts"
 
@@ -33,26 +34,8 @@ const learning = (stateDir: string): LearnOptions => ({
   stateDir
 })
 
-const updating = (stateDir: string, iteration: number): UpdateOptions => ({
-  seed: 1,
-  iteration,
-  iterations: 2,
-  epochs: 1,
-  minibatchSize: 4,
-  microTokens: 1024,
-  learningRate: 1e-3,
-  valueLearningRate: 1e-2,
-  warmupIterations: 0,
-  floor: 0.3,
-  klCoefficient: 0.1,
-  clip: 0.2,
-  valueClip: 0.2,
-  valueCoefficient: 0.1,
-  gamma: 1,
-  lambda: 0.95,
-  maxGradNorm: 1,
-  stateDir
-})
+const updating = (stateDir: string, iteration: number): UpdateOptions =>
+  updateOptions({ stateDir, iteration, iterations: 2, minibatchSize: 4, learningRate: 1e-3, valueLearningRate: 1e-2 })
 
 const fresh = { _tag: "fresh", rank: 4, alpha: 8, seed: 1 } as const
 
