@@ -6,8 +6,9 @@
  * earlier/1/...             the files of the phases that are done again, and copies of the lists of all phases
  * ```
  *
- * The run's own manifest is replaced last. A move that was cut short is known by that: the newest manifest aside is
- * still the run's own. It is undone when the folder is opened again.
+ * A move goes to `earlier/moving`, which gets its number once the run's own manifest is replaced. A move that was cut
+ * short is known by that name, and undone when the folder is opened again. What bears a number is never looked at for
+ * that: a person may delete any of it.
  */
 import { Schema } from "effect"
 import { existsSync, readdirSync, renameSync, rmdirSync, rmSync } from "node:fs"
@@ -20,6 +21,9 @@ import * as Retried from "./Retried.ts"
 
 /** The folder in a run's folder. */
 export const folder = "earlier"
+
+/** Where a move goes until it is whole. */
+const moving = `${folder}/moving`
 
 /** The calls that were finished in a phase which is under way. */
 export const callsFile = (phase: string): string => `calls/${phase}.jsonl`
@@ -36,7 +40,7 @@ const numbers = (dir: string): ReadonlyArray<number> =>
     : []
 
 /** The number of the folder that the next move goes to. */
-export const next = (dir: string): number => (numbers(dir).at(-1) ?? 0) + 1
+const next = (dir: string): number => (numbers(dir).at(-1) ?? 0) + 1
 
 /** Everything that a phase may have in a folder. */
 const pathsOf = (name: string, { logs, files }: Phases.Phase): ReadonlyArray<string> => [
@@ -70,9 +74,13 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
   const phases = begun.filter(({ same }) => !same)
   const named = (phases: typeof begun) => phases.map(({ name }) => name)
   const to = `${folder}/${next(dir)}`
-  const aside = (path: string) => join(dir, to, path)
+  const aside = (path: string) => join(dir, moving, path)
   const gone = new Set(phases.flatMap(({ name, phase }) => pathsOf(name, phase)))
-  const commit = () => Atomic.writeUnsafe(join(dir, "manifest.json"), `${JSON.stringify(now, null, 2)}\n`)
+  const replace = () => Atomic.writeUnsafe(join(dir, "manifest.json"), `${JSON.stringify(now, null, 2)}\n`)
+  const commit = () => {
+    replace()
+    renameSync(join(dir, moving), join(dir, to))
+  }
   const copy = (path: string) => () => {
     const text = Atomic.readUnsafe(join(dir, path))
     if (text !== undefined) Atomic.writeUnsafe(aside(path), text)
@@ -88,7 +96,7 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
     to: phases.length === 0 ? undefined : to,
     steps:
       phases.length === 0
-        ? [() => rewrite(dir, [], gone), commit]
+        ? [() => rewrite(dir, [], gone), replace]
         : [
             copy("manifest.json"),
             ...lists.map(copy),
@@ -140,13 +148,15 @@ export const dropRejected = (dir: string, gone: ReadonlySet<string> = new Set())
   if (left !== text) Atomic.writeUnsafe(file, left)
 }
 
-/** Undoes a move that was cut short; throws. */
+/** Undoes a move that was cut short, or gives one its number that was whole; throws. */
 export const recover = (dir: string, manifest: Manifest): void => {
-  const n = numbers(dir).at(-1)
-  if (n === undefined) return
-  const aside = join(dir, folder, String(n))
+  const aside = join(dir, moving)
+  if (!existsSync(aside)) return
   const there = Atomic.readUnsafe(join(aside, "manifest.json"))
-  if (there !== undefined && there !== Atomic.readUnsafe(join(dir, "manifest.json"))) return
+  if (there !== undefined && there !== Atomic.readUnsafe(join(dir, "manifest.json"))) {
+    renameSync(aside, join(dir, folder, String(next(dir))))
+    return
+  }
   const paths = Object.entries(manifest.phases).flatMap(([name, phase]) => pathsOf(name, phase))
   for (const path of [...paths, ...lists]) {
     if (!existsSync(join(aside, path))) continue
@@ -154,6 +164,7 @@ export const recover = (dir: string, manifest: Manifest): void => {
     renameSync(join(aside, path), join(dir, path))
   }
   rmSync(join(aside, "manifest.json"), { force: true })
+  Atomic.cleanUnsafe(aside)
   removeEmpty(aside)
   removeEmpty(join(dir, folder))
 }

@@ -45,13 +45,10 @@ const mark = " before a retry"
 /** Whether the records of a log were made before a sample was tried again that they depend on. */
 export const isBefore = (there: string | undefined, now: string): boolean => there?.startsWith(`${now}${mark}`) === true
 
-/**
- * The manifest of what was made before samples of a phase were tried again: nothing of the phases behind it holds. The
- * number of the folder that it goes to tells it from those aside: a move is known by its manifest (`Earlier.recover`).
- */
-export const before = (manifest: Manifest, name: string, to: number): Manifest => {
+/** The manifest of what was made before samples of a phase were tried again: nothing of the phases behind it holds. */
+export const before = (manifest: Manifest, name: string): Manifest => {
   const at = Object.keys(manifest.phases).indexOf(name)
-  const marked = (hash: string) => `${hash}${mark} to ${to}`
+  const marked = (hash: string) => `${hash}${mark}`
   const phases = Object.entries(manifest.phases).map(([other, phase], i) => {
     if (i <= at) return [other, phase] as const
     const logs = Object.fromEntries(Object.entries(phase.logs).map(([log, hash]) => [log, marked(hash)]))

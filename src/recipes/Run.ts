@@ -134,8 +134,7 @@ const adopt = Effect.fnUntraced(function* (dir: string, before: Manifest.Manifes
   const stored = yield* list(join(dir, "phases.json"))
   const rejected = yield* change(() => Retried.keysUnsafe(dir))
   const retried = Retried.phase(before, Finished.decode(stored), rejected)
-  const to = yield* change(() => Earlier.next(dir))
-  const there = retried === undefined ? before : Retried.before(before, retried, to)
+  const there = retried === undefined ? before : Retried.before(before, retried)
   const same = Object.entries(now.phases).every(
     ([name, phase]) => there.phases[name]?.fingerprint === phase.fingerprint
   )

@@ -6,6 +6,7 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync
@@ -294,6 +295,26 @@ describe("other settings", () => {
     })
   )
 
+  it.live("and back again leave what is aside to whoever wants it: any of it may be deleted", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const other = { settings: changed("reward", { learningRate: 1 }) }
+      yield* run(dir)
+      yield* run(dir, other)
+      yield* run(dir)
+      const before = World.files(dir)
+      const first = World.files(join(dir, "earlier/1"))
+      rmSync(join(dir, "earlier/2"), { recursive: true })
+      assert.deepStrictEqual((yield* run(dir)).calls, [])
+      assert.deepStrictEqual(World.files(dir), before)
+      assert.deepStrictEqual(World.files(join(dir, "earlier/1")), first)
+
+      rmSync(join(dir, "earlier/1/manifest.json"))
+      assert.deepStrictEqual((yield* run(dir)).calls, [])
+      assert.deepStrictEqual(World.files(dir), before)
+    })
+  )
+
   it.live("what was rejected stays rejected, where it still counts", () =>
     Effect.gen(function* () {
       const dir = workplace()
@@ -347,7 +368,7 @@ describe("other settings", () => {
       writeFileSync(join(dir, "reward/metrics.jsonl"), second)
       writeFileSync(join(dir, "rejected.jsonl"), "")
       const manifest = Schema.decodeUnknownSync(Manifest.Manifest)(JSON.parse(read(dir, "manifest.json")))
-      const killed = Retried.before(manifest, "revise", Earlier.next(dir))
+      const killed = Retried.before(manifest, "revise")
       writeFileSync(join(dir, "manifest.json"), `${JSON.stringify(killed, null, 2)}\n`)
       yield* run(dir)
       assert.isTrue(existsSync(join(dir, "earlier/1/reward/metrics.jsonl")))
@@ -419,6 +440,12 @@ describe("other settings", () => {
         assert.deepStrictEqual(World.files(cut), World.files(fresh))
         assert.isTrue(existsSync(join(cut, "earlier/1/policy/adapter")) && !existsSync(join(cut, "earlier/2")))
       }
+      // Killed at the very end: all is done but for the number.
+      yield* run(dir, { settings: other })
+      renameSync(join(dir, "earlier/1"), join(dir, "earlier/moving"))
+      assert.deepStrictEqual((yield* run(dir, { settings: other })).calls, [])
+      assert.deepStrictEqual(World.files(dir), World.files(fresh))
+      assert.isTrue(existsSync(join(dir, "earlier/1/policy/adapter")) && !existsSync(join(dir, "earlier/moving")))
     })
   )
 })
