@@ -114,10 +114,10 @@ const rewrite = (dir: string, phases: ReadonlyArray<string>, gone: ReadonlySet<s
     if (text !== undefined) Atomic.writeUnsafe(join(dir, file), f(text))
   }
   dropRejected(dir, gone)
-  const without = (of: object) => Object.fromEntries(Object.entries(of).filter(([name]) => !phases.includes(name)))
+  const without = (of: object = {}) => Object.fromEntries(Object.entries(of).filter(([name]) => !phases.includes(name)))
   change("phases.json", (text) => `${JSON.stringify(without(JSON.parse(text) as object), null, 2)}\n`)
   change("timings.json", (text) => {
-    const timings = JSON.parse(text) as { readonly phases: object }
+    const timings = JSON.parse(text) as { readonly phases?: object }
     return `${JSON.stringify({ ...timings, phases: without(timings.phases) }, null, 2)}\n`
   })
 }

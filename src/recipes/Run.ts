@@ -13,7 +13,7 @@
  * summary.json      the result
  * ```
  */
-import { Context, DateTime, Effect, Exit, Option, Schema, Scope } from "effect"
+import { Context, DateTime, Effect, Exit, Option, Predicate, Schema, Scope } from "effect"
 import { readdirSync, rmdirSync, rmSync, statSync } from "node:fs"
 import { join } from "node:path"
 import * as Atomic from "./Atomic.ts"
@@ -119,7 +119,13 @@ export const check = Effect.fnUntraced(function* (dir: string) {
 
 /** A list that can be done without: where it is gone, records are gone through again, and times begin at nothing. */
 const list = (file: string) =>
-  Effect.mapError(Atomic.readJson(file), ({ message }) => failed(`${message} Delete it to go on.`))
+  Atomic.readJson(file).pipe(
+    Effect.filterOrFail(
+      (value) => value === undefined || Predicate.isObject(value),
+      () => failed(`${file} cannot be read: it holds no object.`)
+    ),
+    Effect.mapError(({ message }) => failed(`${message} Delete it to go on.`))
+  )
 
 const changing = <A>(dir: string, f: () => A) =>
   Effect.try({ try: f, catch: (cause) => failed(`${dir} cannot be changed: ${Atomic.reasonOf(cause)}.`) })
@@ -132,6 +138,8 @@ const adopt = Effect.fnUntraced(function* (dir: string, before: Manifest.Manifes
     Atomic.cleanUnsafe(dir, [Earlier.folder])
   })
   const stored = yield* list(join(dir, "phases.json"))
+  // What a move rewrites is looked at before anything is moved.
+  yield* list(join(dir, "timings.json"))
   const rejected = yield* change(() => Retried.keysUnsafe(dir))
   const retried = Retried.phase(before, Finished.decode(stored), rejected)
   const there = retried === undefined ? before : Retried.before(before, retried)

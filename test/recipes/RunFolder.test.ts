@@ -127,6 +127,15 @@ describe("a run folder", () => {
         yield* message(dir),
         `${join(dir, file)} cannot be read: Unexpected end of JSON input. Delete it to go on.`
       )
+      const before = World.files(dir)
+      const other = yield* run(dir, { settings: changed("reward", { learningRate: 1 }) }).pipe(Effect.flip)
+      assert.strictEqual((other as Error).message, yield* message(dir))
+      assert.deepStrictEqual(World.files(dir), before, "nothing was moved")
+      writeFileSync(join(dir, file), "null")
+      assert.strictEqual(
+        yield* message(dir),
+        `${join(dir, file)} cannot be read: it holds no object. Delete it to go on.`
+      )
       rmSync(join(dir, file))
       assert.deepStrictEqual((yield* run(dir)).calls, [])
     })
