@@ -103,13 +103,15 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
       Effect.mapError((error) => Failure.unanswered(place, error))
     )
     const read = yield* Effect.mapError(answer.text, () => Failure.torn(place))
-    if (answer.status < 200 || answer.status > 299) {
+    const failed = Effect.fnUntraced(function* (status: number) {
       const now = yield* Clock.currentTimeMillis
-      const said = Failure.scrub(read, apiKey, true)
-      return yield* Failure.fromStatus(place, answer.status, answer.headers, said, now)
-    }
+      return yield* Failure.fromStatus(place, status, answer.headers, Failure.scrub(read, apiKey, true), now)
+    })
+    if (answer.status < 200 || answer.status > 299) return yield* failed(answer.status)
     const text = Failure.scrub(read, apiKey, false)
     const json = yield* Effect.mapError(parse(text), () => Failure.notJson(place, Failure.scrub(text, apiKey, true)))
+    const status = Failure.statusWithin(json)
+    if (status !== undefined) return yield* failed(status)
     const why = server.brokenOff?.(json)
     if (why !== undefined) return yield* Failure.brokenOff(place, Failure.scrub(why, apiKey, true))
     return json

@@ -182,6 +182,17 @@ export const fromStatus = (
   return failure(place, new AiError.InvalidRequestError({ parameter, description: words }), words)
 }
 
+const decodeCode = Schema.decodeUnknownOption(
+  Schema.Struct({ error: Schema.Struct({ code: Schema.Int.check(Schema.isBetween({ minimum: 400, maximum: 599 })) }) })
+)
+
+/**
+ * The status that stands within an answer of another one: what fails once the model has begun to write, OpenRouter says
+ * with 200 and the status as the error's code.
+ */
+export const statusWithin = (answer: unknown): number | undefined =>
+  Option.getOrUndefined(decodeCode(answer))?.error.code
+
 /** No answer, or a piece of one. The client's own error is left out: it holds the request with its headers. */
 const noAnswer = (place: Place, what: string, todo: string): AiError.AiError => {
   const words = sentence(place, what, todo)

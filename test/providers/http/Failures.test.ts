@@ -131,6 +131,22 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
     })
   )
 
+  it.effect("asks again after an answer with status 200 that is a failure by its code", () =>
+    Effect.gen(function* () {
+      const failed = (code: unknown) => FakeServer.json({ error: { message: "Provider returned error", code } })
+      const { text, asked } = yield* ask(FakeServer.script(failed(502), failed(429), failed(408), good))
+      assert.deepStrictEqual([text, asked], ["Hello.", 4])
+      const kinds = { 502: "InternalProviderError", 429: "RateLimitError", 402: "QuotaExhaustedError" }
+      for (const [code, kind] of Object.entries(kinds)) {
+        const { error } = yield* ask(failed(Number(code)), { retry: { times: 0 } })
+        assert.strictEqual(error?.reason._tag, kind)
+        assert.include(error?.message, `answered ${code}: Provider returned error`)
+      }
+      const other = yield* ask(failed("odd"))
+      assert.deepStrictEqual([other.error?.reason._tag, other.asked], ["InvalidResponseError", 1])
+    })
+  )
+
   it.effect("gives up after its retries, with the kind of failure", () =>
     Effect.gen(function* () {
       const retry = { times: 1 }
@@ -181,7 +197,7 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
       assert.include(missing.error?.message, 'answered 404: no such model (model "fake"); check that the server has')
       const other = yield* ask(FakeServer.json({ hello: "world" }))
       assert.deepStrictEqual([other.error?.reason._tag, other.asked], ["InvalidResponseError", 1])
-      const gateway = yield* ask(FakeServer.json({ error: { message: "no upstream", code: 502 } }))
+      const gateway = yield* ask(FakeServer.json({ error: { message: "no upstream" } }))
       assert.deepStrictEqual([gateway.error?.reason._tag, gateway.asked], ["InvalidResponseError", 1])
       assert.include(gateway.error?.message, "no upstream")
       const spent = yield* ask(FakeServer.json(refused("you owe us", "insufficient_quota"), 429))
