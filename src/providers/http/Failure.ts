@@ -201,8 +201,20 @@ const noAnswer = (place: Place, what: string, todo: string): AiError.AiError => 
   return failure(place, reason, words)
 }
 
-const unreachable = (place: Place): AiError.AiError =>
-  noAnswer(place, "cannot be reached or the request cannot be sent", "check the base URL, the network and the key")
+/** The system's name for what is wrong, such as `ENOTFOUND` or `CERT_HAS_EXPIRED`: its words may hold the request. */
+const nameOf = (error: unknown): string | undefined => {
+  const code = codeOf(error)
+  if (typeof code === "string" && /^[A-Z][A-Z0-9_]+$/.test(code)) return code
+  // There are ports that `fetch` calls nobody at, such as 6000.
+  return Predicate.hasProperty(error, "message") && error.message === "bad port"
+    ? "a port that fetch refuses"
+    : undefined
+}
+
+const unreachable = (place: Place, name: string | undefined): AiError.AiError => {
+  const what = `cannot be reached or the request cannot be sent${name === undefined ? "" : ` (${name})`}`
+  return noAnswer(place, what, "check the base URL, the network and the key")
+}
 
 const codeOf = (error: unknown): unknown => (Predicate.hasProperty(error, "code") ? error.code : undefined)
 const causeOf = (error: unknown): unknown => (Predicate.hasProperty(error, "cause") ? error.cause : undefined)
@@ -211,14 +223,16 @@ const causeOf = (error: unknown): unknown => (Predicate.hasProperty(error, "caus
  * No answer at all. Node's `fetch` waits five minutes for the beginning of one, whatever it is told, and ends then as if
  * there were no connection: its reason is deep in the client's error.
  */
-export const unanswered = (place: Place, error: { readonly reason: unknown }): AiError.AiError =>
-  codeOf(causeOf(causeOf(error.reason))) === "UND_ERR_HEADERS_TIMEOUT"
+export const unanswered = (place: Place, error: { readonly reason: unknown }): AiError.AiError => {
+  const name = nameOf(causeOf(causeOf(error.reason)))
+  return name === "UND_ERR_HEADERS_TIMEOUT"
     ? noAnswer(
         place,
         "gave no answer within the 5 minutes that Node's fetch waits",
         "give the layer a client that waits longer, such as NodeHttpClient.layerNodeHttp of @effect/platform-node"
       )
-    : unreachable(place)
+    : unreachable(place, name)
+}
 
 /** The connection ended before the answer did. */
 export const torn = (place: Place): AiError.AiError =>

@@ -344,6 +344,21 @@ describe.each(providers)("$name, when its server fails", ({ good, layer, whole }
     })
   )
 
+  it.effect("says by the system's name what keeps a server out of reach", () =>
+    Effect.gen(function* () {
+      const retry = { times: 0 }
+      const refused = yield* generate("http://127.0.0.1:6000/v1", { retry }).pipe(Effect.flip)
+      assert.include(
+        refused.message,
+        "127.0.0.1:6000 cannot be reached or the request cannot be sent (a port that fetch"
+      )
+      const { error, url } = yield* ask((response) => response.socket?.destroy(), { retry })
+      assert.include(error?.message, "cannot be sent (UND_ERR_SOCKET)")
+      const secured = yield* generate(url.replace("http:", "https:"), { retry }).pipe(Effect.flip)
+      assert.match(secured.message, /cannot be sent \([A-Z_]+\) \(model "fake"\); check the base URL/)
+    })
+  )
+
   it.effect("leaves a placeholder for a key in answers, where it is a word like others", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(good)
