@@ -37,7 +37,8 @@ export const reward = Effect.fn("Reinforcement.reward")(function* (
   const transcript = yield* Transcript.Transcript
   const seed = Random.hash(settings.seed, "reward adapter")
   const adapter = run.path("reward", "adapter")
-  if (run.isDone("reward")) return yield* models.rewardModel("reward", { _tag: "folder", dir: adapter, seed })
+  const left = Training.left(adapter, models.rewardModel("reward", { _tag: "folder", dir: adapter, seed }))
+  if (run.isDone("reward")) return yield* left
 
   const rows = preferences.map((preference) => Preferences.example(transcript, preference))
   const options = Training.options(settings, "reward", run.path("reward", "state"))
@@ -94,7 +95,8 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
   const run = yield* Run
   const seed = Random.hash(settings.seed, "policy adapter")
   const adapter = run.path("policy", "adapter")
-  if (run.isDone("policy")) return yield* models.policy("reinforced", { _tag: "folder", dir: adapter, seed })
+  const left = Training.left(adapter, models.policy("reinforced", { _tag: "folder", dir: adapter, seed }))
+  if (run.isDone("policy")) return yield* left
 
   const { iterations, batchSize, rewardClip, missingStopPenalty, maxTokens, temperature } = settings.reinforcement
   const { concurrency } = settings

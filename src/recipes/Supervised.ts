@@ -142,7 +142,8 @@ export const train = Effect.fn("Supervised.train")(function* (settings: Settings
   const run = yield* Run
   const seed = Random.hash(settings.seed, "supervised adapter")
   const adapter = run.path("supervised", "adapter")
-  if (run.isDone("supervised")) return yield* models.policy("supervised", { _tag: "folder", dir: adapter, seed })
+  const left = Training.left(adapter, models.policy("supervised", { _tag: "folder", dir: adapter, seed }))
+  if (run.isDone("supervised")) return yield* left
 
   const rows = yield* examples(revised)
   if (rows.length === 0) {

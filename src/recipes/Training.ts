@@ -8,7 +8,7 @@ import type { LearnOptions, StepMetrics } from "../Policy.ts"
 import { Progress } from "./Progress.ts"
 import * as Records from "./Records.ts"
 import { Run } from "./Run.ts"
-import { failed, orDie } from "./RunError.ts"
+import { failed, orDie, type RunError } from "./RunError.ts"
 import type { Settings } from "./Settings.ts"
 
 /** The options of a training out of the settings. */
@@ -41,6 +41,15 @@ export interface Training<M, E, R> {
     onReject: (id: string, reason: string) => Effect.Effect<void>
   ) => Stream.Stream<StepMetrics, E, R>
 }
+
+/** A trained model as it was left in the folder of its adapter; where that is damaged, it can be made again. */
+export const left = <A, E extends { readonly message: string; readonly retryable: boolean }, R>(
+  adapter: string,
+  model: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | RunError, R> =>
+  Effect.mapError(model, (error) =>
+    error.retryable ? error : failed(`${error.message} Or delete ${adapter}: it is made again from what was learnt.`)
+  )
 
 /** The state that a training was to go on from is ahead of the metrics. */
 export class Gap extends Data.TaggedError("Gap") {}

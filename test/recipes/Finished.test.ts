@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { PolicyError } from "../../src/Policy.ts"
 import * as Finished from "../../src/recipes/Finished.ts"
 import type { Manifest } from "../../src/recipes/Manifest.ts"
 import { workplace } from "../workplace.ts"
@@ -45,6 +46,28 @@ describe("a finished phase", () => {
         "from its state and its records"
       )
       assert.deepStrictEqual(yield* run(dir), [], "and then it is finished")
+    })
+  )
+
+  it.live("whose adapter is damaged is made again once that is deleted, and says so", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      yield* run(dir)
+      const whole = World.files(dir)
+      const adapter = join(dir, "policy/adapter")
+      const service = World.models()
+      const policy: typeof service.policy = (name, from) =>
+        from._tag === "folder" && from.dir === adapter && existsSync(adapter)
+          ? Effect.fail(new PolicyError({ message: "Its file ends early; save it again.", retryable: false }))
+          : service.policy(name, from)
+      const error = yield* Effect.flip(runIn(dir, models(), { service: { ...service, policy } }))
+      assert.strictEqual(
+        (error as Error).message,
+        `Its file ends early; save it again. Or delete ${adapter}: it is made again from what was learnt.`
+      )
+      rmSync(adapter, { recursive: true })
+      yield* runIn(dir, models(), { service: { ...service, policy } })
+      assert.deepStrictEqual(World.files(dir), whole)
     })
   )
 
