@@ -5,10 +5,12 @@
  * label has steps of an eighth.
  */
 import { Effect, Layer } from "effect"
-import { DecisionModel, Model } from "effect/ai"
+import { DecisionModel } from "effect/ai"
+import type { Model } from "effect/ai"
 import * as Sampling from "../../Sampling.ts"
 import * as Draw from "../http/Draw.ts"
 import * as Judge from "../http/Judge.ts"
+import * as Named from "../http/Named.ts"
 import { AnthropicClient } from "./AnthropicClient.ts"
 
 export interface Options {
@@ -49,10 +51,4 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 export const layer = (
   options: Options = {}
 ): Layer.Layer<DecisionModel.DecisionModel | Model.ModelName, never, AnthropicClient> =>
-  Layer.merge(
-    Layer.effect(DecisionModel.DecisionModel, make(options)),
-    Layer.effect(
-      Model.ModelName,
-      Effect.map(AnthropicClient, ({ model }) => model)
-    )
-  )
+  Layer.merge(Layer.effect(DecisionModel.DecisionModel, make(options)), Named.layer(AnthropicClient))

@@ -2,7 +2,9 @@
  * AnthropicLanguageModel: `effect/ai`'s LanguageModel over Anthropic's messages.
  */
 import { Effect, Layer } from "effect"
-import { LanguageModel, Model } from "effect/ai"
+import { LanguageModel } from "effect/ai"
+import type { Model } from "effect/ai"
+import * as Named from "../http/Named.ts"
 import * as Written from "../http/Written.ts"
 import { AnthropicClient } from "./AnthropicClient.ts"
 
@@ -15,8 +17,5 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, AnthropicCl
 /** The language model over the client in force, with its name. */
 export const layer: Layer.Layer<LanguageModel.LanguageModel | Model.ModelName, never, AnthropicClient> = Layer.merge(
   Layer.effect(LanguageModel.LanguageModel, make),
-  Layer.effect(
-    Model.ModelName,
-    Effect.map(AnthropicClient, ({ model }) => model)
-  )
+  Named.layer(AnthropicClient)
 )

@@ -5,11 +5,12 @@
  * p(A) = exp l(A) / (exp l(A) + exp l(B)), the paper's soft label (Bai et al. 2022, section 4.1).
  */
 import { Effect, Layer } from "effect"
-import { AiError, DecisionModel, Model } from "effect/ai"
-import type { Decision } from "effect/ai"
+import { AiError, DecisionModel } from "effect/ai"
+import type { Decision, Model } from "effect/ai"
 import { Policy } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
 import * as Judge from "../http/Judge.ts"
+import * as Named from "../http/Named.ts"
 import { fromPolicyError } from "./PolicyAiError.ts"
 
 /** The normalised exponentials of log-probabilities (nats), without overflow. */
@@ -69,10 +70,7 @@ export const make: Effect.Effect<DecisionModel.DecisionModel, never, Policy> = E
 /** The judge over the policy in force, with its name. */
 export const layer: Layer.Layer<DecisionModel.DecisionModel | Model.ModelName, never, Policy> = Layer.merge(
   Layer.effect(DecisionModel.DecisionModel, make),
-  Layer.effect(
-    Model.ModelName,
-    Effect.map(Policy, ({ model }) => model)
-  )
+  Named.layer(Policy)
 )
 
 /** The judge over a given policy, such as `Models.base`. */

@@ -5,10 +5,12 @@
  * chat template. Called outside a stage, it puts the prompt's messages through the model's template.
  */
 import { Effect, Layer } from "effect"
-import { LanguageModel, Model } from "effect/ai"
+import { LanguageModel } from "effect/ai"
+import type { Model } from "effect/ai"
 import { Policy } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
 import * as Messages from "../http/Messages.ts"
+import * as Named from "../http/Named.ts"
 import * as Written from "../http/Written.ts"
 import { fromPolicyError } from "./PolicyAiError.ts"
 
@@ -32,10 +34,7 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, Policy> = E
 /** The language model over the policy in force, with its name. */
 export const layer: Layer.Layer<LanguageModel.LanguageModel | Model.ModelName, never, Policy> = Layer.merge(
   Layer.effect(LanguageModel.LanguageModel, make),
-  Layer.effect(
-    Model.ModelName,
-    Effect.map(Policy, ({ model }) => model)
-  )
+  Named.layer(Policy)
 )
 
 /** The language model over a given policy, such as `Models.base`. */

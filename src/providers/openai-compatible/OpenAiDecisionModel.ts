@@ -10,12 +10,14 @@
  * - `{ votes: k }`: the shares of k samples, for servers without log-probabilities.
  */
 import { Effect, Layer } from "effect"
-import { DecisionModel, Model } from "effect/ai"
+import { DecisionModel } from "effect/ai"
+import type { Model } from "effect/ai"
 import * as Sampling from "../../Sampling.ts"
 import * as Choice from "../http/Choice.ts"
 import * as Draw from "../http/Draw.ts"
 import { unsupported, unusable } from "../http/Failure.ts"
 import * as Judge from "../http/Judge.ts"
+import * as Named from "../http/Named.ts"
 import * as Tokens from "../http/Tokens.ts"
 import type { Position } from "./OpenAiAnswer.ts"
 import { OpenAiClient } from "./OpenAiClient.ts"
@@ -151,10 +153,4 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 export const layer = (
   options: Options = {}
 ): Layer.Layer<DecisionModel.DecisionModel | Model.ModelName, never, OpenAiClient> =>
-  Layer.merge(
-    Layer.effect(DecisionModel.DecisionModel, make(options)),
-    Layer.effect(
-      Model.ModelName,
-      Effect.map(OpenAiClient, ({ model }) => model)
-    )
-  )
+  Layer.merge(Layer.effect(DecisionModel.DecisionModel, make(options)), Named.layer(OpenAiClient))

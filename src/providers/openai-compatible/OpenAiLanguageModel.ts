@@ -2,7 +2,9 @@
  * OpenAiLanguageModel: `effect/ai`'s LanguageModel over a server that speaks OpenAI's protocol.
  */
 import { Effect, Layer } from "effect"
-import { LanguageModel, Model } from "effect/ai"
+import { LanguageModel } from "effect/ai"
+import type { Model } from "effect/ai"
+import * as Named from "../http/Named.ts"
 import * as Written from "../http/Written.ts"
 import { OpenAiClient } from "./OpenAiClient.ts"
 
@@ -15,8 +17,5 @@ export const make: Effect.Effect<LanguageModel.LanguageModel, never, OpenAiClien
 /** The language model over the client in force, with its name. */
 export const layer: Layer.Layer<LanguageModel.LanguageModel | Model.ModelName, never, OpenAiClient> = Layer.merge(
   Layer.effect(LanguageModel.LanguageModel, make),
-  Layer.effect(
-    Model.ModelName,
-    Effect.map(OpenAiClient, ({ model }) => model)
-  )
+  Named.layer(OpenAiClient)
 )
