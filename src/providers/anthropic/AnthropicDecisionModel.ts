@@ -7,8 +7,6 @@
 import { Effect, Layer } from "effect"
 import { DecisionModel } from "effect/ai"
 import type { Model } from "effect/ai"
-import * as Sampling from "../../Sampling.ts"
-import * as Draw from "../http/Draw.ts"
 import * as Judge from "../http/Judge.ts"
 import * as Named from "../http/Named.ts"
 import { AnthropicClient } from "./AnthropicClient.ts"
@@ -26,25 +24,7 @@ const module = "AnthropicDecisionModel"
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const client = yield* AnthropicClient
 
-  return yield* Judge.make(
-    module,
-    Effect.fnUntraced(function* (question) {
-      const sampling = yield* Sampling.Sampling
-      return yield* Judge.vote(module, question, options.votes ?? 8, (vote) =>
-        client.ask({
-          method: "decide",
-          context: question.context,
-          instruction: Judge.instruction(question.choice),
-          maxTokens: options.maxTokens ?? 16,
-          temperature: sampling.temperature,
-          stop: sampling.stop,
-          filters: sampling,
-          principle: question.principle,
-          sample: Draw.make(sampling, vote).sample
-        })
-      )
-    })
-  )
+  return yield* Judge.make(module, (question) => Judge.votes(module, question, options, client.ask))
 })
 
 /** The judge over the client in force, with its name. */

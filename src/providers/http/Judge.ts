@@ -9,9 +9,10 @@ import type { AiError, Decision } from "effect/ai"
 import type { ModelContext } from "../../Policy.ts"
 import * as Sampling from "../../Sampling.ts"
 import * as Choice from "./Choice.ts"
+import * as Draw from "./Draw.ts"
 import { unsupported, unusable } from "./Failure.ts"
 import * as Tokens from "./Tokens.ts"
-import type { Written } from "./Written.ts"
+import type { Asked, Written } from "./Written.ts"
 
 /** One question with its options. */
 export interface Question {
@@ -122,4 +123,39 @@ export const vote = Effect.fnUntraced(function* (
     tokens: written.map(({ tokens }) => tokens).reduce(Tokens.add, Tokens.zero)
   }
   return verdict
+})
+
+/** What a client is asked for one vote. */
+interface AskedToVote extends Asked {
+  readonly instruction: string
+  readonly principle: string
+}
+
+/** How many samples of a client vote, and how long each may get: 8, and 16 tokens, if not given. */
+export interface Votes {
+  readonly votes?: number | undefined
+  readonly maxTokens?: number | undefined
+}
+
+/** The shares of a client's votes; it samples as `Sampling` says. */
+export const votes = Effect.fnUntraced(function* (
+  module: string,
+  question: Question,
+  { votes: k = 8, maxTokens = 16 }: Votes,
+  ask: (asked: AskedToVote) => Effect.Effect<Written, AiError.AiError>
+) {
+  const sampling = yield* Sampling.Sampling
+  return yield* vote(module, question, k, (n) =>
+    ask({
+      method: "decide",
+      context: question.context,
+      instruction: instruction(question.choice),
+      maxTokens,
+      temperature: sampling.temperature,
+      stop: sampling.stop,
+      filters: sampling,
+      principle: question.principle,
+      ...Draw.make(sampling, n)
+    })
+  )
 })

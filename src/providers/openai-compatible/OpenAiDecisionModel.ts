@@ -12,9 +12,7 @@
 import { Effect, Layer } from "effect"
 import { DecisionModel } from "effect/ai"
 import type { Model } from "effect/ai"
-import * as Sampling from "../../Sampling.ts"
 import * as Choice from "../http/Choice.ts"
-import * as Draw from "../http/Draw.ts"
 import { unsupported, unusable } from "../http/Failure.ts"
 import * as Judge from "../http/Judge.ts"
 import * as Named from "../http/Named.ts"
@@ -126,26 +124,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     } satisfies Judge.Verdict
   })
 
-  const byVotes = Effect.fnUntraced(function* (question: Judge.Question, k: number) {
-    const sampling = yield* Sampling.Sampling
-    return yield* Judge.vote(module, question, k, (vote) =>
-      client.ask({
-        method: "decide",
-        context: question.context,
-        instruction: Judge.instruction(question.choice),
-        maxTokens: options.maxTokens ?? 16,
-        temperature: sampling.temperature,
-        stop: sampling.stop,
-        filters: sampling,
-        principle: question.principle,
-        ...Draw.make(sampling, vote)
-      })
-    )
-  })
-
   return yield* Judge.make(module, (question) => {
     if (method === "logprobs") return byLogprobs(question)
-    return typeof method === "string" ? byScore(question, method) : byVotes(question, method.votes)
+    if (typeof method === "string") return byScore(question, method)
+    return Judge.votes(module, question, { ...options, votes: method.votes }, client.ask)
   })
 })
 
