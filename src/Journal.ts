@@ -7,11 +7,12 @@
  *
  * @internal
  */
-import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs"
+import { closeSync, openSync, readSync } from "node:fs"
 import { dirname } from "node:path"
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
 import * as Folder from "./Folder.ts"
+import * as LineFile from "./LineFile.ts"
 
 /** A checkpoint file that cannot be used: which file, which line where that is known, and what to do. */
 export class CheckpointError extends Schema.TaggedError<CheckpointError>()("CheckpointError", {
@@ -84,7 +85,13 @@ export const open = <A, I>(
       Effect.try({ try: () => decodeLine(read(place).toString("utf8")), catch: () => damaged(place) })
 
     const known = new Map<string, Place>()
-    const found = yield* Effect.try({ try: () => complete(fd), catch: unusable })
+    const found = yield* Effect.try({
+      try: () => {
+        LineFile.cutTornUnsafe(fd)
+        return places(fd)
+      },
+      catch: unusable
+    })
     for (const place of found) known.set((yield* parse(place)).key, place)
 
     return {
@@ -100,15 +107,7 @@ export const open = <A, I>(
         yield* Effect.try({
           try: () => {
             // Another stream of the same stage may have the file open, too: its lines are between those of this one.
-            const start = fstatSync(fd).size
-            try {
-              let done = 0
-              while (done < bytes.length) done += writeSync(fd, bytes, done)
-            } catch (error) {
-              // A full disk must not leave half a line in front of the next one.
-              ftruncateSync(fd, start)
-              throw error
-            }
+            const start = LineFile.appendUnsafe(fd, bytes)
             known.set(key, { start, length: bytes.length - 1 })
           },
           catch: unusable
@@ -130,14 +129,5 @@ const places = (fd: number): ReadonlyArray<Place> => {
     }
     at += n
   }
-  return found
-}
-
-/** The places of the complete lines; what follows the last line end is cut off. */
-const complete = (fd: number): ReadonlyArray<Place> => {
-  const found = places(fd)
-  const last = found.at(-1)
-  const end = last === undefined ? 0 : last.start + last.length + 1
-  if (end < fstatSync(fd).size) ftruncateSync(fd, end)
   return found
 }

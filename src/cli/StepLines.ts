@@ -5,21 +5,10 @@
  * not to stay is cut off at its end.
  */
 import { Console, Effect, Schema } from "effect"
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-  writeSync
-} from "node:fs"
+import { closeSync, existsSync, openSync, readSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
+import * as LineFile from "../LineFile.ts"
 import * as Atomic from "../recipes/Atomic.ts"
-import * as Lines from "../recipes/Lines.ts"
 import * as Attempt from "./Attempt.ts"
 import { UsageError } from "./UsageError.ts"
 
@@ -55,7 +44,7 @@ export const resume = Effect.fnUntraced(function* <A extends Stepped, B extends 
   for (;;) {
     const { done, value: block } = yield* Attempt.read(file, () => blocks.next())
     if (done === true) break
-    for (const line of Lines.of(block)) {
+    for (const line of LineFile.of(block)) {
       number++
       const value = parsed(line)
       if (!isWhole(value)) {
@@ -86,9 +75,7 @@ export const resume = Effect.fnUntraced(function* <A extends Stepped, B extends 
 /** Adds a line for each value to a file, which is open. */
 export const append = (file: string, fd: number, values: ReadonlyArray<Stepped>) =>
   Attempt.write(file, () => {
-    const bytes = Buffer.from(values.map((value) => `${JSON.stringify(value)}\n`).join(""))
-    let done = 0
-    while (done < bytes.length) done += writeSync(fd, bytes, done)
+    LineFile.appendUnsafe(fd, Buffer.from(values.map((value) => `${JSON.stringify(value)}\n`).join("")))
   })
 
 /** Bytes of a file, from `start` to before `end`. */
@@ -110,28 +97,12 @@ const opened = (file: string) =>
   )
 
 /**
- * Where the last whole line of a file ends. What is behind it may be of any size, as the zeros that a machine can leave
- * which went down.
- */
-const endOf = (fd: number): number => {
-  const bytes = Buffer.allocUnsafe(chunk)
-  for (let end = fstatSync(fd).size; end > 0;) {
-    const start = Math.max(0, end - chunk)
-    const count = readSync(fd, bytes, 0, end - start, start)
-    const last = bytes.subarray(0, count).lastIndexOf(newline)
-    if (last >= 0) return start + last + 1
-    end = start
-  }
-  return 0
-}
-
-/**
  * The whole lines of a file, as many at a time as are read at once. They are in the same memory: a block is gone when
  * the next one is asked for.
  */
 function* blocksOf(fd: number | undefined): Generator<Buffer, void> {
   if (fd === undefined) return
-  const end = endOf(fd)
+  const end = LineFile.endUnsafe(fd)
   let bytes = Buffer.allocUnsafe(chunk)
   // How many of the bytes are the beginning of a line whose end is yet to be read.
   let begun = 0

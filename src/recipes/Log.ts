@@ -11,11 +11,11 @@
  */
 import { Effect, Schema } from "effect"
 import type { Scope } from "effect"
-import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs"
+import { closeSync, existsSync, openSync, readFileSync } from "node:fs"
 import { dirname } from "node:path"
 import * as Folder from "../Folder.ts"
+import * as LineFile from "../LineFile.ts"
 import * as Atomic from "./Atomic.ts"
-import * as Lines from "./Lines.ts"
 import { failed, type RunError } from "./RunError.ts"
 
 /** The records of one kind in a run. */
@@ -62,15 +62,12 @@ export const open = Effect.fnUntraced(function* <A, I>(
     return openSync(file, "a+")
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => closeSync(fd)))
+  yield* writing(file, () => LineFile.cutTornUnsafe(fd))
   const bytes = yield* reading(file, () => readFileSync(file))
-  let size = bytes.lastIndexOf(0x0a) + 1
-  yield* writing(file, () => {
-    if (fstatSync(fd).size > size) ftruncateSync(fd, size)
-  })
   const records = new Map<string, A>()
   // The key of each line: settling moves lines, and does not write records anew.
   let order: Array<string> = []
-  for (const [i, line] of Lines.of(bytes).entries()) {
+  for (const [i, line] of LineFile.of(bytes).entries()) {
     const record = yield* parse(file, line, i)
     records.set(key(record), record)
     order.push(key(record))
@@ -80,16 +77,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
     writing(file, () => {
       const at = key(record)
       if (records.has(at)) return
-      const line = Buffer.from(`${JSON.stringify(encode(record))}\n`)
-      try {
-        let done = 0
-        while (done < line.length) done += writeSync(fd, line, done)
-      } catch (error) {
-        // A full disk must not leave half a line in front of the next one.
-        ftruncateSync(fd, size)
-        throw error
-      }
-      size += line.length
+      LineFile.appendUnsafe(fd, Buffer.from(`${JSON.stringify(encode(record))}\n`))
       records.set(at, record)
       order.push(at)
     })
@@ -99,7 +87,7 @@ export const open = Effect.fnUntraced(function* <A, I>(
       const found = new Map<string, A>()
       for (const source of sources) {
         const bytes = yield* reading(source, () => (existsSync(source) ? readFileSync(source) : Buffer.of()))
-        for (const [i, line] of Lines.of(bytes).entries()) {
+        for (const [i, line] of LineFile.of(bytes).entries()) {
           const record = yield* parse(source, line, i)
           if (!found.has(key(record))) found.set(key(record), record)
         }
@@ -124,13 +112,12 @@ export const open = Effect.fnUntraced(function* <A, I>(
       writing(file, () => {
         const settled = [...new Set([...keys, ...order])].filter((key) => records.has(key))
         if (settled.length === order.length && settled.every((key, i) => key === order[i])) return
-        const lines = Lines.of(readFileSync(file))
+        const lines = LineFile.of(readFileSync(file))
         // Of two lines with the same key the later one counts.
         const at = new Map(order.map((key, i) => [key, i]))
         Atomic.writeUnsafe(file, Buffer.concat(settled.map((key) => lines[at.get(key)!]!)))
         closeSync(fd)
         fd = openSync(file, "a+")
-        size = fstatSync(fd).size
         order = settled
         const sorted = settled.map((key) => [key, records.get(key)!] as const)
         records.clear()
