@@ -10,7 +10,6 @@ import * as Lora from "../model/Lora.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as ShardIndex from "../model/ShardIndex.ts"
 import * as AdapterBase from "./AdapterBase.ts"
-import { monotonic } from "./Progress.ts"
 import { UsageError, fromInput } from "./UsageError.ts"
 
 /** Where to draw: standard error, or something like it. */
@@ -22,7 +21,10 @@ export interface Output {
 const megabytes = (bytes: number) => Math.floor(bytes / 1e6)
 
 /** Tells of a download: a line that is drawn over on a terminal, and one every 15 seconds elsewhere. */
-export const fetching = (output: Output, now: () => number = monotonic): ((progress: HubModel.Progress) => void) => {
+export const fetching = (
+  output: Output,
+  now: () => number = () => performance.now()
+): ((progress: HubModel.Progress) => void) => {
   const interval = output.isTTY === true ? 100 : 15_000
   let drawn = now()
   let told = false

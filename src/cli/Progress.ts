@@ -2,6 +2,7 @@
  * Progress: the phases of a run on standard error, as a bar on a terminal and as plain lines elsewhere.
  */
 import { Effect, Layer } from "effect"
+import * as Elapsed from "../recipes/Elapsed.ts"
 import { Progress, type Progress as ProgressShape } from "../recipes/Progress.ts"
 
 /** Where to draw: standard error, or something like it. */
@@ -57,46 +58,41 @@ export const line = (
 
 const clear = "\r\x1b[2K"
 
-/** Milliseconds by a clock that nobody sets. */
-export const monotonic = (): number => performance.now()
-
 /** A progress that draws on the output. */
-export const make = (output: Output, now: () => number = monotonic): ProgressShape => {
+export const make = (output: Output): ProgressShape => {
   const bar = output.isTTY === true
-  const interval = bar ? 100 : 15_000
-  let state: State | undefined
-  let started = 0
+  /** In seconds. */
+  const interval = bar ? 0.1 : 15
+  let state: Omit<State, "seconds"> | undefined
+  let elapsed = Effect.succeed(0)
   let drawn = 0
-  const current = (): State | undefined => state && { ...state, seconds: (now() - started) / 1000 }
-  const draw = () => {
-    const at = current()
-    if (at === undefined) return
-    drawn = now()
+  const draw = (at: State) => {
+    drawn = at.seconds
     const text = line(at, { bar })
     output.write(bar ? `${clear}${text.slice(0, (output.columns ?? 80) - 1)}` : `${text}\n`)
   }
   return {
-    begin: (phase, total) =>
-      Effect.sync(() => {
-        state = { phase, total, done: 0, reused: 0, note: "", seconds: 0 }
-        started = now()
-        drawn = started
-        if (bar) draw()
-      }),
-    advance: ({ reused = false, note } = {}) =>
-      Effect.sync(() => {
-        if (state === undefined) return
-        state = {
-          ...state,
-          done: state.done + 1,
-          reused: state.reused + (reused ? 1 : 0),
-          note: note ?? state.note
-        }
-        if (now() - drawn >= interval) draw()
-      }),
-    end: Effect.sync(() => {
-      const at = current()
-      if (at === undefined) return
+    begin: Effect.fnUntraced(function* (phase, total) {
+      elapsed = yield* Elapsed.begin
+      state = { phase, total, done: 0, reused: 0, note: "" }
+      drawn = 0
+      if (bar) draw({ ...state, seconds: 0 })
+    }),
+    advance: Effect.fnUntraced(function* ({ reused = false, note } = {}) {
+      const seconds = yield* elapsed
+      if (state === undefined) return
+      state = {
+        ...state,
+        done: state.done + 1,
+        reused: state.reused + (reused ? 1 : 0),
+        note: note ?? state.note
+      }
+      if (seconds - drawn >= interval) draw({ ...state, seconds })
+    }),
+    end: Effect.gen(function* () {
+      const seconds = yield* elapsed
+      if (state === undefined) return
+      const at = { ...state, seconds }
       const kept = at.reused > 0 ? ` (${at.reused} kept from before)` : ""
       output.write(`${bar ? clear : ""}${line(at, { over: true })}  in ${duration(at.seconds)}${kept}\n`)
       state = undefined

@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { TestClock } from "effect/testing"
 import * as Progress from "../../src/cli/Progress.ts"
 
 const recorder = (isTTY: boolean) => {
   const written: Array<string> = []
-  let now = 0
   const output = { isTTY, columns: 80, write: (text: string) => written.push(text) }
-  const progress = Progress.make(output, () => now)
-  return { written, progress, wait: (seconds: number) => Effect.sync(() => void (now += 1000 * seconds)) }
+  const progress = Progress.make(output)
+  return { written, progress }
 }
 
 describe("Progress", () => {
@@ -20,10 +20,10 @@ describe("Progress", () => {
 
   it.effect("writes plain lines where there is no terminal", () =>
     Effect.gen(function* () {
-      const { written, progress, wait } = recorder(false)
+      const { written, progress } = recorder(false)
       yield* progress.begin("revise", 3)
       yield* progress.advance({ reused: true })
-      yield* wait(20)
+      yield* TestClock.adjust("20 seconds")
       yield* progress.advance({ note: "loss 1.0" })
       yield* progress.advance()
       yield* progress.end
@@ -36,9 +36,9 @@ describe("Progress", () => {
 
   it.effect("says of a phase that is over what was done, and not that some of it is left", () =>
     Effect.gen(function* () {
-      const { written, progress, wait } = recorder(false)
+      const { written, progress } = recorder(false)
       yield* progress.begin("revise", 3)
-      yield* wait(10)
+      yield* TestClock.adjust("10 seconds")
       yield* progress.advance()
       yield* progress.advance()
       yield* progress.end
@@ -58,20 +58,12 @@ describe("Progress", () => {
 
   it.effect("does not go by the system's clock, which may be set back", () =>
     Effect.gen(function* () {
-      const { now } = Date
-      let back = 0
-      yield* Effect.acquireUseRelease(
-        Effect.sync(() => void (Date.now = () => now() - back)),
-        Effect.fnUntraced(function* () {
-          const written: Array<string> = []
-          const progress = Progress.make({ write: (text) => written.push(text) })
-          yield* progress.begin("revise", 1)
-          back = 3_600_000
-          yield* progress.end
-          assert.match(written.join(""), /^revise {9}0\/1 {2}in [01] s\n$/)
-        }),
-        () => Effect.sync(() => void (Date.now = now))
-      )
+      const { written, progress } = recorder(false)
+      yield* TestClock.setTime(3_600_000)
+      yield* progress.begin("revise", 1)
+      yield* TestClock.setTime(0)
+      yield* progress.end
+      assert.deepStrictEqual(written, ["revise         0/1  in 0 s\n"])
     })
   )
 })
