@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { writeFileSync } from "node:fs"
 import { basename, join } from "node:path"
 import { gzipSync, zstdCompressSync } from "node:zlib"
 import { NodeServices } from "@effect/platform-node"
@@ -7,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as fc from "fast-check"
 import { Constitution } from "../src/index.ts"
+import { workplace } from "./workplace.ts"
 
 const own = `
 name: mine
@@ -101,10 +101,7 @@ describe("Constitution", () => {
 
   it.effect("loads a folder that holds both published files", () =>
     Effect.gen(function* () {
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
-        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-      )
+      const folder = workplace()
       writeFileSync(join(folder, "CritiqueRevisionInstructions.json"), publishedRevision)
       writeFileSync(join(folder, "RLMadisonInstructions.json"), publishedComparison)
       const both = yield* Constitution.load(folder)
@@ -116,10 +113,7 @@ describe("Constitution", () => {
 
   it.effect("recognises the published examples, and loads them with the principles beside them", () =>
     Effect.gen(function* () {
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
-        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-      )
+      const folder = workplace()
       writeFileSync(join(folder, "CritiqueRevisionInstructions.json"), publishedRevision)
       writeFileSync(join(folder, "CritiqueRevisionFewShotPrompts.json"), publishedRevisionExamples)
       writeFileSync(join(folder, "RLMadisonInstructions.json"), publishedComparison)
@@ -224,7 +218,7 @@ describe("Constitution", () => {
 
   it.effect("reads packed files, and names what is no text in UTF-8", () =>
     Effect.gen(function* () {
-      const dir = mkdtempSync(join(tmpdir(), "charter-"))
+      const dir = workplace()
       const load = (name: string, bytes: Uint8Array | string) => {
         writeFileSync(join(dir, name), bytes)
         return Constitution.load(join(dir, name)).pipe(Effect.provide(NodeServices.layer))
@@ -250,7 +244,6 @@ describe("Constitution", () => {
       for (const [said, bytes] of refused) {
         assert.strictEqual((yield* Effect.flip(load("a.txt", bytes))).message, `${join(dir, "a.txt")}${said}`)
       }
-      rmSync(dir, { recursive: true })
     })
   )
 

@@ -1,9 +1,9 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { appendFileSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { Stage } from "../src/index.ts"
+import { workplace } from "./workplace.ts"
 
 const Item = Schema.Struct({ id: Schema.String, n: Schema.Number })
 type Item = typeof Item.Type
@@ -219,13 +219,7 @@ describe("Stage", () => {
 
 describe("Stage.checkpoint", () => {
   /** A file in a folder of its own. */
-  const file = Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
-      (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-    ),
-    (folder) => join(folder, "deeper", "halves.jsonl")
-  )
+  const file = Effect.sync(() => join(workplace(), "deeper", "halves.jsonl"))
 
   /** A stage that halves and counts how often it is asked. */
   const counted = () => {

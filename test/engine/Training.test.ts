@@ -1,7 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Result, Stream } from "effect"
-import fs from "node:fs"
-import os from "node:os"
 import path from "node:path"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Batch from "../../src/engine/Batch.ts"
@@ -13,6 +11,7 @@ import * as TrainingState from "../../src/engine/TrainingState.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Session from "../../src/onnx/Session.ts"
 import type { LearnOptions } from "../../src/Policy.ts"
+import { workplace } from "../workplace.ts"
 import * as Golden from "./golden.ts"
 
 const options = (stateDir: string): LearnOptions => ({
@@ -82,15 +81,10 @@ const trainBad = Effect.fnUntraced(function* (stateDir: string, bad: ReadonlyArr
   return { exit, skips, steps, order, moved: Golden.distance(before, adapter.vector), vector: adapter.vector }
 })
 
-const temporary = Effect.acquireRelease(
-  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "charter-training-"))),
-  (dir) => Effect.sync(() => fs.rmSync(dir, { recursive: true }))
-)
-
 describe("a training", () => {
   it.effect("that was cut off at any step ends with the same bytes as one that was not", () =>
     Effect.gen(function* () {
-      const dir = yield* temporary
+      const dir = workplace()
       const whole = yield* train(path.join(dir, "whole"), 100)
       expect(whole.steps).toBe(9)
       expect(whole.losses).toHaveLength(9)
@@ -108,7 +102,7 @@ describe("a training", () => {
 
   it.effect("that is finished is not repeated", () =>
     Effect.gen(function* () {
-      const dir = yield* temporary
+      const dir = workplace()
       const first = yield* train(dir, 100)
       const again = yield* train(dir, 100)
       expect(again.losses).toEqual([])
@@ -143,7 +137,7 @@ describe("a training", () => {
         })
       const learner: Learner.Learner = { step, measure: () => Effect.succeed({ loss: 1 }) }
       const schedule = { schedule: "linear", warmupSteps: 2, floor: 0, learningRate: 1 } as const
-      const how = { ...options(yield* temporary), ...schedule, batchSize: 8, epochs: 6 }
+      const how = { ...options(workplace()), ...schedule, batchSize: 8, epochs: 6 }
       const data = TrainingData.supervised(rows, how)
       const metrics = yield* Stream.runCollect(Training.runWith(learner, adapter, data, how))
       // Half the rate and the whole, and then down to what the next step would find gone.
@@ -182,7 +176,7 @@ describe("a training", () => {
         step: () => Effect.succeed({ loss: 1, grad_norm: 1 }),
         measure: () => Effect.succeed({ loss: 1 })
       }
-      const how = { ...options(yield* temporary), batchSize: 3, epochs: 2 }
+      const how = { ...options(workplace()), batchSize: 3, epochs: 2 }
       const data = { ...TrainingData.supervised(many, how), collate: () => Effect.succeed([]) }
       yield* Stream.runDrain(Training.runWith(learner, adapter, data, how))
       expect(looks).toBe(2 * many.length)
@@ -198,7 +192,7 @@ describe("a training", () => {
 
   it.effect("skips a step without a finite loss, says of which samples, and goes on", () =>
     Effect.gen(function* () {
-      const dir = yield* temporary
+      const dir = workplace()
       const { exit, order, skips, steps, vector } = yield* trainBad(dir, [1, 2, 5])
       expect(Result.isSuccess(exit)).toBe(true)
       expect(steps).toEqual([1, 4, 5, 7, 8])
@@ -213,7 +207,7 @@ describe("a training", () => {
 
   it.effect("stops after three such steps in a row with everything saved", () =>
     Effect.gen(function* () {
-      const dir = yield* temporary
+      const dir = workplace()
       const { exit, order, steps } = yield* trainBad(dir, [2, 3, 4])
       expect(steps).toEqual([1, 2])
       expect(Result.isFailure(exit) && exit.failure._tag).toBe("TrainingError")
@@ -231,7 +225,7 @@ describe("a training", () => {
 
   it.effect("that gave up on its last steps gives up again, however often it is started", () =>
     Effect.gen(function* () {
-      const dir = yield* temporary
+      const dir = workplace()
       for (let i = 0; i < 3; i++) {
         const { exit, order } = yield* trainBad(dir, [5, 6, 7])
         expect(Result.isFailure(exit) && exit.failure.message).toContain(`the last one (step 8) of ${order[7]}`)

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Redacted } from "effect"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { homedir, tmpdir } from "node:os"
+import { writeFileSync } from "node:fs"
+import { homedir } from "node:os"
 import * as path from "node:path"
 import * as HubCache from "../../src/hub/HubCache.ts"
+import { workplace } from "../workplace.ts"
 
 describe("HubCache.environment", () => {
   it("finds the folder that Python's library finds", () => {
@@ -18,22 +19,18 @@ describe("HubCache.environment", () => {
   })
 
   it("takes the token that is set, or the one that a login has left", () => {
-    const dir = mkdtempSync(path.join(tmpdir(), "charter-token-"))
+    const dir = workplace()
     const tokenOf = (env: Record<string, string>) => {
       const { token } = HubCache.environment({ HF_HOME: dir, ...env })
       return token === undefined ? undefined : Redacted.value(token)
     }
-    try {
-      expect(tokenOf({})).toBeUndefined()
-      writeFileSync(path.join(dir, "token"), "hf_saved\n")
-      writeFileSync(path.join(dir, "other"), "hf_other")
-      expect(tokenOf({})).toBe("hf_saved")
-      expect(tokenOf({ HF_TOKEN: "" })).toBe("hf_saved")
-      expect(tokenOf({ HF_TOKEN_PATH: path.join(dir, "other") })).toBe("hf_other")
-      expect(tokenOf({ HF_TOKEN: "hf_set" })).toBe("hf_set")
-    } finally {
-      rmSync(dir, { recursive: true })
-    }
+    expect(tokenOf({})).toBeUndefined()
+    writeFileSync(path.join(dir, "token"), "hf_saved\n")
+    writeFileSync(path.join(dir, "other"), "hf_other")
+    expect(tokenOf({})).toBe("hf_saved")
+    expect(tokenOf({ HF_TOKEN: "" })).toBe("hf_saved")
+    expect(tokenOf({ HF_TOKEN_PATH: path.join(dir, "other") })).toBe("hf_other")
+    expect(tokenOf({ HF_TOKEN: "hf_set" })).toBe("hf_set")
   })
 
   it("asks huggingface.co where no other hub is set", () => {

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as fs from "node:fs/promises"
-import { tmpdir } from "node:os"
 import * as path from "node:path"
 import * as Graph from "../../src/onnx/Graph.ts"
 import type { Value } from "../../src/onnx/Graph.ts"
 import * as Op from "../../src/onnx/Op.ts"
 import * as Session from "../../src/onnx/Session.ts"
 import * as Plain from "./Plain.ts"
+import { workplace } from "../workplace.ts"
 
 /** The message of the mistake in `build`, made under the label "block 2/attention" of the graph "model". */
 const mistake = (build: (graph: Graph.Graph, x: (...shape: Graph.Shape) => Value) => unknown): string => {
@@ -196,10 +196,7 @@ describe("a graph that is encoded and run", () => {
 
   it.effect("reads external tensors out of the middle of a file", () =>
     Effect.gen(function* () {
-      const folder = yield* Effect.acquireRelease(
-        Effect.promise(() => fs.mkdtemp(path.join(tmpdir(), "charter-graph-"))),
-        (dir) => Effect.promise(() => fs.rm(dir, { recursive: true, force: true }))
-      )
+      const folder = workplace()
       // As in a safetensors file: eight bytes of length, a header, then the tensors one after the other.
       const header = new TextEncoder().encode(`{"w":{"dtype":"F32"}, "b":{"dtype":"F16"}} `)
       const start = 8 + header.length

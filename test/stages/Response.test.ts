@@ -1,5 +1,3 @@
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
@@ -9,6 +7,7 @@ import * as Written from "../../src/providers/http/Written.ts"
 import * as OnnxLanguageModel from "../../src/providers/onnx/OnnxLanguageModel.ts"
 import { MockLanguageModel, MockPolicy } from "../../src/testing/index.ts"
 import { prompt } from "./Fixture.ts"
+import { workplace } from "../workplace.ts"
 
 describe("Response", () => {
   it.effect("puts the conversation to the model and keeps its answer, whole", () =>
@@ -140,10 +139,7 @@ describe("Response", () => {
 
   it.effect("replays finished answers from a file, as records, and asks for none of them again", () =>
     Effect.gen(function* () {
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
-        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-      )
+      const folder = workplace()
       const model = MockLanguageModel.make(({ id }) => `answer ${id}`, { failOn: [2] })
       const answers = Stream.make(prompt, Sample.prompt("And my brother?")).pipe(
         Response.stage({ samples: 2, concurrency: 1 }).pipe(

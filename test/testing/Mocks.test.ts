@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
@@ -16,6 +15,7 @@ import {
   Recording
 } from "../../src/testing/index.ts"
 import { answer, constitution, prompt } from "../stages/Fixture.ts"
+import { workplace } from "../workplace.ts"
 
 const prompts = (n: number) => Stream.range(1, n).pipe(Stream.map((i) => Sample.prompt(`Question ${i}`)))
 
@@ -200,10 +200,7 @@ describe("Recording", () => {
 
   it.effect("plays a model and a judge back from a file, call by call", () =>
     Effect.gen(function* () {
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
-        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-      )
+      const folder = workplace()
       const file = join(folder, "answers.jsonl")
       const real = Layer.merge(
         MockLanguageModel.make(({ id }) => `real ${id}`).layer,
@@ -249,10 +246,7 @@ describe("Recording", () => {
 
   it.effect("names the line of a file that is no recorded call", () =>
     Effect.gen(function* () {
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "charter-"))),
-        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-      )
+      const folder = workplace()
       const file = join(folder, "answers.jsonl")
       writeFileSync(file, '{"key":"a","id":"b","answer":"c"}\n{"key":"a"\n')
       const error = yield* Recording.load(file).pipe(Effect.flip)

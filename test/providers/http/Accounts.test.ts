@@ -1,5 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { inspect } from "node:util"
 import { NodeServices } from "@effect/platform-node"
@@ -17,6 +16,7 @@ import {
 } from "../../../src/providers/openai-compatible/index.ts"
 import { constitution, prompt } from "../../stages/Fixture.ts"
 import * as FakeServer from "./FakeServer.ts"
+import { workplace } from "../../workplace.ts"
 
 const answering: FakeServer.Answer = (response, asked, n) =>
   FakeServer.json({
@@ -76,7 +76,7 @@ describe("a key", () => {
             return span
           }
         })
-        const folder = mkdtempSync(join(tmpdir(), "charter-"))
+        const folder = workplace()
         const ask = (key: string) =>
           LanguageModel.generateText({ prompt: "Hi" }).pipe(
             Effect.tapCause((cause) => Effect.logError("failed", cause)),
@@ -88,7 +88,6 @@ describe("a key", () => {
             Effect.withTracer(tracer)
           )
         const exits = [yield* ask(secret), yield* ask(secret), yield* ask(`${secret}\u0000`)]
-        rmSync(folder, { recursive: true })
         assert.isTrue(exits.every(Exit.isFailure))
         assert.isAtLeast(server.asked.length, 2)
         assert.include(JSON.stringify(server.asked[0]!.headers), secret)
@@ -205,7 +204,7 @@ it.live("Usage counts by stage and principle, and Estimate the same calls before
 it.live("AnswerCache: a hit makes no second request, another sample and a torn file do", () =>
   Effect.gen(function* () {
     const server = yield* FakeServer.start(answering)
-    const folder = mkdtempSync(join(tmpdir(), "charter-"))
+    const folder = workplace()
     const asking = <A, E>(self: Effect.Effect<A, E, LanguageModel.LanguageModel>) =>
       self.pipe(
         Effect.provide(models(server.url)),
@@ -224,7 +223,6 @@ it.live("AnswerCache: a hit makes no second request, another sample and a torn f
     for (const file of readdirSync(folder)) writeFileSync(join(folder, file), "{")
     yield* asking(Response.one(prompt))
     assert.strictEqual(server.asked.length, 3)
-    rmSync(folder, { recursive: true })
   })
 )
 

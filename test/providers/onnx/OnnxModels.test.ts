@@ -9,6 +9,7 @@ import { Models } from "../../../src/Models.ts"
 import { updateOptions } from "../../../src/Policy.ts"
 import type { LearnOptions, PolicyError, UpdateOptions } from "../../../src/Policy.ts"
 import * as OnnxModels from "../../../src/providers/onnx/OnnxModels.ts"
+import { workplace } from "../../workplace.ts"
 
 /** The embedded model: small, and an ordinary Hugging Face folder. */
 const folder = fileURLToPath(new URL("../../../assets/sandbox", import.meta.url))
@@ -38,11 +39,6 @@ const updating = (stateDir: string, iteration: number): UpdateOptions =>
   updateOptions({ stateDir, iteration, iterations: 2, minibatchSize: 4, learningRate: 1e-3, valueLearningRate: 1e-2 })
 
 const fresh = { _tag: "fresh", rank: 4, alpha: 8, seed: 1 } as const
-
-const temporary = Effect.acquireRelease(
-  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "charter-models-"))),
-  (dir) => Effect.sync(() => fs.rmSync(dir, { recursive: true }))
-)
 
 const onSandbox = <A, E, R>(program: Effect.Effect<A, E, R>) =>
   program.pipe(Effect.provide(OnnxModels.layer({ dir: folder })))
@@ -94,7 +90,7 @@ describe("the models of a folder", () => {
   it.live("learn, are saved as a PEFT folder and come back the same", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const models = yield* Models
         const policy = yield* models.policy("pupil", fresh)
         const example = { id: "x", context: asked("how do i bake a cake ?"), completion: " i have no comment ." }
@@ -126,7 +122,7 @@ describe("the models of a folder", () => {
   it.live("reject the rows that the model cannot read, and learn from the others", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const models = yield* Models
         const options = { ...learning(path.join(dir, "state")), epochs: 1, maxLength: 1024 }
         const rejected: Array<string> = []
@@ -164,7 +160,7 @@ describe("the models of a folder", () => {
   it.live("name the option that is wrong, in the failure of the request", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const models = yield* Models
         const policy = yield* models.policy("pupil", fresh)
         const request = { id: "a", context: asked("why ?"), seed: 1, maxTokens: 4, temperature: 1 }
@@ -206,7 +202,7 @@ describe("the models of a folder", () => {
   it.live("may be called the same, a policy and a reward model", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const models = yield* Models
         const policy = yield* models.policy("x", fresh)
         const judge = yield* models.rewardModel("x", fresh)
@@ -234,7 +230,7 @@ describe("the models of a folder", () => {
   it.live("keep what they learn between two updates", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const { policy: make } = yield* Models
         const policy = yield* make("pupil", fresh)
         const example = { id: "x", context: asked("how do i bake a cake ?"), completion: " i have no comment ." }
@@ -267,7 +263,7 @@ describe("the models of a folder", () => {
   it.live("continue an update where it was left", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const models = yield* Models
         const policy = yield* models.policy("learner", fresh)
         const rollouts = yield* Effect.forEach(["a", "b", "c"], (id, i) =>
@@ -309,7 +305,7 @@ describe("the models of a folder", () => {
   it.live("rank answers once the reward model has learnt from preferences", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const models = yield* Models
         const reward = yield* models.rewardModel("reward", fresh)
         const objects = ["cake", "pie", "soup", "potato", "carrot", "steak", "muffin", "stew"]
@@ -346,7 +342,7 @@ describe("the models of a folder", () => {
   it.live("fail where a reward model has no finite score, which no file of records could hold", () =>
     onSandbox(
       Effect.gen(function* () {
-        const dir = yield* temporary
+        const dir = workplace()
         const models = yield* Models
         const reward = yield* models.rewardModel("reward", fresh)
         const context = asked("how do i bake a cake ?")
