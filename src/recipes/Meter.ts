@@ -5,7 +5,7 @@ import { Effect, Stream } from "effect"
 import { Models } from "../Models.ts"
 import type { Policy } from "../Policy.ts"
 import type { RewardModel } from "../RewardModel.ts"
-import type { Counter } from "./Run.ts"
+import type { Counter } from "./Costs.ts"
 
 /** Models that are counted, and the counts: `prompt` read before sampling, `sampled`, `trained`. */
 export interface Meter extends Counter {

@@ -13,13 +13,13 @@
  * summary.json      the result
  * ```
  */
-import { Context, DateTime, Effect, Exit, Option, Predicate, Schema, Scope } from "effect"
+import { Context, Effect, Option, Predicate, Schema, Scope } from "effect"
 import { readdirSync, rmdirSync, rmSync, statSync } from "node:fs"
 import { join } from "node:path"
 import * as Atomic from "./Atomic.ts"
 import { Call, Calls } from "./Calls.ts"
+import * as Costs from "./Costs.ts"
 import * as Earlier from "./Earlier.ts"
-import * as Elapsed from "./Elapsed.ts"
 import * as Finished from "./Finished.ts"
 import * as Lock from "./Lock.ts"
 import * as Log from "./Log.ts"
@@ -37,19 +37,6 @@ export const Rejected = Schema.Struct({
   reason: Schema.Json
 })
 export type Rejected = typeof Rejected.Type
-
-/** What a phase has cost so far, over all starts of the run. */
-export const Cost = Schema.Struct({ seconds: Schema.Number, tokens: Schema.Record(Schema.String, Schema.Number) })
-export type Cost = typeof Cost.Type
-
-/** What depends on the clock: no two runs have the same. */
-export const Timings = Schema.Struct({ created: Schema.String, phases: Schema.Record(Schema.String, Cost) })
-export type Timings = typeof Timings.Type
-
-/** Counts that grow while a run goes on; what grows within a phase is the phase's. */
-export interface Counter {
-  readonly read: () => Readonly<Record<string, number>>
-}
 
 /** The records of one kind, with the samples of which there will be none. */
 export interface Records<A> extends Log.Log<A> {
@@ -85,7 +72,7 @@ export class Run extends Context.Service<
      */
     readonly phase: <A, E, R>(name: string, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RunError, R>
     readonly isDone: (phase: string) => boolean
-    readonly timings: () => Timings
+    readonly timings: () => Costs.Timings
     /** Writes a JSON file of the folder, whole or not at all. */
     readonly write: (file: string, value: unknown) => Effect.Effect<void, RunError>
   }
@@ -93,7 +80,6 @@ export class Run extends Context.Service<
 
 const decodeManifest = Schema.decodeUnknownOption(Manifest.Manifest)
 const decodeRejected = Schema.decodeUnknownSync(Rejected)
-const decodeTimings = Schema.decodeUnknownOption(Timings)
 
 /** The manifest of the run that a folder holds; fails with a sentence when it cannot hold one, and writes nothing. */
 export const check = Effect.fnUntraced(function* (dir: string) {
@@ -159,7 +145,7 @@ const adopt = Effect.fnUntraced(function* (dir: string, before: Manifest.Manifes
 export const open = Effect.fnUntraced(function* (options: {
   readonly dir: string
   readonly manifest: Manifest.Manifest
-  readonly counter?: Counter
+  readonly counter?: Costs.Counter
   /** The rows of the input that could not be used. */
   readonly rejected?: ReadonlyArray<Omit<Rejected, "log">>
 }): Effect.fn.Return<Run["Service"], RunError, Scope.Scope> {
@@ -235,33 +221,11 @@ export const open = Effect.fnUntraced(function* (options: {
   const fingerprint = (name: string) => manifest.phases[name]?.fingerprint ?? hash(manifest)
   const isDone = (name: string) => phases[name]?.fingerprint === fingerprint(name)
 
-  const count = () => options.counter?.read() ?? {}
-  const stored = Option.getOrUndefined(decodeTimings(yield* list(path("timings.json"))))
-  let timings: Timings = stored ?? { created: DateTime.formatIso(yield* DateTime.now), phases: {} }
-
-  /** Notes what a phase costs, every few seconds and at its end. */
-  const timed = Effect.fnUntraced(function* <A, E, R>(name: string, self: Effect.Effect<A, E, R>) {
-    const before = timings.phases[name] ?? { seconds: 0, tokens: {} }
-    const elapsed = yield* Elapsed.begin
-    const counted = count()
-    const save = Effect.gen(function* () {
-      const seconds = yield* elapsed
-      const grown = Object.entries(count()).map(
-        ([key, n]) => [key, (before.tokens[key] ?? 0) + n - (counted[key] ?? 0)] as const
-      )
-      const cost = {
-        seconds: Math.round((before.seconds + seconds) * 1000) / 1000,
-        tokens: { ...before.tokens, ...Object.fromEntries(grown) }
-      }
-      timings = { ...timings, phases: { ...timings.phases, [name]: cost } }
-      yield* Atomic.writeJson(path("timings.json"), timings)
-    })
-    // A kill loses the cost since the last of these, and never a record.
-    const saving = Effect.forever(Effect.andThen(Effect.sleep("2 seconds"), save))
-    return yield* Effect.raceFirst(self, saving).pipe(
-      Effect.onExit((exit) => (Exit.isSuccess(exit) ? save : Effect.ignore(save)))
-    )
-  })
+  const costs = yield* Costs.make(
+    path("timings.json"),
+    yield* list(path("timings.json")),
+    options.counter ?? { read: () => ({}) }
+  )
 
   const forget = (calls: string) =>
     Effect.sync(() => {
@@ -288,7 +252,7 @@ export const open = Effect.fnUntraced(function* (options: {
         Effect.provideService(self, Calls, log)
       )
     )
-    const result = yield* timed(name, keeping)
+    const result = yield* costs.noting(name, keeping)
     yield* rejects.settle([
       ...rejected.map(Retried.key),
       ...rejects
@@ -313,7 +277,7 @@ export const open = Effect.fnUntraced(function* (options: {
     rejected: rejects.values,
     phase,
     isDone,
-    timings: () => timings,
+    timings: costs.timings,
     write: (file, value) => Atomic.writeJson(path(file), value)
   }
 })
