@@ -63,6 +63,21 @@ describe("a negative KL", () => {
     expect(Kl.diagnose([-1.9, -2.2, -2.1, -2, -1.8], 15, 0)).toContain("temperature 1")
   })
 
+  it("is none where chance gives it once in twenty: answers that are twenty times as likely under the reference", () => {
+    expect(Kl.diagnose([-Math.log(19.9)], 1, 0)).toBeUndefined()
+    expect(Kl.diagnose([-Math.log(20.1)], 1, 0)).toContain("temperature 1")
+    // All together, not each.
+    expect(Kl.diagnose([-Math.log(4.4), -Math.log(4.5)], 1, 0)).toBeUndefined()
+    expect(Kl.diagnose([-Math.log(4.5), -Math.log(4.5)], 1, 0)).toContain("temperature 1")
+  })
+
+  it("is none within two standard errors of zero", () => {
+    // A mean of -2 with the standard error d / √3.
+    const apart = (d: number) => [-2 - d, -2 + d, -2 - d, -2 + d]
+    expect(Kl.diagnose(apart(1.01 * Math.sqrt(3)), 1, 0)).toBeUndefined()
+    expect(Kl.diagnose(apart(0.99 * Math.sqrt(3)), 1, 0)).toContain("-2.00 nats per answer")
+  })
+
   it("is told from rounding, which longer answers have more of", () => {
     // A policy that has not moved: all answers are off by the same few units in the last place.
     expect(Kl.diagnose(around(-5e-4, 1e-6), 8, 1e-6)).toBeUndefined()
