@@ -184,20 +184,23 @@ const decode = Schema.decodeUnknownOption(
 /** The folders, newest first, whose records of a log hold in a run, by log. */
 export const sources = (dir: string, now: Manifest): ReadonlyMap<string, ReadonlyArray<string>> => {
   const found = new Map<string, Array<string>>()
-  const ended = new Set<string>()
+  const retries: Array<Retried.Retry> = []
   for (const n of numbers(dir).toReversed()) {
     const aside = join(dir, folder, String(n))
     const manifest = decode(Atomic.readUnsafe(join(aside, "manifest.json")))
     if (manifest._tag === "None") continue
+    const there = manifest.value
+    const isReplaced = (name: string) => retries.some((retry) => Retried.replaced(retry, there, name))
     for (const [name, { logs }] of Object.entries(now.phases)) {
+      if (isReplaced(name)) continue
       for (const [log, hash] of Object.entries(logs)) {
-        const there = manifest.value.phases[name]?.logs[log]
-        // What is older was made without the samples that were tried again then.
-        if (Retried.isBefore(there, hash)) ended.add(log)
-        if (there !== hash || ended.has(log) || !existsSync(join(aside, log))) continue
+        if (there.phases[name]?.logs[log] !== hash || !existsSync(join(aside, log))) continue
         found.set(log, [...(found.get(log) ?? []), aside])
       }
     }
+    // What is older was made without the samples that were tried again then.
+    const retry = Retried.of(there)
+    if (retry !== undefined) retries.push(retry)
   }
   return found
 }

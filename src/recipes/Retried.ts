@@ -9,6 +9,7 @@ import { join } from "node:path"
 import * as Atomic from "./Atomic.ts"
 import type { Phases } from "./Finished.ts"
 import type { Manifest } from "./Manifest.ts"
+import type { Phase } from "./Phases.ts"
 
 /** A row of `rejected.jsonl`, as far as it says which sample of which log it is about. */
 interface Row {
@@ -42,8 +43,28 @@ export const phase = (manifest: Manifest, finished: Phases, keys: ReadonlySet<st
 
 const mark = " before a retry"
 
-/** Whether the records of a log were made before a sample was tried again that they depend on. */
-export const isBefore = (there: string | undefined, now: string): boolean => there?.startsWith(`${now}${mark}`) === true
+/** A phase of whose samples some were tried again, with its logs, and the phases behind it, made without them. */
+export interface Retry {
+  readonly phase: string
+  readonly logs: Phase["logs"]
+  readonly behind: ReadonlySet<string>
+}
+
+/** The retry that what has a manifest was made before; undefined where it was before none. */
+export const of = ({ phases }: Pick<Manifest, "phases">): Retry | undefined => {
+  const names = Object.keys(phases)
+  const at = names.findIndex((name) => phases[name]!.fingerprint.includes(mark)) - 1
+  const phase = names[at]
+  return phase === undefined ? undefined : { phase, logs: phases[phase]!.logs, behind: new Set(names.slice(at + 1)) }
+}
+
+/**
+ * Whether a phase of an older manifest may rest on records that a retry replaced: whatever the settings of the phase
+ * itself, it does where it is behind the retried one and that one had records of the same hash.
+ */
+export const replaced = (retry: Retry, { phases }: Pick<Manifest, "phases">, name: string): boolean =>
+  retry.behind.has(name) &&
+  Object.entries(phases[retry.phase]?.logs ?? {}).some(([log, hash]) => retry.logs[log] === hash)
 
 /** The manifest of what was made before samples of a phase were tried again: nothing of the phases behind it holds. */
 export const before = (manifest: Manifest, name: string): Manifest => {
