@@ -120,6 +120,9 @@ describe("continue and break", () => {
           "{% for i in range(3) %}{% if i %}{% if i == 1 %}{% continue %}{% endif %}x{% endif %}{{ i }}{% endfor %}",
           "0x2"
         ],
+        // Where only what is otherwise leaves it.
+        ["{% for i in range(3) %}{% if i == 1 %}a{% else %}b{% continue %}{% endif %}{{ i }}{% endfor %}", "ba1b"],
+        ["{% for i in range(3) %}{% if i == 0 %}a{% elif i == 1 %}b{% break %}{% endif %}{{ i }}{% endfor %}", "a0b"],
         // Each loop has its own, and one that has had a turn needs nothing in its place.
         [
           "{% for i in range(2) %}{% for j in range(3) %}{{ j }}{% if j == i %}{% break %}{% endif %}-{% endfor %};{% if i == 0 %}{% continue %}{% endif %}e{% endfor %}",
