@@ -18,7 +18,7 @@ interface AddedToken {
 /** What is used of the library's tokenizer. */
 export interface Tokenizer {
   readonly added_tokens: ReadonlyArray<AddedToken>
-  readonly normalizer: { normalize: (text: string) => string } | null
+  readonly normalizer: { normalize: (text: string) => string }
   readonly pre_tokenizer: { pre_tokenize: (text: string, place: { section_index: number }) => Array<string> } | null
   readonly model: { _call: (words: Array<string>) => Array<string> }
   readonly splitter_unnormalized: { split: (text: string) => ReadonlyArray<string> }
@@ -63,10 +63,9 @@ const pieces = (parts: ReadonlyArray<string>, tokens: ReadonlyMap<string, AddedT
 /** Has the library's tokenizer cut a text so. */
 export const install = (made: Tokenizer): void => {
   const { added_tokens: added, model, normalizer, pre_tokenizer, splitter_normalized, splitter_unnormalized } = made
-  const normalized = (text: string) => normalizer?.normalize(text) ?? text
-  const isLate = ({ normalized }: AddedToken) => normalized && normalizer !== null
-  const early = new Map(added.filter((token) => !isLate(token)).map((token) => [token.content, token]))
-  const late = new Map(added.filter(isLate).map((token) => [normalized(token.content), token]))
+  const normalized = (text: string) => normalizer.normalize(text)
+  const early = new Map(added.filter((token) => !token.normalized).map((token) => [token.content, token]))
+  const late = new Map(added.filter((token) => token.normalized).map((token) => [normalized(token.content), token]))
   made.encode_text = (text) =>
     text === null
       ? null

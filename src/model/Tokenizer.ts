@@ -71,7 +71,7 @@ interface LibraryTokenizer extends AddedTokenSplit.Tokenizer {
   id_to_token(id: number): string | undefined
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>
   readonly decoder: Decoders.Decoder | null
-  readonly normalizer: (Charsmap.Normalizer & Normalizers.Normalizer) | null
+  readonly normalizer: Charsmap.Normalizer & Normalizers.Normalizer
   readonly pre_tokenizer: (PreTokenizer.PreTokenizer & NonNullable<AddedTokenSplit.Tokenizer["pre_tokenizer"]>) | null
   readonly model: UnknownPieces.Model
 }
@@ -194,8 +194,12 @@ export const load = Effect.fn("Tokenizer.load")(function* (
 /** What the library does to a text before its normalizer, by the configuration: neither Rust nor transformers does. */
 const untouched = { remove_space: false, do_lowercase_and_remove_accent: false }
 
-const libraryTokenizer = (json: object, config: object): LibraryTokenizer => {
-  const made: LibraryTokenizer = new Library.Tokenizer(json, { ...config, ...untouched })
+/** A normalizer that changes nothing: without any, the library looks for all added tokens at once. */
+const unchanged = { type: "Sequence", normalizers: [] }
+
+const libraryTokenizer = (json: object & { readonly normalizer?: object | null }, config: object): LibraryTokenizer => {
+  const normalizer = json.normalizer ?? unchanged
+  const made: LibraryTokenizer = new Library.Tokenizer({ ...json, normalizer }, { ...config, ...untouched })
   Decoders.install(made.decoder)
   Charsmap.install(made.normalizer)
   Normalizers.install(made.normalizer)

@@ -145,6 +145,48 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect(
+    "gives a token the white space up to the next one, to the text's ends, and before others look for theirs",
+    () =>
+      Effect.gen(function* () {
+        const token = (id: number, content: string, more: object) => ({
+          ...small.added_tokens[0],
+          id,
+          content,
+          ...more
+        })
+        const added_tokens = [
+          token(3, "<l>", { lstrip: true }),
+          token(4, "<r>", { rstrip: true }),
+          token(5, "<m>", { lstrip: true, rstrip: true }),
+          // Looked for last, though nothing normalises the text.
+          token(6, "  ", { normalized: true })
+        ]
+        const model = { type: "BPE", vocab: { h: 0, " ": 1, "\n": 2 }, merges: [] }
+        const { encode } = yield* Tokenizer.load(
+          yield* write({}, { added_tokens, model, decoder: null, pre_tokenizer: null })
+        )
+        // As Rust's tokenizers has them.
+        for (const [text, ids] of [
+          [" <l> ", [3, 1]],
+          ["h \n<l>h", [0, 3, 0]],
+          [" <r>\n h", [1, 4, 0]],
+          ["<r> \n", [4]],
+          ["<r> <l> h", [4, 3, 1, 0]],
+          ["<r> <m> <l>", [4, 5, 3]],
+          ["h<m>h", [0, 5, 0]],
+          [" \n<m>\n h", [5, 0]],
+          ["h  h", [0, 6, 0]],
+          ["h   h", [0, 6, 1, 0]],
+          ["<r>  h", [4, 0]],
+          ["h  <l>", [0, 3]],
+          ["<m>  <m>", [5, 5]]
+        ] as const) {
+          expect(encode(text), text).toEqual(ids)
+        }
+      })
+  )
+
   it.effect("goes by its own file alone, not by what a configuration has for tokenizers of another kind", () =>
     Effect.gen(function* () {
       const model = { type: "BPE", vocab: { h: 0, i: 1, Ġ: 2, H: 4, Ã: 5, "©": 6 }, merges: [] }
