@@ -33,9 +33,8 @@ const lookahead = 20
 /** Whether text begins as an array of objects does, which may be one line of any length. */
 const beginsArray = (text: string): boolean => /^\s*\[[^\S\n]*(?:\n|\{|$)/.test(text)
 
-/** The format of a text file that begins with these lines. */
-export const detect = (file: string, lines: ReadonlyArray<string>): Format => {
-  if (beginsArray(lines[0] ?? "")) return "json"
+/** The format of a text file that is no array and begins with these lines. */
+const formatOfLines = (file: string, lines: ReadonlyArray<string>): Format => {
   if (lines.some((line) => Result.isSuccess(Jsonl.parse(line)))) return "jsonl"
   if (/\.(jsonl?|ndjson)(\.(gz|zstd?))?$/i.test(file)) return "jsonl"
   return "text"
@@ -115,7 +114,7 @@ const formatOf = Effect.fnUntraced(function* (file: string) {
   if (head.length === 0) {
     return yield* new DataError({ file, message: `${file} has no text in it; it needs at least one prompt.` })
   }
-  return detect(
+  return formatOfLines(
     file,
     head.flatMap((line) => (Result.isSuccess(line) ? [line.success.text] : []))
   )

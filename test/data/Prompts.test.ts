@@ -1,7 +1,8 @@
 import { NodeServices } from "@effect/platform-node"
-import { assert, describe, layer } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, FileSystem, Path, Result, Stream } from "effect"
 import * as HhRlhf from "../../src/data/HhRlhf.ts"
+import type * as Jsonl from "../../src/data/Jsonl.ts"
 import * as Prompts from "../../src/data/Prompts.ts"
 import type { Reject } from "../../src/data/DataError.ts"
 import * as Sample from "../../src/Sample.ts"
@@ -84,6 +85,22 @@ layer(NodeServices.layer)("Prompts", (it) => {
     })
   )
 
+  it.effect("takes lines for rows, not for prompts, where one of the first is JSON or the name says so", () =>
+    Effect.gen(function* () {
+      const damaged = '{"prompt":"cut\n'
+      const unnamed = yield* write("prompts", `${damaged}{"prompt":"a"}\n`)
+      assert.deepStrictEqual((yield* readAll(unnamed)).map(show), [
+        [1, "not valid JSON"],
+        ["harmful", "a"]
+      ])
+      for (const name of ["p.jsonl", "p.ndjson.gz", "P.JSON"]) {
+        assert.deepStrictEqual((yield* readAll(yield* write(name, damaged))).map(show), [[1, "not valid JSON"]], name)
+      }
+      const text = yield* write("p.jsonl.txt", "{not} a row\n")
+      assert.deepStrictEqual((yield* readAll(text)).map(show), [["harmful", "{not} a row"]])
+    })
+  )
+
   it.effect("reads JSON arrays, CSV and zstd", () =>
     Effect.gen(function* () {
       const json = yield* write("p.data", '[\n{"prompt":"a"},\n{"prompt":"b"}\n]')
@@ -160,6 +177,39 @@ layer(NodeServices.layer)("Prompts", (it) => {
       assert.include(yield* message(yield* write("e.jsonl.gz", zipped.subarray(0, 20))), "is damaged")
     })
   )
+})
+
+describe("the conversation of a row", () => {
+  const user = (content: string) => ({ role: "user", content }) as const
+  const assistant = (content: string) => ({ role: "assistant", content }) as const
+  const of = (row: Jsonl.Row) => Result.merge(Prompts.conversation(row))
+
+  it("is its text without the white space around it, or the turns that the text has", () => {
+    assert.deepStrictEqual(of({ prompt: " how? \n" }), [user("how?")])
+    const transcript = "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
+    assert.deepStrictEqual(of({ prompt: transcript }), [user("a"), assistant("b"), user("c")])
+    assert.deepStrictEqual(of({ prompt: "not Human: a" }), [user("not Human: a")])
+  })
+
+  it("ends with the last turn of the human", () => {
+    const [first, answer] = [user("a"), assistant("b")]
+    assert.deepStrictEqual(of({ messages: [first, answer, user("c"), answer, answer] }), [first, answer, user("c")])
+    assert.strictEqual(of({ messages: [answer] }), "no turn of the human")
+    assert.strictEqual(of({ messages: [first, answer, user(" \n"), answer] }), "the last turn of the human is empty")
+  })
+
+  it("is what two answers share, of which both are needed", () => {
+    assert.strictEqual(
+      of({ chosen, rejected: "\n\nHuman: other\n\nAssistant: a" }),
+      "`chosen` and `rejected` share no conversation that ends in \\n\\nAssistant:"
+    )
+    const none = "no `prompt` (and no `messages`, no `chosen` with `rejected`): the row has"
+    assert.strictEqual(of({ chosen }), `${none} chosen`)
+    assert.strictEqual(of({ rejected, chosen: null }), `${none} rejected, chosen`)
+    assert.strictEqual(of({ a: 1, b: 1, c: 1, d: 1, e: 1, f: 1 }), `${none} a, b, c, d, e`)
+    assert.strictEqual(of({}), `${none} nothing`)
+    assert.deepStrictEqual(of({ chosen, rejected, prompt: "this" }), [user("this")])
+  })
 })
 
 describe("HhRlhf", () => {
