@@ -136,6 +136,29 @@ layer(NodeServices.layer)("Prompts", (it) => {
     })
   )
 
+  it.effect("keeps a row's own id, as text, with its last turn; an empty one is none", () =>
+    Effect.gen(function* () {
+      const turns = [
+        { role: "user", content: "a" },
+        { role: "assistant", content: "b" },
+        { role: "user", content: "c" }
+      ]
+      const rows = [{ id: 7 }, { id: "x" }, { id: "" }, { id: null }].map((id) => ({ ...id, prompt: turns }))
+      const file = yield* write("p.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"))
+      const read = (yield* readAll(file)).map((result) => Result.getOrThrow(result))
+      assert.deepStrictEqual(
+        read.map(({ text }) => text),
+        ["c", "c", "c", "c"]
+      )
+      const unnamed = Sample.prompt(read[0]!.messages)
+      assert.deepStrictEqual(
+        read.slice(0, 3).map(({ id }) => id),
+        ["7", "x", unnamed.id]
+      )
+      assert.notInclude(["7", "x", "", unnamed.id], read[3]!.id)
+    })
+  )
+
   it.effect("stops at the limit", () =>
     Effect.gen(function* () {
       const file = yield* write("p.txt", "a\nb\nc\n")
