@@ -288,6 +288,33 @@ describe("dpo", () => {
     })
   )
 
+  it.effect("is as far from its goal by ipo as the margin says", () =>
+    Effect.gen(function* () {
+      const objective = Objective.dpo({ beta: 0.5, loss: "ipo" })
+      const result = yield* evaluate(
+        objective,
+        { logprobs: [-1, -2] },
+        { sequence: [0, 1], reference: [-1.5, -1], first: [0], second: [1], target: [1], margin: [0.25], weights: [1] }
+      )
+      // h = 0.5 + 1, of which the margin is taken; the goal is 1 / 2β.
+      agrees(only(result, []), { loss: 0.25 ** 2, metrics: {}, gradients: { logprobs: [0.5, -0.5] } })
+    })
+  )
+
+  it.effect("weighs both goals of ipo by a soft label", () =>
+    Effect.gen(function* () {
+      const result = yield* evaluate(
+        Objective.dpo({ beta: 0.25, loss: "ipo" }),
+        { logprobs: [-1, -2] },
+        { sequence: [0, 1], reference: [-1.5, -1], first: [0], second: [1], target: [0.75], margin: [0], weights: [1] }
+      )
+      // h = 1.5 is 0.5 from the goal 1 / 2β = 2, and 3.5 from the other one, −2.
+      const slope = 2 * (0.75 * -0.5 + 0.25 * 3.5)
+      const loss = 0.75 * 0.5 ** 2 + 0.25 * 3.5 ** 2
+      agrees(only(result, []), { loss, metrics: {}, gradients: { logprobs: [slope, -slope] } })
+    })
+  )
+
   it.effect("sums the tokens of an answer, however they are spread over the batch", () =>
     Effect.gen(function* () {
       const objective = Objective.dpo({ beta: 1, loss: "sigmoid" })
@@ -338,6 +365,30 @@ describe("grpo", () => {
       })
     )
   }
+
+  it.effect("says what its tokens have on the mean, however the loss weighs them", () =>
+    Effect.gen(function* () {
+      const result = yield* evaluate(
+        Objective.grpo({ clip: 0.2, beta: 0.5 }),
+        { logprobs: [-0.5, -2] },
+        {
+          old_logprobs: [-1, -1.9],
+          reference_logprobs: [-1.5, -2],
+          advantages: [1, 1],
+          weights: [0.75, 0.25],
+          shares: [0.5, 0.5]
+        }
+      )
+      const kl = Math.exp(-1) - 1 + 1
+      const policy = -0.75 * 1.2 - 0.25 * Math.exp(-0.1)
+      agrees(result, {
+        loss: policy + 0.5 * 0.75 * kl,
+        metrics: { policy_loss: policy, approx_kl: 0.5 * 0.5 * (0.25 + 0.01), clipfrac: 0.5, kl: 0.5 * kl },
+        // Of the first token, which is clipped, only the KL term's.
+        gradients: { logprobs: [0.5 * 0.75 * (1 - Math.exp(-1)), -0.25 * Math.exp(-0.1)] }
+      })
+    })
+  )
 })
 
 describe("grpo without a KL term", () => {
