@@ -19,6 +19,13 @@ describe("a row's messages", () => {
       'message 2 of `prompt` has the role "bot"; known are system, user, assistant'
     ],
     [[{ content: "Hi" }], "message 1 of `prompt` has no `role`"],
+    [[{ role: null, content: "Hi" }], "message 1 of `prompt` has no `role`"],
+    [[user, { role: "user" }, { role: "bot" }], "message 2 of `prompt` has no `content`"],
+    [[{ role: "user", content: null, tool_calls: [{ name: "weather" }] }], "message 1 of `prompt` has no `content`"],
+    [
+      [{ role: "assistant", content: 7, tool_calls: [{ name: "weather" }] }],
+      "message 1 of `prompt` has a `content` that is not text"
+    ],
     [[{ role: "user" }], "message 1 of `prompt` has no `content`"],
     [
       [{ role: "user", content: [{ type: "text", text: "Hi" }] }],
@@ -61,9 +68,22 @@ describe("what a message says beside its text", () => {
   })
 
   it("is nothing where a field is empty", () => {
-    for (const nothing of [null, "", " \n", [], {}, { name: null }]) {
+    for (const nothing of [null, "", " \n", "[]", " {}", "null", [], {}, { name: null }, 0, false]) {
       assert.deepStrictEqual(Messages.more(assistant({ thinking: nothing, tool_calls: nothing })), [])
     }
+  })
+
+  it("is left out under its other names as well; any other field alone", () => {
+    const said = assistant({ reasoning: "Hm", thinking: "Hm", name: "Ada" })
+    assert.deepStrictEqual(Messages.without(said, "reasoning"), assistant({ name: "Ada" }))
+    assert.deepStrictEqual(Messages.without(said, "name"), assistant({ reasoning: "Hm", thinking: "Hm" }))
+  })
+
+  it("makes two messages the same only with the same role and text", () => {
+    assert.isTrue(Messages.same(assistant({}), assistant({ thinking: null, name: "Ada" })))
+    assert.isFalse(Messages.same(assistant({}), { ...assistant({}), content: "5" }))
+    assert.isFalse(Messages.same(assistant({}), { ...assistant({}), role: "user" }))
+    assert.isFalse(Messages.same(assistant({}), assistant({ tool_calls: [call] })))
   })
 
   it("tells prompts apart, as other fields do not", () => {
