@@ -10,6 +10,8 @@ describe("Choice", () => {
     assert.deepStrictEqual([wordy.before, ...wordy.marks], ["", "Yes", "No"])
     assert.deepStrictEqual(Choice.make(["(A)", "(AB)"]).marks, ["A", "AB"])
     assert.deepStrictEqual(Choice.make(["first", "fifth"]).marks, ["first", "fifth"])
+    assert.deepStrictEqual(Choice.make(["(A)", "[B)"]).marks, ["(A", "[B"])
+    assert.deepStrictEqual(Choice.make(["(A)", "(B]"]).marks, ["A)", "B]"])
   })
 
   it("reads tokens with and without space and bracket, and pieces of words", () => {

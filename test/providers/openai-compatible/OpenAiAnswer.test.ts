@@ -12,6 +12,7 @@ import {
   OpenAiDecisionModel,
   OpenAiLanguageModel
 } from "../../../src/providers/openai-compatible/index.ts"
+import * as OpenAiAnswer from "../../../src/providers/openai-compatible/OpenAiAnswer.ts"
 import { prompt } from "../../stages/Fixture.ts"
 import * as FakeServer from "../http/FakeServer.ts"
 
@@ -234,4 +235,99 @@ describe("a text", () => {
       assert.deepStrictEqual(rows[0]?.tokens, spent)
     })
   )
+})
+
+describe("what is read of an answer", () => {
+  const known = { model: "asked for", atMost: { input: 7, output: 9 } }
+  const completion = (choice: object, more: object = {}) =>
+    OpenAiAnswer.read(
+      Schema.decodeUnknownSync(OpenAiAnswer.Completion)({ choices: [{ text: "ab", ...choice }], ...more }),
+      known
+    )
+  const chat = (logprobs: unknown) =>
+    OpenAiAnswer.read(
+      Schema.decodeUnknownSync(OpenAiAnswer.Chat)({ choices: [{ message: { content: "a" }, logprobs }] }),
+      known
+    )
+
+  it("are log-probabilities where there are any: null is a token, or a list, that has none", () => {
+    const tokens = { tokens: ["a", "b"], token_logprobs: [null, -1] }
+    const listed = completion({ logprobs: { ...tokens, top_logprobs: [null, { b: -1, c: null }] } })
+    assert.deepStrictEqual(listed.positions, [
+      { token: "a", logprob: undefined, top: [] },
+      {
+        token: "b",
+        logprob: -1,
+        top: [
+          ["b", -1],
+          ["c", -Infinity]
+        ]
+      }
+    ])
+    for (const more of [{}, { top_logprobs: null }, { top_logprobs: [] }]) {
+      const { positions } = completion({ logprobs: { ...tokens, ...more } })
+      assert.deepStrictEqual(
+        positions?.map(({ top }) => top),
+        [[], []]
+      )
+    }
+  })
+
+  it("are the same in chats, whose list of tokens may be null as well", () => {
+    const top_logprobs = [
+      { token: "a", logprob: -0.5 },
+      { token: "b", logprob: null }
+    ]
+    assert.deepStrictEqual(chat({ content: [{ token: "a", logprob: -0.5, top_logprobs }] }).positions, [
+      {
+        token: "a",
+        logprob: -0.5,
+        top: [
+          ["a", -0.5],
+          ["b", -Infinity]
+        ]
+      }
+    ])
+    assert.deepStrictEqual(chat({ content: [{ token: "a", logprob: null, top_logprobs: null }] }).positions, [
+      { token: "a", logprob: undefined, top: [] }
+    ])
+    assert.isUndefined(chat(null).positions)
+    assert.isEmpty(chat({ content: null }).positions ?? [])
+  })
+
+  it("is the less likely of two for a token that the server read, in whatever order and place they stand", () => {
+    const [own, best] = [
+      { logprob: -2, decoded_token: "own" },
+      { logprob: -1, decoded_token: "best" }
+    ]
+    const prompt_logprobs = [null, { 5: own, 7: best }, { 5: best, 7: own }, { 3: { logprob: 0, decoded_token: null } }]
+    const expected = [
+      { token: "", logprob: undefined, top: [] },
+      { token: "own", logprob: -2, top: [] },
+      { token: "own", logprob: -2, top: [] },
+      { token: "", logprob: 0, top: [] }
+    ]
+    assert.deepStrictEqual(completion({ prompt_logprobs }).promptPositions, expected)
+    assert.deepStrictEqual(completion({}, { prompt_logprobs }).promptPositions, expected)
+    assert.isUndefined(completion({}, { prompt_logprobs: null }).promptPositions)
+  })
+
+  it("is how it ended, who wrote it and what it took, as far as the server says so", () => {
+    const finish = (finish_reason: unknown) => completion({ finish_reason }).finish
+    assert.deepStrictEqual(["length", "content_filter", "stop", "eos", null, undefined].map(finish), [
+      "length",
+      "content-filter",
+      "stop",
+      "stop",
+      "stop",
+      "stop"
+    ])
+    assert.strictEqual(completion({}).model, "asked for")
+    assert.strictEqual(completion({}, { model: "gpt" }).model, "gpt")
+    assert.deepStrictEqual(completion({}).tokens, { input: 7, output: 1 })
+    assert.deepStrictEqual(completion({}, { usage: { prompt_tokens: 3, completion_tokens: 0 } }).tokens, {
+      input: 3,
+      output: 0
+    })
+  })
 })
