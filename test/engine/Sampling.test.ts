@@ -181,18 +181,45 @@ describe("sampling", () => {
     expect(Sampling.problem({ temperature: 1, logitBias: all }, 3)).toContain("leaves no token")
   })
 
+  it("is greedy where a temperature is too small to divide by", () => {
+    const x = Float32Array.of(1, 1.001, 0)
+    const { logprob, samplingLogprob, token } = Sampling.draw(x, { temperature: 1e-7 }, 0)
+    expect([token, samplingLogprob]).toEqual([1, 0])
+    expect(logprob).toBeCloseTo(1.001 - Math.log(Math.E + Math.exp(1.001) + 1), 6)
+    expect([1e-6, 9e-7].map((temperature) => Sampling.isGreedy({ temperature }))).toEqual([false, true])
+  })
+
+  it("is left to the graph where nothing but a temperature changes the logits or rules tokens out", () => {
+    const isPlain = (options: Partial<Sampling.Options>) => Sampling.isPlain({ temperature: 0.8, ...options })
+    const nothing = { topP: 1, minP: 0, repetitionPenalty: 1, logitBias: new Map<number, number>() }
+    expect([isPlain({}), isPlain(nothing)]).toEqual([true, true])
+    const filters = [{ topK: 5 }, { topP: 0.99 }, { minP: 0.01 }]
+    expect(filters.map((filter) => isPlain(filter))).toEqual([false, false, false])
+    // No filter rules out the likeliest token, but a change of the logits may make another one the likeliest.
+    expect(filters.map((filter) => isPlain({ ...filter, temperature: 0 }))).toEqual([true, true, true])
+    const changes = [{ repetitionPenalty: 1.1 }, { logitBias: new Map([[0, 1]]) }]
+    expect(changes.map((change) => isPlain({ ...change, temperature: 0 }))).toEqual([false, false])
+  })
+
   it("says what is wrong with options", () => {
     const wrong: ReadonlyArray<readonly [string, Partial<Sampling.Options>]> = [
       ["temperature", { temperature: -1 }],
       ["temperature", { temperature: Number.NaN }],
+      ["temperature", { temperature: Infinity }],
       ["top_k", { topK: 0 }],
       ["top_k", { topK: 1.5 }],
       ["top_p", { topP: 0 }],
       ["top_p", { topP: 1.1 }],
+      ["top_p", { topP: Number.NaN }],
       ["min_p", { minP: 2 }],
+      ["min_p", { minP: -0.1 }],
       ["repetition_penalty", { repetitionPenalty: 0 }],
+      ["repetition_penalty", { repetitionPenalty: Infinity }],
       ["logit_bias", { logitBias: new Map([[10, 1]]) }],
-      ["logit_bias", { logitBias: new Map([[1, Number.NaN]]) }]
+      ["logit_bias", { logitBias: new Map([[-1, 1]]) }],
+      ["logit_bias", { logitBias: new Map([[0.5, 1]]) }],
+      ["logit_bias", { logitBias: new Map([[1, Number.NaN]]) }],
+      ["logit_bias", { logitBias: new Map([[1, Infinity]]) }]
     ]
     for (const [word, options] of wrong) {
       expect(Sampling.problem({ temperature: 1, ...options }, 10)).toContain(word)
