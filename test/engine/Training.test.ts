@@ -188,6 +188,14 @@ describe("a training", () => {
     const parts = Training.microBatches(lengths, (n) => n, 20)
     expect(parts.flat().sort()).toEqual([...lengths].sort())
     for (const part of parts) expect(part.length === 1 || part.reduce((a, b) => a + b) <= 20).toBe(true)
+    expect(parts).toEqual([[40], [9, 5, 5], [4, 3]])
+    expect(Training.microBatches([5, 5], (n) => n, 10)).toEqual([[5, 5]])
+  })
+
+  it("cuts families where a micro-batch would have more rows than it may", () => {
+    const families = [["a", "b", "c"], ["d"], ["e", "f"]]
+    expect(Training.bounded(families, 2)).toEqual([[["a", "b"]], [["c"], ["d"]], [["e", "f"]]])
+    expect(Training.bounded(families, Infinity)).toEqual([families])
   })
 
   it.effect("skips a step without a finite loss, says of which samples, and goes on", () =>

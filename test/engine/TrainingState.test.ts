@@ -1,0 +1,65 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import * as TrainingState from "../../src/engine/TrainingState.ts"
+import { temporaryFolder } from "../model/temporaryFolder.ts"
+
+const state = () => ({
+  parameters: Float32Array.of(1, 2),
+  m: Float32Array.of(3, 4),
+  v: Float32Array.of(5, 6),
+  step: 7
+})
+
+describe("the state of a training", () => {
+  it.effect("comes back as it was saved, with what its caller counts", () =>
+    Effect.gen(function* () {
+      const dir = join(yield* temporaryFolder, "state")
+      expect(yield* TrainingState.load(dir, 2)).toBeUndefined()
+      yield* TrainingState.save(dir, state(), 11, { beta: 0.05 }, "of these rows")
+      const saved = { state: state(), progress: 11, more: { beta: 0.05 } }
+      expect(yield* TrainingState.load(dir, 2, "of these rows")).toEqual(saved)
+      // Who does not say what is trained gets any.
+      expect(yield* TrainingState.load(dir, 2)).toEqual(saved)
+    })
+  )
+
+  it.effect("is refused where it is of another training or of another size", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      yield* TrainingState.save(dir, state(), 11, {}, "of these rows")
+      const message = (size: number, training?: string) =>
+        Effect.map(Effect.flip(TrainingState.load(dir, size, training)), (error) => error.message)
+      expect(yield* message(2, "of others")).toContain(`or batch size); delete ${dir} to start over`)
+      for (const size of [1, 3]) expect(yield* message(size)).toContain(`(parameters of 2 numbers, not ${size})`)
+    })
+  )
+
+  it.effect("is refused where a disk has changed any of its numbers or counts", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const file = join(dir, "state.safetensors")
+      yield* TrainingState.save(dir, state(), 11, { beta: 0.05 })
+      const written = readFileSync(file)
+      const change = (from: Uint8Array, to: Uint8Array) => {
+        const bytes = Buffer.from(written)
+        const at = bytes.indexOf(from)
+        expect(at).toBeGreaterThan(0)
+        bytes.set(to, at)
+        writeFileSync(file, bytes)
+      }
+      const floats = (...numbers: ReadonlyArray<number>) => new Uint8Array(Float32Array.from(numbers).buffer)
+      const counts = ['"step":"7"', '"progress":"11"', "0.05"] as const
+      for (const [from, to] of [
+        [floats(1, 2), floats(1, 2.5)],
+        [floats(3, 4), floats(3.5, 4)],
+        [floats(5, 6), floats(5, -6)],
+        ...counts.map((text) => [Buffer.from(text), Buffer.from(text.replace(/\d(?=\D*$)/, "9"))] as const)
+      ] as const) {
+        change(from, to)
+        expect((yield* Effect.flip(TrainingState.load(dir, 2))).message).toContain("has other numbers than were saved")
+      }
+    })
+  )
+})
