@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as fc from "fast-check"
+import type { Adapter } from "../../src/engine/Adapters.ts"
 import type { Request } from "../../src/engine/Scorer.ts"
 import * as ScoreQueue from "../../src/engine/ScoreQueue.ts"
 
@@ -7,10 +8,21 @@ interface Job extends ScoreQueue.Waiting {
   readonly name: number
 }
 
-const job = (name: number, length: number, { kind = "logprobs", since = 0 }: Partial<Request & Job> = {}): Job => ({
+const job = (
+  name: number,
+  length: number,
+  { kind = "logprobs", since = 0, adapter, temperature }: Partial<Request & Job> = {}
+): Job => ({
   name,
   since,
-  request: { ids: Array<number>(length).fill(3), adapter: undefined, kind, at: [0], targets: [3] }
+  request: {
+    ids: Array<number>(length).fill(3),
+    adapter,
+    kind,
+    at: [0],
+    targets: [3],
+    ...(temperature === undefined ? {} : { temperature })
+  }
 })
 
 const lengths = (jobs: ReadonlyArray<Job>) => jobs.map(({ request }) => request.ids.length)
@@ -36,6 +48,45 @@ describe("those who wait for a score", () => {
     queue.add(job(4, 2, { since: 1000 }))
     expect(lengths(queue.take(2001))).toEqual([3, 2])
     expect(lengths(queue.take(2001))).toEqual([9])
+  })
+
+  it("are served with others of the same adapter and temperature alone, which is 1 where none is given", () => {
+    const queue = ScoreQueue.make<Job>(100)
+    const adapter = {} as Adapter
+    const asked = [
+      {},
+      { temperature: 0.5 },
+      { adapter },
+      { temperature: 1 },
+      { adapter },
+      { temperature: 0.5, adapter }
+    ]
+    asked.forEach((more, i) => queue.add(job(i, 3, more)))
+    expect(runs(queue).map((run) => run.map(({ name }) => name))).toEqual([[0, 3], [1], [2, 4], [5]])
+  })
+
+  it("are served from the first that is not longer, of those that have waited for more than two seconds", () => {
+    const served = (now: number) => {
+      const queue = ScoreQueue.make<Job>(9)
+      for (const [i, length] of [4, 9, 4, 7].entries()) queue.add(job(i, length))
+      return lengths(queue.take(now))
+    }
+    expect(served(2000)).toEqual([9])
+    expect(served(2001)).toEqual([4, 4])
+  })
+
+  it("count their tokens, once, until they are served or leave", () => {
+    const queue = ScoreQueue.make<Job>(4)
+    const [first, second] = [job(0, 3), job(1, 4)]
+    queue.add(first)
+    queue.add(second)
+    expect([queue.size(), queue.tokens()]).toEqual([2, 7])
+    queue.leave(second)
+    queue.leave(second)
+    expect([queue.size(), queue.tokens()]).toEqual([1, 3])
+    expect(queue.take(0)).toEqual([first])
+    queue.leave(first)
+    expect([queue.size(), queue.tokens(), queue.take(0)]).toEqual([0, 0, []])
   })
 
   it("are served with others of their kind alone, each once, in runs that are not too large", () => {

@@ -35,4 +35,17 @@ describe("a stop text", () => {
       expect(stops([...pads(count), ...bytes("!")])).toBe(true)
     }
   })
+
+  it("is not made of texts with white space between them, which some decoders take away from a beginning", () => {
+    const [space, special] = [32, 256]
+    const strips: Tokenizer["decode"] = (ids, options) =>
+      ids
+        .map((id) => (id < special ? decode([id]) : options?.skipSpecialTokens === true ? "" : "<|pad|>"))
+        .join("")
+        .replace(/^ /, "")
+    const stops = StopTexts.recognise(["ab"], strips)
+    expect(stops([...bytes("a"), space, ...bytes("b")])).toBe(false)
+    expect(stops([...bytes("a"), special, space, ...bytes("b")])).toBe(false)
+    expect(stops([...bytes("a"), special, ...bytes("b")])).toBe(true)
+  })
 })
