@@ -13,6 +13,11 @@ const frames = [
   zstdCompressSync(Buffer.alloc(300_000, 7), checked),
   // A block as it is, in a frame that names a dictionary by four bytes and has its size in two.
   Buffer.of(...magic, 0x63, 0, 0, 0, 0, 1, 0, (3 << 3) | 1, 0, 0, 1, 2, 3),
+  // Its size in four bytes.
+  zstdCompressSync(Buffer.alloc(70_000, 7)),
+  // Its size in eight, or none, and dictionaries named by one byte and by two: each with an empty block.
+  Buffer.of(...magic, 0xe1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0),
+  Buffer.of(...magic, 0x02, 0, 9, 9, 1, 0, 0),
   // A block of 200 times one byte.
   Buffer.of(...magic, 0x20, 200, ((200 << 3) & 0xff) | 0b11, 200 >> 5, 0, 7)
 ]
