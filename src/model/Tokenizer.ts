@@ -204,6 +204,7 @@ const libraryTokenizer = (json: object & { readonly normalizer?: object | null }
   Charsmap.install(made.normalizer)
   Normalizers.install(made.normalizer)
   PreTokenizer.install(made.pre_tokenizer)
+  UnknownPieces.leaveOutBeforeMerging(made.model, json)
   UnknownPieces.fuseWithinWords(made.model)
   AddedTokenSplit.install(made)
   return made

@@ -2,7 +2,8 @@
  * Unknown pieces: the ids of what a text is cut into that the vocabulary does not have.
  *
  * A unigram model may write such a piece in tokens for its bytes, and a model of whole words has a token for all of
- * them; the JavaScript library knows neither. It also takes unknown pieces of several words for one.
+ * them; the JavaScript library knows neither. It also takes unknown pieces of several words for one, and merges as if
+ * what is left out stood between its neighbours.
  */
 import { Predicate } from "effect"
 
@@ -16,6 +17,8 @@ export interface Encoding {
 export interface Model {
   readonly fuse_unk: boolean
   _call: (words: Array<string>) => Array<string>
+  /** Merges the characters of a word, where the model does so. */
+  bpe?: (word: string) => Array<string>
 }
 
 /** Unknown pieces side by side are one within a word alone. */
@@ -27,6 +30,24 @@ export const fuseWithinWords = (model: Model): void => {
 
 const encoder = new TextEncoder()
 const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`
+
+/**
+ * Characters that no token stands for are left out before the others are merged, as in Rust: those on both sides of one
+ * are neighbours. Vocabularies of bytes often lack some, such as those of control characters.
+ */
+export const leaveOutBeforeMerging = (model: Model, json: unknown): void => {
+  const { byte_fallback, end_of_word_suffix, unk_token, vocab } = (
+    Predicate.hasProperty(json, "model") && Predicate.isObject(json.model) ? json.model : {}
+  ) as Readonly<Record<string, unknown>>
+  // The last character of a word is another one with a suffix.
+  if (model.bpe === undefined || !Predicate.isObject(vocab) || Predicate.isString(unk_token) || end_of_word_suffix)
+    return
+  const has = (token: string) => Object.hasOwn(vocab, token)
+  const isKept = (character: string) =>
+    has(character) || (byte_fallback === true && Array.from(encoder.encode(character), byteToken).every(has))
+  const merge = model.bpe.bind(model)
+  model.bpe = (word) => merge(Array.from(word).filter(isKept).join(""))
+}
 
 /** The ids of an encoding by the `model` of a `tokenizer.json`; a piece that it has no token for at all is dropped. */
 export const resolve = (

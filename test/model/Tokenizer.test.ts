@@ -123,6 +123,23 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("merges what stands on both sides of a character that it has no token for, as in Rust", () =>
+    Effect.gen(function* () {
+      const pre_tokenizer = { ...small.pre_tokenizer, use_regex: false }
+      const encoder = Effect.fnUntraced(function* (change: object) {
+        const model = { ...small.model, ...change }
+        return (yield* Tokenizer.load(yield* write({}, { model, pre_tokenizer }))).encode
+      })
+      const none = yield* encoder({ unk_token: null })
+      expect(["h\u0006i", "\u0006\u0006hi\u0006", "hh\u0006", "\u0006"].map(none)).toEqual([[2], [2], [0, 0], []])
+      // A token for what is unknown, or for its bytes, stands between them.
+      const vocab = { ...small.model.vocab, "<unk>": 4 }
+      expect((yield* encoder({ unk_token: "<unk>", vocab }))("h\u0006i")).toEqual([0, 4, 1])
+      const bytes = { ...small.model.vocab, "<0xC4>": 4, "<0x86>": 5 }
+      expect((yield* encoder({ byte_fallback: true, vocab: bytes }))("h\u0006i")).toEqual([0, 4, 5, 1])
+    })
+  )
+
   it.effect("finds added tokens with the white space around them as in Rust", () =>
     Effect.gen(function* () {
       const token = (id: number, content: string, more: object) => ({ ...small.added_tokens[0], id, content, ...more })
@@ -321,6 +338,8 @@ describe.skipIf(!RealModel.exists)("Tokenizer of a real model", () => {
       expect(tokenizer.encode("w\r\n\u0085")).toEqual([103, 2738, 141, 223])
       expect(tokenizer.encode("\r\n\ufeffa")).toEqual([201, 198, 186, 136, 140, 81])
       expect(tokenizer.encode("  \u00bd")).toEqual([256, 16738])
+      // A control character that no token stands for.
+      expect(tokenizer.encode("  \u0006##")).toEqual([216, 15530])
     })
   )
 
