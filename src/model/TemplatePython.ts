@@ -7,14 +7,17 @@
  *   there is no system message.
  * - `capitalize` and `title` keep the capitals within a word, and the filter `title` begins a word behind any mark.
  * - `+` joins a text to anything, of which an object becomes `[object Map]`; a text is joined to a text alone.
+ * - `~` and the filter `string` make `[object Map]` of a mapping, or fail for it, and `true` of a truth value.
  * - `%` has the sign of the number that is divided, a mapping is not `iterable`, and `join` ignores its `attribute`.
+ * - `first` and `last` fail where there is none, and `length` of what is undefined, which has none.
  * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
  *
- * Loops, `%`, `iterable` and `join` are said in other words of the library's own, which tells apart what a function is
+ * Loops, `%`, `iterable`, `join`, `first`, `last` and `length` are said in other words of the library's own, which tells apart what a function is
  * given as the same: whole numbers and others, and what is none and undefined. The rest is changed into calls of
  * functions that are variables of the template.
  */
 import { Predicate } from "effect"
+import * as PythonText from "./PythonText.ts"
 import * as TemplateLoops from "./TemplateLoops.ts"
 
 /** A part of a parsed template. */
@@ -75,6 +78,9 @@ const joined = (a: unknown, b: unknown): string => {
   throw new Error(`+ joins a text to ${said}, which is no text`)
 }
 
+/** The texts of values in a list: a function is given those with all that the library knows of them. */
+const texts = (values: unknown): string => (values as ReadonlyArray<PythonText.Value>).map(PythonText.of).join("")
+
 /** The functions by their operations: methods after a dot, filters after a bar. */
 const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) => string | boolean>> = {
   ".strip": (text, characters) => strip(textOf(text, "strip()"), characters, true, true),
@@ -87,6 +93,7 @@ const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) =
   ".title": (text) => textOf(text, "title()").replace(/\p{Cased}+/gu, capitalize),
   "|title": (text) => title(textOf(text, "title")),
   "+": joined,
+  "~": texts,
   "==": isEqual,
   "!=": (a, b) => !isEqual(a, b)
 }
@@ -94,7 +101,7 @@ const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) =
 /** Whether a node, whose parts are already changed, is a text whatever the conversation. */
 const isText = (node: unknown): boolean => {
   const { callee, type } = node as Node
-  return type === "StringLiteral" || (type === "CallExpression" && valueOf(callee) === name("+"))
+  return type === "StringLiteral" || (type === "CallExpression" && [name("+"), name("~")].includes(valueOf(callee)!))
 }
 
 const name = (operation: string) => `python_${operation}`
@@ -140,6 +147,16 @@ const test = (operand: unknown, name: string): Node => ({
   test: { type: "Identifier", value: name }
 })
 
+/** The values of operands as one text. */
+const asText = (operands: ReadonlyArray<unknown>): Node => call(name("~"), [{ type: "ArrayLiteral", value: operands }])
+
+const member = (object: unknown, index: number): Node => ({
+  type: "MemberExpression",
+  object,
+  property: { type: "IntegerLiteral", value: index },
+  computed: true
+})
+
 const given = (operands: ReadonlyArray<unknown>) => operands.filter((operand) => operand !== undefined)
 
 /** The filter of a node, and what it filters: a text that is undefined is an empty one. */
@@ -171,6 +188,11 @@ const operationOf = (node: Node): readonly [operation: string, operands: Readonl
 
 /** What is said in other words of the library's own. */
 const rephrased: Readonly<Record<string, (node: Node, operands: ReadonlyArray<unknown>) => Node>> = {
+  "~": (_, operands) => asText(operands),
+  "|string": (_, operands) => asText(operands),
+  "|first": (_, [operand]) => member(operand, 0),
+  "|last": (_, [operand]) => member(operand, -1),
+  "|length": (_, [operand]) => ({ type: "FilterExpression", operand, filter: { type: "Identifier", value: "length" } }),
   "%": (_, [dividend, divisor]) => binary(binary(binary(dividend, "%", divisor), "+", divisor), "%", divisor),
   "is iterable": ({ negate }, [operand]) => {
     const either = binary(test(operand, "sequence"), "or", test(operand, "undefined"))
@@ -190,8 +212,8 @@ const inOtherWords = (node: Node): Node | undefined => {
   const [operation = "", operands = []] = operationOf(node) ?? []
   // What is known as a text neither before nor after may be numbers or lists, which the library adds as Python does.
   if (operation === "+" && !operands.some(isText)) return undefined
-  if (Object.hasOwn(functions, operation)) return call(name(operation), operands)
-  return Object.hasOwn(rephrased, operation) ? rephrased[operation]!(node, operands) : undefined
+  if (Object.hasOwn(rephrased, operation)) return rephrased[operation]!(node, operands)
+  return Object.hasOwn(functions, operation) ? call(name(operation), operands) : undefined
 }
 
 /** Changes the operations in a parsed template, in place. */

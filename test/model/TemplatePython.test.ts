@@ -82,6 +82,42 @@ describe("operators, tests and filters", () => {
     })
   )
 
+  it.effect("write values as Python does, where ~ joins them or string makes a text of them", () =>
+    Effect.gen(function* () {
+      const tools = [{ name: "get", strict: true, of: null, required: ["it's", 1, 2.5], most: {} }]
+      const template = yield* ChatTemplate.make(
+        "{% for tool in tools[:] %}{{ '- ' ~ (tool | string) ~ '\n' }}{% endfor %}",
+        "chat_template.jinja"
+      )
+      expect(yield* template.render([{ role: "user", content: "Hi" }], { tools })).toBe(
+        `- {'name': 'get', 'strict': True, 'of': None, 'required': ["it's", 1, 2.5], 'most': {}}\n`
+      )
+      expect(yield* render("{{ 'a' ~ messages[1] }}")).toBe("a{'role': 'assistant', 'content': 'b'}")
+      expect(yield* render("{{ 1 ~ 2.0 ~ true ~ none ~ missing ~ t }}", "b")).toBe("12.0TrueNoneb")
+      expect(yield* render("{{ true|string }} {{ none|string }} {{ 2.0|string }} [{{ missing|string }}]")).toBe(
+        "True None 2.0 []"
+      )
+      const texts = "'\"\\\n\t\x07\xad\u2028\u{e0001} é日🙂"
+      expect(yield* render("{{ [t]|string }}", texts)).toBe(String.raw`['\'"\\\n\t\x07\xad\u2028\U000e0001 é日🙂']`)
+      expect(yield* render("{{ ([], [t]) ~ '' }}", "it's")).toBe(`([], ["it's"])`)
+      expect((yield* Effect.flip(render("{{ messages ~ 'a' + messages }}"))).message).toContain("joins a text")
+    })
+  )
+
+  it.effect("find nothing where there is nothing to be found", () =>
+    Effect.gen(function* () {
+      const source = "{% set s = messages|selectattr('role', 'equalto', 'system')|first %}{{ 'S' if s else 'none' }}"
+      expect(yield* render(source)).toBe("none")
+      expect(
+        yield* render("{{ (messages|first).role }} {{ (messages|last).role }} {{ t|first }}{{ t|last }}", "xyz")
+      ).toBe("user assistant xz")
+      expect(yield* render("{{ messages[0].tool_calls|length }} {{ t|length }} {{ messages|length }}", "ab")).toBe(
+        "0 2 2"
+      )
+      expect(yield* render("[{{ []|last }}]")).toBe("[]")
+    })
+  )
+
   it.effect("take a mapping, a tuple and what is undefined as iterable", () =>
     Effect.gen(function* () {
       const values = ["{'a': 1}", "[]", "(1, 2)", "'x'", "nothing", "messages[0]", "5", "none", "true", "namespace()"]
