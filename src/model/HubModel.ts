@@ -197,6 +197,8 @@ const fetch = Effect.fnUntraced(function* (
   if (!HubCache.isCommit(revision)) {
     const ref = path.join(folder, "refs", revision)
     yield* asked(async () => {
+      // A cache that several people share may be one to read alone, and then what stands there is all there is to say.
+      if ((await fs.readFile(ref, "utf8").catch(() => "")).trim() === commit) return
       Folder.makeUnsafe(path.dirname(ref))
       // Several processes may do so at once.
       const temporary = `${ref}.${randomUUID()}.tmp`

@@ -96,6 +96,26 @@ describe("HubModel.locate", () => {
     })
   )
 
+  it.effect("writes nothing where the cache has all, as it may be one to read alone", () =>
+    Effect.gen(function* () {
+      const { cacheDir, folder, locate } = yield* setting()
+      const located = yield* locate()
+      const written = Effect.promise(async () => {
+        const names = (await fs.readdir(cacheDir, { recursive: true })).toSorted()
+        const stats = await Promise.all(names.map((name) => fs.lstat(path.join(cacheDir, name), { bigint: true })))
+        return names.map((name, i) => [name, stats[i]!.ino, stats[i]!.mtimeNs])
+      })
+      const before = yield* written
+      expect(yield* locate()).toEqual(located)
+      expect(yield* written).toEqual(before)
+
+      const ref = path.join(folder, "refs/main")
+      yield* Effect.promise(() => fs.writeFile(ref, "d".repeat(40)))
+      yield* locate()
+      expect(yield* Effect.promise(() => fs.readFile(ref, "utf8"))).toBe(FakeHub.commit)
+    })
+  )
+
   it.effect("fetches the shards that an index names", () =>
     Effect.gen(function* () {
       const dir = yield* temporaryFolder
