@@ -5,7 +5,7 @@
  * - `metrics.jsonl` has a line for each step; lines beyond the restored state are cut off, so no step is there twice;
  * - `rejected.jsonl` has the rows that could not be used; `state/` what a resumed training continues from;
  * - `checkpoints/step-N` are the newest of the kept checkpoints, and the best where there is an evaluation;
- * - `summary.json` is written last: where it is, the training is finished.
+ * - `summary.json` is written last: where it is, and what was trained, the training is finished.
  */
 import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
@@ -85,6 +85,12 @@ const manifestName = "train.json"
 const metricsName = "metrics.jsonl"
 const summaryName = "summary.json"
 
+/** The files of what is trained: of an adapter, or of a whole model. */
+const results = [
+  ["adapter_config.json", "adapter_model.safetensors"],
+  ["config.json", "model.safetensors"]
+]
+
 /** What a process that was killed may leave before its training is begun, or beside a file that it was writing. */
 const leftovers = [
   "rejected.jsonl",
@@ -132,7 +138,9 @@ const check = Effect.fnUntraced(function* (dir: string, training: Determinants) 
 export const open = Effect.fnUntraced(function* (dir: string, training: Determinants, rejects: ReadonlyArray<Reject>) {
   yield* check(dir, training)
   const path = (...parts: ReadonlyArray<string>) => join(dir, ...parts)
-  const finished = existsSync(path(summaryName))
+  const has = (name: string) => existsSync(path(name))
+  // One whose adapter was deleted writes it again, from the state.
+  const finished = has(summaryName) && results.some((names) => names.every(has))
   yield* Lock.hold(dir)
   for (const name of readdirSync(dir)) {
     const ours = name === Lock.fileName || name === "rejected.jsonl"

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
-import { jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
+import { contents, jsonl, lines, main, tiny, tokenRows, train, workplace } from "./TrainFixture.ts"
 
 /** A training of two steps. */
 const short = () => {
@@ -81,6 +81,21 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     assert.strictEqual((await run()).status, 0)
   })
 })
+
+it.each(["adapter_config.json", "adapter_model.safetensors"])(
+  "a finished training whose %s was deleted has it again, and nothing else changes",
+  async (name) => {
+    const { out, run } = short()
+    assert.strictEqual((await run()).status, 0)
+    const before = contents(out)
+    rmSync(join(out, name))
+    const { status, stdout } = await run()
+    assert.strictEqual(status, 0)
+    assert.notInclude(stdout, "nothing was changed")
+    assert.deepStrictEqual(contents(out), before)
+    assert.include((await run()).stdout, "nothing was changed")
+  }
+)
 
 it("a training that has lost lines of its metrics says so, and how to have them again", async () => {
   const { out, run } = await unfinished()
