@@ -52,23 +52,23 @@ describe("records aside", () => {
   })
 
   it("do not hold where a sample was tried again since that they were made without", () => {
-    const retry = Retried.before(one, "answers", 2)
+    const retry = Retried.before(one, "answers")
     assert.deepStrictEqual(held([one, retry], one, "labels"), [])
     assert.deepStrictEqual(held([one, retry], one, "scores"), [])
     // The phase of the sample has all its other records.
     assert.deepStrictEqual(held([one, retry], one, "answers"), ["2", "1"])
     // What was made afterwards was made with it.
     assert.deepStrictEqual(held([one, retry, one], one, "scores"), ["3"])
-    assert.deepStrictEqual(held([one, Retried.before(one, "labels", 2)], one, "labels"), ["2", "1"])
-    assert.deepStrictEqual(held([one, Retried.before(one, "labels", 2)], one, "scores"), [])
+    assert.deepStrictEqual(held([one, Retried.before(one, "labels")], one, "labels"), ["2", "1"])
+    assert.deepStrictEqual(held([one, Retried.before(one, "labels")], one, "scores"), [])
   })
 
   it("do not hold either where it was tried again under other settings of a phase behind it", () => {
     const other = manifest({ answers: "a", labels: "other", scores: "other" })
-    assert.deepStrictEqual(held([one, Retried.before(other, "answers", 2)], one, "labels"), [])
-    assert.deepStrictEqual(held([one, Retried.before(other, "answers", 2)], one, "scores"), [])
+    assert.deepStrictEqual(held([one, Retried.before(other, "answers")], one, "labels"), [])
+    assert.deepStrictEqual(held([one, Retried.before(other, "answers")], one, "scores"), [])
     // Where the sample itself was another one, nothing has changed.
     const elsewhere = manifest({ answers: "other", labels: "other", scores: "other" })
-    assert.deepStrictEqual(held([one, Retried.before(elsewhere, "answers", 2)], one, "labels"), ["1"])
+    assert.deepStrictEqual(held([one, Retried.before(elsewhere, "answers")], one, "labels"), ["1"])
   })
 })

@@ -38,23 +38,22 @@ describe("the phase that is tried again", () => {
 
 describe("a manifest from before a retry", () => {
   it("has phases that hold up to the one of the sample, and none behind it", () => {
-    const before = Retried.before(manifest, "first", 3)
+    const before = Retried.before(manifest, "first")
     assert.deepStrictEqual(before.phases["first"], phases)
     assert.deepStrictEqual(before.phases["second"], before.phases["last"])
     assert.notStrictEqual(before.phases["last"]?.fingerprint, "f")
     assert.notStrictEqual(before.phases["last"]?.logs["a.jsonl"], "h")
-    assert.notDeepEqual(before, Retried.before(manifest, "first", 4))
   })
 
   it("says so", () => {
     assert.isUndefined(Retried.of(manifest))
-    assert.deepStrictEqual(Retried.of(Retried.before(manifest, "second", 3)), {
+    assert.deepStrictEqual(Retried.of(Retried.before(manifest, "second")), {
       phase: "second",
       logs: { "a.jsonl": "h" },
       behind: new Set(["last"])
     })
     // Twice, where a process was killed as it began to.
-    const twice = Retried.before(Retried.before(manifest, "first", 3), "first", 3)
+    const twice = Retried.before(Retried.before(manifest, "first"), "first")
     assert.deepStrictEqual(Retried.of(twice)?.behind, new Set(["second", "last"]))
   })
 })
