@@ -62,8 +62,10 @@ export const decode = (stored: unknown): Phases =>
 
 /** Of a phase's samples, those that are among the rejected ones, whose keys begin with their log. */
 const rejectedOf = (manifest: Manifest, name: string, rejected: Iterable<string>): ReadonlyArray<string> => {
-  const logs = new Set(Object.keys(manifest.phases[name]?.logs ?? {}))
-  return [...rejected].filter((key) => logs.has(key.slice(0, key.indexOf(" ")))).toSorted()
+  const { logs = {}, files = [] } = manifest.phases[name] ?? {}
+  // What a training leaves are files to the manifest, though some of them are logs.
+  const own = new Set([...Object.keys(logs), ...files])
+  return [...rejected].filter((key) => own.has(key.slice(0, key.indexOf(" ")))).toSorted()
 }
 
 /** Notes again which samples of a finished phase are rejected. */

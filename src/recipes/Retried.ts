@@ -3,7 +3,8 @@
  *
  * What was made without such a sample does not hold any more: a reward model would be tested on labels that it has
  * learnt. So a finished phase notes which samples it rejected, and where one of them is not in `rejected.jsonl` any more,
- * all phases behind it are done again, as if what determines them were another. What was there is moved aside.
+ * all phases behind it are done again, as if what determines them were another, and so is a training itself, whose steps
+ * build on each other. What was there is moved aside.
  */
 import { join } from "node:path"
 import * as Atomic from "./Atomic.ts"
@@ -71,7 +72,8 @@ export const before = (manifest: Manifest, name: string): Manifest => {
   const at = Object.keys(manifest.phases).indexOf(name)
   const marked = (hash: string) => `${hash}${mark}`
   const phases = Object.entries(manifest.phases).map(([other, phase], i) => {
-    if (i <= at) return [other, phase] as const
+    const keepsItsRecords = Object.keys(phase.logs).length > 0
+    if (i < at || (i === at && keepsItsRecords)) return [other, phase] as const
     const logs = Object.fromEntries(Object.entries(phase.logs).map(([log, hash]) => [log, marked(hash)]))
     return [other, { ...phase, fingerprint: marked(phase.fingerprint), logs }] as const
   })

@@ -237,11 +237,23 @@ export const open = Effect.fnUntraced(function* (options: {
       }
     })
 
+  const settleRejects = Effect.suspend(() =>
+    rejects.settle([
+      ...rejected.map(Retried.key),
+      ...rejects
+        .values()
+        .filter(({ log }) => log !== undefined)
+        .map(Retried.key)
+        .toSorted((a, b) => (a < b ? -1 : 1))
+    ])
+  )
+
   const phase: Run["Service"]["phase"] = Effect.fnUntraced(function* (name, self) {
     const calls = Earlier.callsFile(name)
     if (isDone(name)) {
       yield* forget(calls)
       const result = yield* self
+      yield* settleRejects
       // A sample that was tried again may have been rejected again, or not.
       const noted = Finished.noted(phases, manifest, name, rejects.values().map(Retried.key))
       if (hash(noted) !== hash(phases)) yield* Atomic.writeJson(path("phases.json"), (phases = noted))
@@ -253,14 +265,7 @@ export const open = Effect.fnUntraced(function* (options: {
       )
     )
     const result = yield* costs.noting(name, keeping)
-    yield* rejects.settle([
-      ...rejected.map(Retried.key),
-      ...rejects
-        .values()
-        .filter(({ log }) => log !== undefined)
-        .map(Retried.key)
-        .toSorted((a, b) => (a < b ? -1 : 1))
-    ])
+    yield* settleRejects
     const failures = rejects.values().map(Retried.key)
     phases = yield* changing(dir, () => Finished.addUnsafe(dir, phases, manifest, name, fingerprint(name), failures))
     yield* Atomic.writeJson(path("phases.json"), phases)

@@ -342,10 +342,22 @@ describe("other settings", () => {
     {
       phase: "revise",
       call: /^sample .*critique.2/,
-      kept: "revise is kept; supervised, preferences, reward, policy and"
+      kept: "revise is kept; supervised, preferences, reward, policy and",
+      aside: "reward/adapter"
     },
-    { phase: "preferences", call: /^choose /, kept: "revise, supervised and preferences are kept; reward, policy and" }
-  ])("what was rejected in the phase $phase and is tried again is learnt from, too", ({ call, kept, phase }) =>
+    {
+      phase: "preferences",
+      call: /^choose /,
+      kept: "revise, supervised and preferences are kept; reward, policy and",
+      aside: "reward/adapter"
+    },
+    {
+      phase: "policy",
+      call: /^sample reinforced .*rollout.0$/,
+      kept: "revise, supervised, preferences and reward are kept; policy and",
+      aside: "policy/adapter"
+    }
+  ])("what was rejected in the phase $phase and is tried again is learnt from, too", ({ aside, call, kept, phase }) =>
     Effect.gen(function* () {
       const dir = workplace()
       const fails = (made: string) => call.test(made) && made.includes(prompts[0]!.id)
@@ -360,8 +372,24 @@ describe("other settings", () => {
       const fresh = workplace()
       yield* run(fresh)
       assert.deepStrictEqual(World.files(dir), World.files(fresh))
-      assert.isTrue(existsSync(join(dir, "earlier/1/reward/adapter")))
+      assert.isTrue(existsSync(join(dir, "earlier/1", aside)))
       assert.isUndefined((yield* run(dir)).notice)
+    })
+  )
+
+  it.live("what is tried again in vain stands in its place among the rejected ones", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const fails = (call: string) =>
+        /^sample reinforced .*response$/.test(call) && prompts.slice(0, 2).some(({ id }) => call.includes(id))
+      const service = World.models({ fails })
+      yield* runIn(dir, models(), { service })
+      const before = World.files(dir)
+      const rows = read(dir, "rejected.jsonl").split("\n")
+      assert.isAbove(rows.length, 2)
+      writeFileSync(join(dir, "rejected.jsonl"), rows.slice(1).join("\n"))
+      yield* runIn(dir, models(), { service })
+      assert.deepStrictEqual(World.files(dir), before)
     })
   )
 
