@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as TrainingState from "../../src/engine/TrainingState.ts"
+import * as Safetensors from "../../src/model/Safetensors.ts"
 import { temporaryFolder } from "../model/temporaryFolder.ts"
 
 const state = () => ({
@@ -60,6 +61,27 @@ describe("the state of a training", () => {
         change(from, to)
         expect((yield* Effect.flip(TrainingState.load(dir, 2))).message).toContain("has other numbers than were saved")
       }
+    })
+  )
+
+  it.effect("of earlier versions has no checksum and says less; one that lacks an array is none", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const { step: _, ...arrays } = state()
+      const write = (shapes: Readonly<Record<string, ReadonlyArray<number>>>) =>
+        Safetensors.write(
+          join(dir, "state.safetensors"),
+          Object.entries(shapes).map(([name, shape]) => ({ name, shape, data: arrays[name as keyof typeof arrays] })),
+          { step: "7", progress: "11" }
+        )
+      yield* write({ parameters: [2], m: [2], v: [2] })
+      expect(yield* TrainingState.load(dir, 2, "of these rows")).toEqual({ state: state(), progress: 11, more: {} })
+      yield* write({ parameters: [2], m: [2] })
+      expect((yield* Effect.flip(TrainingState.load(dir, 2))).message).toContain("(v of 0 numbers, not 2)")
+      yield* write({ parameters: [2], m: [2, 1], v: [2] })
+      expect((yield* Effect.flip(TrainingState.load(dir, 2))).message).toContain(
+        "holds the state of another training (m"
+      )
     })
   )
 })
