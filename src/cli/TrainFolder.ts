@@ -146,13 +146,15 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
     const ours = name === Lock.fileName || name === "rejected.jsonl"
     if (isLeftover(name) && !ours) rmSync(path(name), { force: true })
   }
-  if (!existsSync(path(manifestName))) {
-    if (rejects.length === 0) rmSync(path("rejected.jsonl"), { force: true })
-    else {
-      const lines = rejects.map(({ file, line, reason }) => `${JSON.stringify({ file, line, reason })}\n`)
-      const file = path("rejected.jsonl")
-      yield* Attempt.write(file, () => Atomic.writeUnsafe(file, lines.join("")))
-    }
+  const isNew = !has(manifestName)
+  const rejected = path("rejected.jsonl")
+  if (isNew && rejects.length === 0) rmSync(rejected, { force: true })
+  // One that was deleted is made again: whoever goes on is told to look there.
+  if (rejects.length > 0 && (isNew || !(finished || existsSync(rejected)))) {
+    const lines = rejects.map(({ file, line, reason }) => `${JSON.stringify({ file, line, reason })}\n`)
+    yield* Attempt.write(rejected, () => Atomic.writeUnsafe(rejected, lines.join("")))
+  }
+  if (isNew) {
     const manifest: typeof Manifest.Type = { format: 1, charter: version, training }
     yield* Atomic.writeJson(path(manifestName), manifest)
   }

@@ -97,6 +97,18 @@ it.each(["adapter_config.json", "adapter_model.safetensors"])(
   }
 )
 
+it("a training whose rejected rows were deleted writes them again where it goes on, as it says that they are there", async () => {
+  const { dir, out, run } = short()
+  jsonl(join(dir, "rows.jsonl"), [...tokenRows(4), { input_ids: [] }])
+  assert.strictEqual((await run()).status, 0)
+  const before = contents(out)
+  for (const name of ["rejected.jsonl", "summary.json"]) rmSync(join(out, name))
+  const { status, stderr } = await run()
+  assert.strictEqual(status, 0)
+  assert.include(stderr, `${out}/rejected.jsonl has them all.`)
+  assert.deepStrictEqual(contents(out), before)
+})
+
 it("a training that has lost lines of its metrics says so, and how to have them again", async () => {
   const { out, run } = await unfinished()
   const [metrics, state] = [join(out, "metrics.jsonl"), join(out, "state")]
