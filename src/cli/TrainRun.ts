@@ -248,7 +248,8 @@ export const execute = Effect.fn("charter train")(function* (input: Input) {
   yield* save(input.out)
   const last = lines.at(-1)
   const learnt = lines.findLast((line) => typeof line["loss"] === "number")
-  const loss = learnt === undefined ? "no step had a finite loss" : `loss ${Number(learnt["loss"]).toFixed(4)}`
+  const none = last === undefined ? "the lines of its steps are gone" : "no step had a finite loss"
+  const loss = learnt === undefined ? none : `loss ${Number(learnt["loss"]).toFixed(4)}`
   const best = bestOf(lines)
   const total = (name: string) => lines.reduce((sum, line) => sum + Number(line[name] ?? 0), 0)
   yield* folder.finish({

@@ -114,8 +114,9 @@ it("a training that has lost lines of its metrics says so, and how to have them 
   const [metrics, state] = [join(out, "metrics.jsonl"), join(out, "state")]
   const whole = lines(metrics).map((line) => line["loss"])
   rmSync(metrics)
-  const { status, stderr } = await run()
+  const { status, stderr, stdout } = await run()
   assert.strictEqual(status, 0)
+  assert.include(stdout, "Trained sft for 2 steps on 4 rows; the lines of its steps are gone.")
   assert.strictEqual(
     stderr,
     `${metrics} has no line of 2 of the 2 finished steps and is gone on with; to have them again, stop and delete ${state}.\n`
