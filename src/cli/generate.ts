@@ -6,6 +6,7 @@
  */
 import { Effect, Option, Result } from "effect"
 import { Command, Flag } from "effect/cli"
+import * as Jsonl from "../data/Jsonl.ts"
 import * as ModelRows from "../data/ModelRows.ts"
 import * as Sampling from "../engine/Sampling.ts"
 import * as Elapsed from "../recipes/Elapsed.ts"
@@ -65,6 +66,16 @@ const optionsOf = (input: Input): Sampling.Options & { readonly maxTokens: numbe
   repetitionPenalty: Option.getOrUndefined(input.repetitionPenalty)
 })
 
+/** Why a prompt has no place beside its completion, in JSON: a field of a message may be NaN in Parquet. */
+const unkeptOf = (prompt: object): string | undefined => {
+  try {
+    Jsonl.stringify(prompt)
+    return undefined
+  } catch (error) {
+    return `the prompt cannot be written beside its completion: ${error instanceof Error ? error.message : String(error)}`
+  }
+}
+
 const check = Effect.fnUntraced(function* (input: Input, vocabSize: number) {
   const wrong = Sampling.problem(optionsOf(input), vocabSize)
   if (wrong !== undefined) return yield* new UsageError({ message: `Cannot sample: ${wrong}.` })
@@ -119,6 +130,9 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
   const generate = Effect.fnUntraced(function* ({ id, input: row }: ModelRows.ModelRow) {
     const ids = yield* Effect.result(rows.prompt(row))
     if (Result.isFailure(ids)) return Result.fail(ids.failure)
+    const prompt = row._tag === "prompt" ? ModelRows.asked(row) : { prompt: ids.success }
+    const unkept = unkeptOf(prompt)
+    if (unkept !== undefined) return Result.fail(unkept)
     const answer = yield* client.Generate({ ...request, id: String(id), ids: ids.success }).pipe(
       Effect.map(Result.succeed),
       // What the engine refuses is a matter of this row alone.
@@ -145,7 +159,7 @@ export const execute = Effect.fn("charter generate")(function* (input: Input) {
         return {
           id,
           ...(input.n === 1 ? {} : { sample }),
-          ...(row._tag === "prompt" ? ModelRows.asked(row) : { prompt: ids.success }),
+          ...prompt,
           completion: text,
           token_ids: tokenIds.slice(0, count),
           logprobs: logprobs.slice(0, count),

@@ -218,6 +218,28 @@ describe("charter generate", () => {
     assert.match(read(join(dir, "rows.rejected.jsonl"))[0]!["reason"], /need \d+ bytes of keys and values/)
   })
 
+  it("rejects a row whose prompt JSON cannot hold, and does the rest", () => {
+    const dir = workplace()
+    cpSync(sandbox, join(dir, "model"), { recursive: true })
+    writeFileSync(join(dir, "model", "chat_template.jinja"), "{% for m in messages %}{{ m.content }}{% endfor %}")
+    const odd = '{"id": "odd", "prompt": [{"role": "user", "content": "how do i bake a cake ?", "score": 1e999}]}'
+    const rows =
+      jsonl([{ id: "first", prompt: asked("how do i bake a cake ?") }]) +
+      `\n${odd}\n` +
+      jsonl([{ id: "last", input_ids: [20] }])
+    writeFileSync(join(dir, "rows.jsonl"), rows)
+    const args = ["--model", "model", "--in", "rows.jsonl", "--out", "out.jsonl", "--max-tokens", "1"]
+    const { status, stderr } = charter(dir, "generate", ...args)
+    assert.strictEqual(status, 3, stderr)
+    assert.deepStrictEqual(
+      read(join(dir, "out.jsonl")).map(({ id }) => id),
+      ["first", "last"]
+    )
+    assert.deepStrictEqual(read(join(dir, "rows.rejected.jsonl")), [
+      { line: 2, reason: "the prompt cannot be written beside its completion: `score` is Infinity" }
+    ])
+  })
+
   it("puts tools and variables of a row to its chat template, and keeps them beside its prompt", () => {
     const dir = workplace()
     cpSync(sandbox, join(dir, "model"), { recursive: true })
