@@ -109,12 +109,23 @@ const splitter = (file: string, boundary: Boundary, limit: number) => {
 export const isUtf16 = ([first, second]: Uint8Array): boolean =>
   (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
 
+/** What packs files in ways that are not read, and the bytes that these begin with; bzip2's fourth is its level. */
+const packers: ReadonlyArray<readonly [by: string, ...prefix: ReadonlyArray<number | undefined>]> = [
+  ["xz", 0xfd, 0x37, 0x7a, 0x58, 0x5a],
+  ["bzip2", 0x42, 0x5a, 0x68, undefined, 0x31, 0x41, 0x59],
+  ["lz4", 0x04, 0x22, 0x4d, 0x18]
+]
+
 /** What a file is that is no text, by its first bytes; undefined for text. A few NUL bytes spoil their rows only. */
 const otherThanText = (bytes: Uint8Array): string | undefined => {
-  const starts = (...prefix: ReadonlyArray<number>) => prefix.every((byte, i) => bytes[i] === byte)
+  const starts = (...prefix: ReadonlyArray<number | undefined>) =>
+    prefix.every((byte, i) => byte === undefined || bytes[i] === byte)
   if (starts(0x50, 0x41, 0x52, 0x31)) return "is Parquet; give it a name that ends in .parquet"
   if (isUtf16(bytes)) return "is UTF-16 text; save it as UTF-8"
   if (starts(0x50, 0x4b, 0x03, 0x04)) return "is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"
+  // These have few NUL bytes: each of their "lines" would be rejected for not being UTF-8.
+  const packer = packers.find(([, ...prefix]) => starts(...prefix))?.[0]
+  if (packer !== undefined) return `is packed by ${packer}, which is not read; unpack it, or pack it by gzip or zstd`
   const head = bytes.subarray(0, 4096)
   return head.filter((byte) => byte === 0).length > head.length / 4
     ? "is not a text file; rows are read from JSONL, JSON, CSV, Parquet or plain text"
