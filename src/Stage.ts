@@ -10,6 +10,7 @@
  */
 import { Cause, Channel, Context, Effect, Formatter, Layer, Pipeable, Predicate, Schema, Stream } from "effect"
 import * as Journal from "./Journal.ts"
+import * as Positive from "./Positive.ts"
 
 export { CheckpointError } from "./Journal.ts"
 
@@ -104,13 +105,12 @@ export const expand = <A extends { readonly id: string }, B, E, R>(
 const each = <A, B, E, R>(
   work: (sample: A) => Effect.Effect<ReadonlyArray<B>, E, R>,
   options: Pick<Options, "concurrency" | "ordered">
-): Stage<A, B, E, R> =>
-  from((self) =>
-    self.pipe(
-      Stream.mapEffect(work, { concurrency: options.concurrency ?? 16, unordered: options.ordered === false }),
-      Stream.flattenIterable
-    )
+): Stage<A, B, E, R> => {
+  const concurrency = Positive.concurrency(options.concurrency ?? 16)
+  return from((self) =>
+    self.pipe(Stream.mapEffect(work, { concurrency, unordered: options.ordered === false }), Stream.flattenIterable)
   )
+}
 
 const reject = <A extends { readonly id: string }, E>(
   stage: string,

@@ -215,6 +215,14 @@ describe("Stage", () => {
     // @ts-expect-error a number has no id to be rejected under
     Stage.make("numbers", (n: number) => Effect.succeed(n))
   })
+
+  it.each([0, -2, 1.5, NaN])("works on no %s samples at a time", (concurrency) => {
+    const said = `concurrency is ${concurrency}; it is a whole number of 1 or more.`
+    const stage = (options: Stage.Options) => Stage.make("same", (item: Item) => Effect.succeed(item), options)
+    assert.throws(() => stage({ concurrency }), said)
+    assert.throws(() => Stage.expand("same", (item: Item) => Stream.make(item), { concurrency }), said)
+    assert.doesNotThrow(() => [stage({ concurrency: 1 }), stage({ concurrency: "unbounded" })])
+  })
 })
 
 describe("Stage.checkpoint", () => {

@@ -10,6 +10,7 @@ import type { AiError, LanguageModel } from "effect/ai"
 import { Decision, DecisionModel } from "effect/ai"
 import * as Constitution from "../Constitution.ts"
 import { Message } from "../Policy.ts"
+import { positive } from "../Positive.ts"
 import * as Sample from "../Sample.ts"
 import * as Sampling from "../Sampling.ts"
 import * as Stage from "../Stage.ts"
@@ -57,6 +58,14 @@ const Input = Schema.Struct({ conversation: Schema.Array(Message) })
 /** What an answer is to. */
 const asked = ({ prompt }: Sample.Response): string => JSON.stringify(prompt.messages)
 
+/** The numbers of the options; throws where they are none, which is a mistake in the program. */
+const checked = ({ clamp, principles = 1, reasoning = false }: Options) => {
+  const [least, most] = clamp ?? (reasoning ? [0.4, 0.6] : [0, 1])
+  // Between other bounds every label would be the same one, or no number.
+  if (!(least <= most)) throw new RangeError(`clamp is [${least}, ${most}]; the first is not above the second.`)
+  return { principles: positive("principles", principles), clamp: [least, most] } as const
+}
+
 const ask = Effect.fnUntraced(function* (
   comparison: Sample.Comparison,
   options: Options = {}
@@ -70,7 +79,10 @@ const ask = Effect.fnUntraced(function* (
   const constitution = yield* Constitution.Constitution
   const seed = options.seed ?? (yield* Sampling.Sampling).seed
   const origin = `${prompt.id}/${first.index}/${second.index}`
-  const k = options.principles ?? 1
+  const {
+    principles: k,
+    clamp: [least, most]
+  } = checked(options)
   const drawn = Constitution.drawComparisons(constitution, prompt.kind, seed, origin, k)
 
   const judged = yield* Effect.forEach(
@@ -80,7 +92,6 @@ const ask = Effect.fnUntraced(function* (
     { concurrency: drawn.length }
   )
 
-  const [least, most] = options.clamp ?? (options.reasoning ? [0.4, 0.6] : [0, 1])
   const clamped = (p: number) => Math.min(most, Math.max(least, p))
   // In the swapped order (A) is the second answer: un-swap before anything is averaged. The mean of both orders,
   // (p + (1 - q)) / 2, is written so that a judge who only looks at the position gives exactly a half.
@@ -138,8 +149,10 @@ export const stage: {
   (
     options: Options & Stage.Options
   ): Stage.Stage<Sample.Comparison, Sample.Preference, Failure, Needs | LanguageModel.LanguageModel>
-} = (options: Options & Stage.Options = {}) =>
-  Stage.make("Preference", (comparison: Sample.Comparison) => ask(comparison, options), options) as never
+} = (options: Options & Stage.Options = {}) => {
+  checked(options)
+  return Stage.make("Preference", (comparison: Sample.Comparison) => ask(comparison, options), options) as never
+}
 
 interface Verdict {
   readonly probabilityOfA: number

@@ -4,6 +4,7 @@
 import { Effect, Schema, Stream } from "effect"
 import type { AiError, LanguageModel } from "effect/ai"
 import * as Constitution from "../Constitution.ts"
+import { positive } from "../Positive.ts"
 import * as Sample from "../Sample.ts"
 import * as Sampling from "../Sampling.ts"
 import * as Stage from "../Stage.ts"
@@ -75,11 +76,12 @@ export interface RoundsOptions extends Options, Stage.Options {
 export const rounds = (
   n: number,
   options: RoundsOptions = {}
-): Stage.Stage<Sample.Response, Sample.Revision, Failure, Needs> =>
-  Stage.expand(
+): Stage.Stage<Sample.Response, Sample.Revision, Failure, Needs> => {
+  const last = positive("rounds", n)
+  return Stage.expand(
     "Revision",
     (response: Sample.Response) =>
-      Stream.range(1, n).pipe(
+      Stream.range(1, last).pipe(
         // One round waits for the one before it.
         Stream.rechunk(1),
         Stream.mapAccumEffect(
@@ -95,6 +97,7 @@ export const rounds = (
       ),
     options
   )
+}
 
 /** Revisions of answers without critiques, one of each; its critique has no text. See {@link RoundsOptions.direct}. */
 export const direct = (

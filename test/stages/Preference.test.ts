@@ -225,4 +225,15 @@ describe("Preference", () => {
       )
     })
   )
+
+  it.each([0, -2, 1.5, NaN])("asks under no %s principles", (principles) => {
+    assert.throws(() => Preference.stage({ principles }), `principles is ${principles}; it is a whole number`)
+  })
+
+  it.each([
+    [0.6, 0.4],
+    [NaN, 1]
+  ])("has no label between %s and %s, where all labels would be the same or none", (least, most) => {
+    assert.throws(() => Preference.stage({ clamp: [least, most] }), `clamp is [${least}, ${most}]; the first`)
+  })
 })

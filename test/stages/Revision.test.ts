@@ -165,4 +165,8 @@ describe("Revision", () => {
     Revision.stage().pipe(Stage.compose(Critique.stage()))
     assert.strictEqual(principles.revision.length, 1)
   })
+
+  it.each([0, -2, 1.5, NaN, Infinity])("has no %s rounds", (n) => {
+    assert.throws(() => Revision.rounds(n), `rounds is ${n}; it is a whole number of 1 or more.`)
+  })
 })

@@ -1,0 +1,16 @@
+/**
+ * Positive: numbers of which there has to be one at least, where a program gives them. Another number is a mistake in
+ * the program, so it is thrown.
+ *
+ * @internal
+ */
+
+/** The number of things. */
+export const positive = (name: string, n: number): number => {
+  if (Number.isSafeInteger(n) && n >= 1) return n
+  throw new RangeError(`${name} is ${n}; it is a whole number of 1 or more.`)
+}
+
+/** So many at a time, as Effect takes it. */
+export const concurrency = (n: number | "unbounded"): number | "unbounded" =>
+  n === "unbounded" || n === Infinity ? "unbounded" : positive("concurrency", n)
