@@ -11,6 +11,12 @@ export const positive = (name: string, n: number): number => {
   throw new RangeError(`${name} is ${n}; it is a whole number of 1 or more.`)
 }
 
+/** An amount, which may be broken. */
+export const atLeastZero = (name: string, n: number): number => {
+  if (n >= 0) return n
+  throw new RangeError(`${name} is ${n}; it is a number of 0 or more.`)
+}
+
 /** So many at a time, as Effect takes it. */
 export const concurrency = (n: number | "unbounded"): number | "unbounded" =>
   n === "unbounded" || n === Infinity ? "unbounded" : positive("concurrency", n)

@@ -7,6 +7,7 @@
  */
 import { Context, Deferred, Effect, Layer, Schema } from "effect"
 import { AiError } from "effect/ai"
+import { atLeastZero } from "../../Positive.ts"
 import { failure } from "./Failure.ts"
 import * as Tokens from "./Tokens.ts"
 
@@ -60,8 +61,16 @@ const Guarded: Context.Reference<boolean> = Context.Reference<boolean>("charter/
 })
 
 /** A budget for as long as the layer lives. */
-export const layer = (options: Options): Layer.Layer<Budget> =>
-  Layer.effect(
+export const layer = (options: Options): Layer.Layer<Budget> => {
+  // Nothing is more than a limit that is no number: all would be paid for.
+  const { tokens, money } = options
+  if (tokens !== undefined) atLeastZero("tokens of a budget", tokens)
+  if (money !== undefined) {
+    atLeastZero("limit of a budget", money.limit)
+    atLeastZero("price of input", money.price.input)
+    atLeastZero("price of output", money.price.output)
+  }
+  return Layer.effect(
     Budget,
     Effect.gen(function* () {
       const refused = yield* Deferred.make<never, BudgetExceeded>()
@@ -114,6 +123,7 @@ export const layer = (options: Options): Layer.Layer<Budget> =>
       return { reserve, spent: Effect.sync(() => spent), exceeded: Deferred.await(refused) }
     })
   )
+}
 
 const moneyMeasure = ({ limit, price }: NonNullable<Options["money"]>) => ({
   unit: "money" as const,

@@ -12,6 +12,7 @@
 import { Clock, Context, Duration, Effect, Option, Redacted, Schema, Semaphore } from "effect"
 import type { AiError } from "effect/ai"
 import { FetchHttpClient, HttpClient, HttpClientRequest } from "effect/http"
+import { positive } from "../../Positive.ts"
 import * as AnswerCache from "./AnswerCache.ts"
 import * as Breaker from "./Breaker.ts"
 import * as Budget from "./Budget.ts"
@@ -73,8 +74,9 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
   const around = yield* Effect.context<never>()
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "2 minutes")
   const wait = yield* Limits.make(options.limits ?? {})
-  const { concurrency } = options.limits ?? {}
-  const places = concurrency === undefined ? undefined : yield* Semaphore.make(concurrency)
+  const { concurrency = Infinity } = options.limits ?? {}
+  const places =
+    concurrency === Infinity ? undefined : yield* Semaphore.make(positive("limits.concurrency", concurrency))
   const protect = yield* Breaker.make(options.breaker)
   const readable = yield* Readable.make
   const alone = UnderWay.make()
@@ -174,6 +176,9 @@ export const make = Effect.fnUntraced(function* (server: Server, options: Option
   const post: Post = Effect.fnUntraced(function* <A>(call: Call<A>): Effect.fn.Return<A, AiError.AiError> {
     if (base === undefined) return yield* Failure.wrongUrl(module, call.method)
     const place = { module, method: call.method, url: `${base.url}${call.path}`, model }
+    for (const [name, value] of Object.entries(call.body)) {
+      if (typeof value === "number" && !Number.isFinite(value)) return yield* Failure.noNumber(place, name, value)
+    }
     const label = yield* Usage.labelOf(model, call.principle)
     const cache = yield* optional(AnswerCache.AnswerCache)
     if (cache === undefined) return yield* ask(place, base.query, call, label, () => Effect.void)

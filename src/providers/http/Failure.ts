@@ -291,6 +291,12 @@ export const wrongUrl = (module: string, method: string): AiError.AiError => {
   return unsupported(module, method, description)
 }
 
+/** A number that JSON has no form for: a server would read null and take its own default. */
+export const noNumber = ({ module, method }: Pick<Place, "module" | "method">, name: string, n: number) => {
+  const description = `${name} is ${n}, which cannot be sent; give a number`
+  return failure({ module, method }, new AiError.InvalidRequestError({ parameter: name, description }), description)
+}
+
 /** A request that this provider cannot make, whatever the sample. */
 export const unsupported = (module: string, method: string, description: string): AiError.AiError =>
   failure({ module, method }, new AiError.InvalidRequestError({ parameter: everyRequest, description }), description)

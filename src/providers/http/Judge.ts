@@ -7,6 +7,7 @@ import { Effect } from "effect"
 import { DecisionModel } from "effect/ai"
 import type { AiError, Decision } from "effect/ai"
 import type { ModelContext } from "../../Policy.ts"
+import { positive } from "../../Positive.ts"
 import * as Sampling from "../../Sampling.ts"
 import * as Choice from "./Choice.ts"
 import * as Draw from "./Draw.ts"
@@ -105,7 +106,7 @@ export const vote = Effect.fnUntraced(function* (
   sample: (vote: number) => Effect.Effect<Written, AiError.AiError>
 ) {
   const written = yield* Effect.forEach(
-    Array.from({ length: k }, (_, i) => i),
+    Array.from({ length: positive("votes", k) }, (_, i) => i),
     sample,
     { concurrency: "unbounded" }
   )

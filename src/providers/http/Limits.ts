@@ -3,6 +3,7 @@
  */
 import { Effect } from "effect"
 import { RateLimiter } from "effect/persistence"
+import { atLeastZero } from "../../Positive.ts"
 import * as Tokens from "./Tokens.ts"
 
 export interface Options {
@@ -19,6 +20,9 @@ export type Wait = (key: string, atMost: Tokens.Tokens) => Effect.Effect<void>
 /** The limits, in this process. */
 export const make = (options: Options): Effect.Effect<Wait> =>
   Effect.gen(function* (): Effect.fn.Return<Wait, never, RateLimiter.RateLimiterStore> {
+    for (const name of ["requestsPerMinute", "tokensPerMinute"] as const) {
+      atLeastZero(`limits.${name}`, options[name] ?? 0)
+    }
     if (options.requestsPerMinute === undefined && options.tokensPerMinute === undefined) return () => Effect.void
     const limiter = yield* RateLimiter.make
     const take = (key: string, limit: number | undefined, tokens: number) =>

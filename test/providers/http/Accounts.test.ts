@@ -270,6 +270,30 @@ it.effect("Limits: more tokens than a minute has wait as well", () =>
   })
 )
 
+it.effect.each([
+  [{ concurrency: 0 }, "limits.concurrency is 0; it is a whole number of 1 or more."],
+  [{ concurrency: NaN }, "limits.concurrency is NaN; it is a whole number of 1 or more."],
+  [{ requestsPerMinute: NaN }, "limits.requestsPerMinute is NaN; it is a number of 0 or more."],
+  [{ tokensPerMinute: -1 }, "limits.tokensPerMinute is -1; it is a number of 0 or more."]
+] as const)("Limits: %o are none", ([limits, said]) =>
+  Effect.gen(function* () {
+    const exit = yield* Effect.exit(Effect.provide(Effect.void, models("http://127.0.0.1:9/v1", { limits })))
+    assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", said)
+  })
+)
+
+it.effect.each([
+  ["temperature", { temperature: NaN }],
+  ["max_tokens", { maxTokens: Infinity }]
+] as const)("a %s that is no number is not sent: a server would take its own default", ([name, options]) =>
+  Effect.gen(function* () {
+    const server = yield* FakeServer.start(answering)
+    const error = yield* Effect.flip(Response.one(prompt, options).pipe(Effect.provide(models(server.url))))
+    assert.include(error.message, `${name} is ${Object.values(options)[0]}, which cannot be sent; give a number`)
+    assert.strictEqual(server.asked.length, 0)
+  })
+)
+
 it.live("an ExecutionPlan falls back to another provider", () =>
   Effect.gen(function* () {
     const down = yield* FakeServer.start(FakeServer.json({ error: "down" }, 503))

@@ -14,3 +14,16 @@ describe("a budget that is used up", () => {
     assert.include(tokens.message, "has 234567 left and the next call may take 300000")
   })
 })
+
+describe("a budget that is no number", () => {
+  it("is refused, as nothing would exceed it", () => {
+    const price = { input: 3, output: 15 }
+    assert.throws(() => Budget.layer({ tokens: NaN }), "tokens of a budget is NaN; it is a number of 0 or more.")
+    assert.throws(() => Budget.layer({ money: { limit: NaN, price } }), "limit of a budget is NaN")
+    assert.throws(
+      () => Budget.layer({ money: { limit: 1, price: { ...price, output: NaN } } }),
+      "price of output is NaN"
+    )
+    assert.doesNotThrow(() => Budget.layer({ tokens: 0, money: { limit: Infinity, price } }))
+  })
+})

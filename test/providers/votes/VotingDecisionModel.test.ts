@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Cause, Effect, Exit, Layer } from "effect"
 import { Preference, Sample, Transcript } from "../../../src/index.ts"
 import { VotingDecisionModel } from "../../../src/providers/votes/index.ts"
 import { MockLanguageModel } from "../../../src/testing/index.ts"
@@ -56,6 +56,16 @@ describe("VotingDecisionModel", () => {
       assert.strictEqual(preference.probability, 0.5)
       const [turn] = model.calls[0]!.prompt.content
       assert.include(JSON.stringify(turn), "Answer with one of (A), (B) and nothing else.")
+    })
+  )
+
+  it.effect.each([0, 2.5, NaN])("counts no %s votes", (votes) =>
+    Effect.gen(function* () {
+      const model = MockLanguageModel.make("(A)")
+      const exit = yield* Effect.exit(Preference.one(pair).pipe(judge(model, votes)))
+      const said = `votes is ${votes}; it is a whole number of 1 or more.`
+      assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", said)
+      assert.strictEqual(model.calls.length, 0)
     })
   )
 })
