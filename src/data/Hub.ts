@@ -7,11 +7,12 @@
  * @example
  * Hub.read({ dataset: "HuggingFaceH4/cai-conversation-harmless", path: "data/test_sft-00000-of-00001.parquet" })
  */
-import { datasetInfo, downloadFile, listFiles } from "@huggingface/hub"
+import { datasetInfo, listFiles, pathsInfo } from "@huggingface/hub"
 import { Effect, FileSystem, Path, Stream } from "effect"
 import type { Redacted } from "effect"
 import * as Folder from "../Folder.ts"
 import * as Access from "../hub/Access.ts"
+import * as Download from "../hub/Download.ts"
 import * as HubCache from "../hub/HubCache.ts"
 import * as Bytes from "./Bytes.ts"
 import { DataError } from "./DataError.ts"
@@ -37,12 +38,14 @@ export interface FileOptions extends Options {
   readonly path: string
 }
 
-const credentials = ({ accessToken, hubUrl }: Options) => {
+const accessOf = ({ accessToken, hubUrl }: Options): Access.Access => {
   const { endpoint, token } = HubCache.environment()
-  return Access.credentials({ endpoint: hubUrl ?? endpoint, token: accessToken ?? token })
+  return { endpoint: hubUrl ?? endpoint, token: accessToken ?? token }
 }
 
-/** The folder of the data set in the cache, and the commit of the revision. */
+const credentials = (options: Options) => Access.credentials(accessOf(options))
+
+/** The cache, the folder of the data set in it, and the commit of the revision. */
 const locate = Effect.fnUntraced(function* (options: Options) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -54,11 +57,11 @@ const locate = Effect.fnUntraced(function* (options: Options) {
   }
   if (!HubCache.staysInside(revision)) return yield* fail(`${revision} is no name of a revision.`)
   const folder = HubCache.folder(cacheDir, { type: "dataset", name: dataset })
-  if (HubCache.isCommit(revision)) return { folder, commit: revision, offline }
+  if (HubCache.isCommit(revision)) return { cacheDir, folder, commit: revision, offline }
   const ref = path.join(folder, "refs", revision)
   if (offline) {
     const commit = yield* fs.readFileString(ref).pipe(Effect.orElseSucceed(() => ""))
-    if (HubCache.isCommit(commit.trim())) return { folder, commit: commit.trim(), offline }
+    if (HubCache.isCommit(commit.trim())) return { cacheDir, folder, commit: commit.trim(), offline }
     return yield* fail(`${dataset} at ${revision} is not in the cache ${folder}, and the hub is not asked (offline).`)
   }
   const info = yield* Effect.tryPromise({
@@ -70,7 +73,7 @@ const locate = Effect.fnUntraced(function* (options: Options) {
     Effect.andThen(Bytes.atomically(ref, (part) => fs.writeFileString(part, info.sha))),
     Effect.mapError((error) => fail(`The cache ${folder} cannot be written: ${error.message}`))
   )
-  return { folder, commit: info.sha, offline }
+  return { cacheDir, folder, commit: info.sha, offline }
 })
 
 const sentence = (error: unknown): string => {
@@ -91,7 +94,7 @@ export const list = Effect.fnUntraced(function* (options: Options) {
       .pipe(Effect.mapError(() => fail(`${options.dataset} at ${commit} is not in the cache ${folder} (offline).`)))
     const files = yield* Effect.filter(names, (name) =>
       fs.stat(path.join(snapshot, name)).pipe(
-        Effect.map((info) => info.type === "File" && !Bytes.isPart(name)),
+        Effect.map((info) => info.type === "File" && !Bytes.isPart(name) && !Download.isUnfinished(name)),
         Effect.orElseSucceed(() => false)
       )
     )
@@ -117,41 +120,23 @@ export const file = Effect.fnUntraced(function* (options: FileOptions) {
   const name = `${options.dataset}/${options.path}`
   const fail = (message: string) => new DataError({ file: name, message })
   if (!HubCache.staysInside(options.path)) return yield* fail(`${options.path} is no path in a data set.`)
-  const { folder, commit, offline } = yield* locate(options)
+  const { cacheDir, folder, commit, offline } = yield* locate(options)
   const target = path.join(folder, "snapshots", commit, options.path)
   if (yield* fs.exists(target).pipe(Effect.orElseSucceed(() => false))) return target
   if (offline) return yield* fail(`${name} is not in the cache ${folder}, and the hub is not asked (offline).`)
   const repo = { type: "dataset", name: options.dataset } as const
-  const blob = yield* Effect.tryPromise({
-    try: () =>
-      downloadFile({
-        repo,
-        path: Access.inAddress(options.path),
-        revision: commit,
-        ...credentials(options)
-      }),
+  const listed = yield* Effect.tryPromise({
+    try: () => pathsInfo({ repo, paths: [options.path], revision: commit, ...credentials(options) }),
     catch: (error) => fail(`The hub does not give ${name}: ${sentence(error)}`)
   })
-  if (blob === null) return yield* fail(`There is no file ${options.path} in ${options.dataset} at ${commit}.`)
-  const received = (part: string) =>
-    Effect.gen(function* () {
-      let size = 0
-      yield* Stream.fromReadableStream({
-        evaluate: () => blob.stream() as ReadableStream<Uint8Array>,
-        onError: (error) => fail(`${name} broke off: ${sentence(error)}`)
-      }).pipe(
-        Stream.tap((bytes) => Effect.sync(() => (size += bytes.length))),
-        Stream.run(fs.sink(part))
-      )
-      // Where an answer does not say its length, its end may come at any time.
-      if (size !== blob.size)
-        return yield* fail(`${name} came with ${size} bytes and has ${blob.size}; fetch it again.`)
-    })
-  yield* Folder.make(path.dirname(target)).pipe(
-    Effect.andThen(Bytes.atomically(target, received)),
-    Effect.mapError((error) => (error._tag === "DataError" ? error : fail(`${name} cannot be kept: ${error.message}`)))
+  const entry = listed.find(({ type }) => type === "file")
+  if (entry === undefined) return yield* fail(`There is no file ${options.path} in ${options.dataset} at ${commit}.`)
+  const known = Download.described(entry)
+  if (known === undefined) return yield* fail(`The hub gives no hash and size of ${name}; try again later.`)
+  const source = { repository: repo, commit, path: options.path, ...known }
+  return yield* Download.file(source, cacheDir, accessOf(options), () => {}).pipe(
+    Effect.mapError(({ message }) => fail(message))
   )
-  return target
 })
 
 /** The rows of a file of a data set, in the format that its name says or that is given. */

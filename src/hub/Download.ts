@@ -27,6 +27,22 @@ export interface Source {
   readonly hash: string
 }
 
+/** What the hub says of a file in a list. */
+interface Listed {
+  readonly size: number
+  readonly oid?: string
+  readonly lfs?: { readonly oid: string }
+}
+
+/** The size and hash of a file that the hub lists; undefined where it has none that can be kept or checked. */
+export const described = ({ lfs, oid, size }: Listed): Pick<Source, "size" | "hash"> | undefined => {
+  const hash = lfs?.oid ?? oid ?? ""
+  // Both become part of a path, or of a promise to the disk.
+  return /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash) && Number.isSafeInteger(size) && size >= 0
+    ? { size, hash }
+    : undefined
+}
+
 /** How often a download is taken up that breaks off without a byte. */
 const repeats = 3
 
@@ -180,6 +196,9 @@ const writeAll = async (handle: fs.FileHandle, bytes: Uint8Array, position: numb
     done += (await handle.write(bytes, done, bytes.length - done, position + done)).bytesWritten
   }
 }
+
+/** Whether a name in a snapshot is one that a process has left behind which was killed. */
+export const isUnfinished = (name: string): boolean => /\.[0-9a-f-]{36}\.tmp$/.test(name)
 
 /** Puts a blob where its snapshot has it; others may read there at the same time. */
 const link = async (blob: string, target: string): Promise<void> => {

@@ -149,23 +149,21 @@ const fetch = Effect.fnUntraced(function* (
       })
   if (!HubCache.isCommit(commit)) return yield* fail("has no commit on the hub; try again later")
   const listed = yield* asked(async (signal) => {
-    const files = new Map<string, { readonly size: number; readonly hash: string }>()
+    const files = new Map<string, ReturnType<typeof Download.described>>()
     const repo = { type: "model", name } as const
     for await (const entry of listFiles({ repo, revision: commit, ...credentials(access, { signal }) })) {
-      if (entry.type === "file") files.set(entry.path, { size: entry.size, hash: entry.lfs?.oid ?? entry.oid ?? "" })
+      if (entry.type === "file") files.set(entry.path, Download.described(entry))
     }
     return files
   })
   let [done, total] = [0, 0]
   const get = Effect.fnUntraced(function* (names: ReadonlyArray<string>): Effect.fn.Return<void, HubError> {
-    for (const file of names) total += listed.get(file)!.size
+    for (const file of names) total += listed.get(file)?.size ?? 0
     for (const file of names) {
-      const { hash, size } = listed.get(file)!
-      // Both become part of a path, or of a promise to the disk.
-      if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash) || !Number.isSafeInteger(size) || size < 0) {
+      const known = listed.get(file)
+      if (known === undefined)
         return yield* fail(`has a file ${quoted(file)} without a hash and a size; try again later`)
-      }
-      const source = { repository: { type: "model", name }, commit, path: file, size, hash } as const
+      const source = { repository: { type: "model", name }, commit, path: file, ...known } as const
       yield* Download.file(source, access.cacheDir, access, (bytes) => {
         done += bytes
         access.onProgress?.({ model: name, done, total })

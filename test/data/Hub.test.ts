@@ -1,17 +1,25 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Redacted, Result, Stream } from "effect"
+import { createHash, randomUUID } from "node:crypto"
 import { createServer } from "node:http"
+import { text } from "node:stream/consumers"
 import * as Bytes from "../../src/data/Bytes.ts"
 import * as Hub from "../../src/data/Hub.ts"
 
 const commit = "a".repeat(40)
 const content = '{"prompt":"a"}\nbad\n{"prompt":"b"}\n'
 
-/** As addresses have them; of the last one the hub gives a part for the whole. */
-const files = ["p.jsonl", "100%25%20%23%3F.jsonl", "short.jsonl"].map(
-  (name) => `/datasets/o/n/resolve/${commit}/data/${name}`
-)
+/** The bytes of each file, by its path; of one the hub gives other bytes, and another breaks off at first. */
+const files: Readonly<Record<string, string>> = {
+  "data/p.jsonl": content,
+  "data/100% #?.jsonl": content,
+  "data/other.jsonl": content.toUpperCase(),
+  "data/torn.jsonl": content
+}
+
+/** The hash that git has of the bytes. */
+const oid = createHash("sha1").update(`blob ${content.length}\0${content}`).digest("hex")
 
 /** A hub with one data set, which notes what it is asked. */
 const hub = Effect.acquireRelease(
@@ -19,6 +27,7 @@ const hub = Effect.acquireRelease(
     const asked: Array<string> = []
     const server = createServer((request, response) => {
       const url = request.url ?? ""
+      const path = decodeURIComponent(url.replace(`/datasets/o/n/resolve/${commit}/`, ""))
       asked.push(`${request.method} ${url.split("?")[0]} ${request.headers.authorization ?? "-"}`)
       const json = (status: number, body: unknown, headers = {}) =>
         response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body))
@@ -28,11 +37,30 @@ const hub = Effect.acquireRelease(
           { type: "directory", path: "data", size: 0 },
           { type: "file", path: "data/p.jsonl", size: content.length }
         ])
-      } else if (files.includes(url)) {
-        const partial = request.headers.range === "bytes=0-0"
-        const range = partial ? { "content-range": `bytes 0-0/${content.length}` } : {}
-        const body = url.endsWith("short.jsonl") ? content.slice(0, 15) : content
-        response.writeHead(partial ? 206 : 200, { etag: '"e"', ...range }).end(partial ? content[0] : body)
+      } else if (url === `/api/datasets/o/n/paths-info/${commit}`) {
+        void text(request).then((body) =>
+          json(
+            200,
+            (JSON.parse(body) as { paths: ReadonlyArray<string> }).paths
+              .filter((path) => path in files)
+              .map((path) => ({ type: "file", path, size: content.length, oid }))
+          )
+        )
+      } else if (path in files) {
+        const [from, to] = /^bytes=(\d+)-(\d+)$/
+          .exec(request.headers.range ?? "")
+          ?.slice(1)
+          .map(Number) ?? [0, 1e9]
+        const body = files[path]!.slice(from, to! + 1)
+        const range =
+          request.headers.range === undefined ? {} : { "content-range": `bytes ${from}-${to}/${content.length}` }
+        response.writeHead("content-range" in range ? 206 : 200, {
+          etag: '"e"',
+          "content-length": body.length,
+          ...range
+        })
+        if (path !== "data/torn.jsonl" || from !== 0 || body.length === 1) response.end(body)
+        else response.write(body.slice(0, 15), () => setImmediate(() => response.destroy()))
       } else json(404, { error: "not there" }, { "x-error-code": "EntryNotFound" })
     })
     await new Promise<void>((done) => server.listen(0, "127.0.0.1", done))
@@ -84,13 +112,24 @@ layer(NodeServices.layer)("Hub", (it) => {
       const { url } = yield* hub
       const cacheDir = yield* fs.makeTempDirectoryScoped()
       const options = { dataset: "o/n", revision: commit, cacheDir, hubUrl: url }
+      const { message } = yield* Effect.flip(Hub.file({ ...options, path: "data/other.jsonl" }))
+      assert.include(message, "o/n/data/other.jsonl comes with other bytes than the hub's own hash of it")
       const found = yield* Hub.file({ ...options, path: "data/100% #?.jsonl" })
       assert.strictEqual(yield* fs.readFileString(found), content)
-      const { message } = yield* Effect.flip(Hub.file({ ...options, path: "data/short.jsonl" }))
-      assert.include(message, `o/n/data/short.jsonl came with 15 bytes and has ${content.length}; fetch it again.`)
       // What a process that was killed has left behind is no file of the data set.
       yield* fs.writeFileString(Bytes.partOf(found), content.slice(0, 3))
+      yield* fs.symlink(found, `${found}.${randomUUID()}.tmp`)
       assert.deepStrictEqual(yield* Hub.list({ ...options, offline: true }), ["data/100% #?.jsonl"])
+    })
+  )
+
+  it.effect("goes on with a file that broke off", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { url } = yield* hub
+      const cacheDir = yield* fs.makeTempDirectoryScoped()
+      const options = { dataset: "o/n", revision: commit, cacheDir, hubUrl: url }
+      assert.strictEqual(yield* fs.readFileString(yield* Hub.file({ ...options, path: "data/torn.jsonl" })), content)
     })
   )
 })
