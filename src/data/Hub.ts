@@ -69,6 +69,9 @@ const locate = Effect.fnUntraced(function* (options: Options) {
     catch: (error) => fail(`The hub does not give ${dataset} at ${revision}: ${sentence(error)}`)
   })
   if (!HubCache.isCommit(info.sha)) return yield* fail(`The hub gives no commit of ${dataset} at ${revision}.`)
+  // A cache that is shared may be one to read alone.
+  const known = yield* fs.readFileString(ref).pipe(Effect.orElseSucceed(() => ""))
+  if (known.trim() === info.sha) return { cacheDir, folder, commit: info.sha, offline }
   yield* Folder.make(path.dirname(ref)).pipe(
     Effect.andThen(Bytes.atomically(ref, (part) => fs.writeFileString(part, info.sha))),
     Effect.mapError((error) => fail(`The cache ${folder} cannot be written: ${error.message}`))

@@ -9,7 +9,7 @@ export class HubError extends Schema.TaggedError<HubError>()("HubError", {
   /** The repository or a file in it. */
   file: Schema.String,
   reason: Schema.String,
-  /** Whether the hub was not reached at all. */
+  /** Whether the hub says nothing: it is not reached, or out of order. */
   offline: Schema.Boolean
 }) {
   override get message(): string {
@@ -33,7 +33,7 @@ export const fromCause = (file: string, cause: unknown): HubError => {
   if (cause instanceof HubApiError) {
     const reason =
       answers[cause.statusCode] ?? `is not given: the hub answers with ${cause.statusCode}; try again later`
-    return new HubError({ file, reason, offline: false })
+    return new HubError({ file, reason, offline: cause.statusCode >= 500 })
   }
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
   const code = inner instanceof Error && "code" in inner && typeof inner.code === "string" ? inner.code : undefined

@@ -93,6 +93,10 @@ layer(NodeServices.layer)("Hub", (it) => {
       assert.deepStrictEqual(yield* Hub.list(options), ["data/p.jsonl"])
       assert.deepStrictEqual(yield* rows({ accessToken: Redacted.make("hf_secret") }), ["a", 2, "b"])
       assert.isTrue(asked.at(-1)?.endsWith("Bearer hf_secret"))
+      // What is known is not written again: a cache that is shared may be one to read alone.
+      const ref = yield* fs.stat(`${cacheDir}/datasets--o--n/refs/v1`)
+      assert.deepStrictEqual(yield* rows(), ["a", 2, "b"])
+      assert.deepStrictEqual((yield* fs.stat(`${cacheDir}/datasets--o--n/refs/v1`)).ino, ref.ino)
       const count = asked.length
       assert.deepStrictEqual(yield* rows({ revision: commit }), ["a", 2, "b"])
       assert.deepStrictEqual(yield* rows({ offline: true }), ["a", 2, "b"])

@@ -49,7 +49,8 @@ export const make = (files: Readonly<Record<string, Entry>>, behave: Behaviour =
         asked.push(`${url} ${request.headers.range ?? "-"} ${request.headers.authorization ?? "-"}`)
         const refuse = (code: number, headers: Readonly<Record<string, string>> = {}) =>
           response.writeHead(code, { "content-type": "application/json", ...headers }).end('{"error":"no"}')
-        if (status !== 200) return refuse(status)
+        // Nobody waits before asking again.
+        if (status !== 200) return refuse(status, { "retry-after": "0" })
         if (url === "/api/models/o/n/revision/main") return json(response, { _id: "1", id: "o/n", sha: commit })
         if (url === `/api/models/o/n/tree/${commit}`) {
           return json(

@@ -324,6 +324,18 @@ describe("What the hub does not give", () => {
     })
   )
 
+  it.effect("may be in the cache when the hub is out of order", () =>
+    Effect.gen(function* () {
+      const { answer, cacheDir, locate, refusal } = yield* setting()
+      const located = yield* locate()
+      answer(503)
+      expect(yield* locate()).toEqual(located)
+      expect(yield* refusal({ cacheDir: path.join(cacheDir, "none") })).toContain("the hub answers with 503")
+      answer(404)
+      expect(yield* refusal()).toContain("is not on the hub")
+    })
+  )
+
   it.effect("may be in the cache when the hub is not reached", () =>
     Effect.gen(function* () {
       const gone = yield* setting()
