@@ -105,7 +105,7 @@ const fetchBlob = async (
     const size = (await sizeOf(incomplete)) ?? 0
     return size > source.size ? 0 : size
   }
-  let [told, failures, restarts, resumed] = [0, 0, 0, false]
+  let [told, most, failures, restarts, resumed] = [0, 0, 0, 0, false]
   const tell = (have: number) => {
     onBytes(have - told)
     told = have
@@ -119,7 +119,10 @@ const fetchBlob = async (
       await append(source, incomplete, before, access, tell, signal)
     } catch (cause) {
       const final = cause instanceof HubError || (cause instanceof HubApiError && cause.statusCode < 500)
-      failures = (await present()) > before ? 0 : failures + 1
+      const now = await present()
+      // A server that begins anew each time gets no further than before.
+      failures = now > Math.max(before, most) ? 0 : failures + 1
+      most = Math.max(most, now)
       if (final || signal.aborted || failures > repeats) throw cause
       await setTimeout(100 * 2 ** failures, undefined, { signal })
       continue
@@ -141,7 +144,7 @@ const fetchBlob = async (
         offline: false
       })
     }
-    resumed = false
+    ;[most, resumed] = [0, false]
   }
 }
 

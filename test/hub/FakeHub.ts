@@ -17,8 +17,8 @@ export type Behaviour = (request: {
   readonly times: number
 }) =>
   | { readonly status: number; readonly headers?: Readonly<Record<string, string>> }
-  /** Break off after so many bytes. */
-  | { readonly cut: number }
+  /** Break off after so many bytes, of those asked for or, as one that knows no ranges, of the whole file. */
+  | { readonly cut: number; readonly of?: "whole" }
   /** Serve other bytes, whatever the range. */
   | { readonly instead: Buffer }
   | undefined
@@ -86,8 +86,11 @@ export const make = (files: Readonly<Record<string, Entry>>, behave: Behaviour =
         if (how === undefined) return response.writeHead(code, headers).end(bytes.subarray(from, to + 1))
         if ("status" in how) return refuse(how.status, how.headers)
         if ("instead" in how) return response.writeHead(200).end(how.instead)
-        response.writeHead(code, headers)
-        return response.write(bytes.subarray(from, from + how.cut), () => setImmediate(() => response.destroy()))
+        const whole = how.of === "whole"
+        if (whole) response.writeHead(200, { "content-length": bytes.length })
+        else response.writeHead(code, headers)
+        const first = whole ? 0 : from
+        return response.write(bytes.subarray(first, first + how.cut), () => setImmediate(() => response.destroy()))
       })
       await new Promise<void>((done) => server.listen(0, "127.0.0.1", done))
       const address = server.address()

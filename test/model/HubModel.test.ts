@@ -164,6 +164,16 @@ describe("A download", () => {
     })
   )
 
+  it.effect("ends where the hub breaks off again and again and begins anew each time", () =>
+    Effect.gen(function* () {
+      const { ranges, refusal } = yield* setting(model, ({ path }) =>
+        path === "model.safetensors" ? { cut: 200_000, of: "whole" } : undefined
+      )
+      expect(yield* refusal()).toMatch(/^o\/n\/model\.safetensors cannot be fetched: /)
+      expect(ranges().length).toBeLessThan(8)
+    })
+  )
+
   it.effect("goes on where an earlier start ended, and starts anew when that was damaged", () =>
     Effect.gen(function* () {
       let broken = true
