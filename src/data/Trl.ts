@@ -13,6 +13,8 @@
  * answer thoughts or calls of tools beside its text (`Messages.ts`). `charter train` and its fellows put these to the
  * model; an example has no place for them.
  *
+ * A row whose answer was cut off says so in `finish`, a column that TRL leaves alone.
+ *
  * Rows are plain: any format of rows holds them. `margin` is the log-odds that the judge gave the chosen answer, the
  * scale on which a reward model's scores differ, so a soft label comes back as it was.
  *
@@ -43,8 +45,13 @@ type Shape =
   | { readonly prompt?: Turns; readonly chosen: Turns; readonly rejected: Turns; readonly margin?: number }
   | { readonly prompt: Turns; readonly completion: Turns; readonly label: boolean }
 
+/** That the answer to learn from was cut off, and has no end to be learnt; what `charter generate` writes of it. */
+interface CutOff {
+  readonly finish?: "length"
+}
+
 /** A row in any of the six shapes. */
-export type Row = Shape & TemplateColumns.TemplateColumns
+export type Row = Shape & TemplateColumns.TemplateColumns & CutOff
 
 const shapes: ReadonlyArray<ReadonlyArray<string>> = [
   ["prompt", "chosen", "rejected"],
@@ -92,11 +99,13 @@ export const decode = (row: Rows.Row): Result.Result<Row, string> => {
   const worded = (value: unknown) => (Array.isArray(value) ? Messages.worded(value) : value)
   const kept = Object.fromEntries(shape.map((name) => [name, worded(row[name])]))
   const conversational = shape.some((name) => Array.isArray(row[name]))
-  return Result.map(
-    TemplateColumns.decode(row, conversational),
-    (given) => ({ ...kept, ...(margin === undefined ? {} : { margin }), ...given }) as unknown as Row
-  )
+  return Result.map(TemplateColumns.decode(row, conversational), (given) => {
+    const cut = cutOff(row["finish"])
+    return { ...kept, ...(margin === undefined ? {} : { margin }), ...cut, ...given } as unknown as Row
+  })
 }
+
+const cutOff = (finish: unknown): CutOff => (finish === "length" ? { finish } : {})
 
 const promptOf = (form: Form, prompt: Sample.Prompt): Turns =>
   form === "standard" ? humanAssistant.response(prompt).context : prompt.messages
@@ -107,11 +116,11 @@ const answerOf = (form: Form, text: string): Turns =>
 /** The conversation with the revised answer: `text` or `messages`. */
 export const languageModelling =
   (form: Form) =>
-  ({ critique, text }: Sample.Revision): Row => {
+  ({ critique, finish, text }: Sample.Revision): Row => {
     const { prompt } = critique.response
     return form === "standard"
-      ? { text: `${promptOf(form, prompt)}${answerOf(form, text)}` }
-      : { messages: [...prompt.messages, { role: "assistant", content: text }] }
+      ? { text: `${promptOf(form, prompt)}${answerOf(form, text)}`, ...cutOff(finish) }
+      : { messages: [...prompt.messages, { role: "assistant", content: text }], ...cutOff(finish) }
   }
 
 /** The prompt alone. */
@@ -122,9 +131,10 @@ export const promptOnly =
 /** The prompt and the revised answer. */
 export const promptCompletion =
   (form: Form) =>
-  ({ critique, text }: Sample.Revision): Row => ({
+  ({ critique, finish, text }: Sample.Revision): Row => ({
     prompt: promptOf(form, critique.response.prompt),
-    completion: answerOf(form, text)
+    completion: answerOf(form, text),
+    ...cutOff(finish)
   })
 
 /** Log-odds; certain labels are cut to +-13.8, which JSON and a loss can hold. */
@@ -246,7 +256,8 @@ export const example = (row: Row): Result.Result<Example, string> =>
     const { answer, ...asked } = yield* answered(row)
     const context = yield* contextOf(asked)
     const completion = yield* completionOf(answer)
-    return { id: Sample.id("example", JSON.stringify(asked.prompt), completion), context, completion }
+    const id = Sample.id("example", JSON.stringify(asked.prompt), completion)
+    return { id, context, completion, ...cutOff(row.finish) }
   })
 
 const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) =>

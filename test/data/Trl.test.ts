@@ -74,6 +74,36 @@ describe("the answer of a row", () => {
   })
 })
 
+describe("an answer that was cut off", () => {
+  const finishOf = (row: Rows.Row) => {
+    const found = Result.merge(Result.flatMap(Trl.decode(row), Trl.example))
+    return typeof found === "string" ? found : (found.finish ?? "stop")
+  }
+
+  it("is learnt without an end", () => {
+    const row = { prompt: "Q", completion: " Once upon a" }
+    assert.deepStrictEqual([finishOf({ ...row, finish: "length" }), finishOf(row)], ["length", "stop"])
+    for (const finish of ["stop", null, 3]) assert.strictEqual(finishOf({ ...row, finish }), "stop")
+  })
+
+  it("is told by the row of a revision", () => {
+    const prompt = Sample.prompt("Why?")
+    const from = { model: "m", seed: 0, principle: "p", request: "Rewrite.", round: 1 }
+    const response = Sample.response({ prompt, text: "Because.", index: 0, model: "m", seed: 0 })
+    const critique = Sample.critique({ ...from, response, text: "Rude." })
+    for (const form of ["standard", "conversational"] as const) {
+      const rows = (["length", "stop"] as const).flatMap((finish) => {
+        const revision = Sample.revision({ ...from, critique, text: "As I", finish })
+        return [Trl.promptCompletion(form)(revision), Trl.languageModelling(form)(revision)]
+      })
+      assert.deepStrictEqual(
+        rows.map((row) => finishOf({ ...row })),
+        ["length", "length", "stop", "stop"]
+      )
+    }
+  })
+})
+
 describe("a preference's example", () => {
   const example = (row: Rows.Row) => Result.merge(Result.flatMap(Trl.decode(row), Trl.preferenceExample))
 
