@@ -174,7 +174,12 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
     first: lines[0] ?? null,
     last: last ?? null
   })
+  const mean = (line: TrainFolder.Line) => Number(line["reward"]).toFixed(3)
+  const rewards =
+    last === undefined
+      ? "the lines of its updates are gone"
+      : `mean reward ${mean(lines[0]!)} at first and ${mean(last)} at last`
   yield* Console.log(
-    `Trained ${input.kind} for ${count(steps, "update")}; mean reward ${Number(lines[0]?.["reward"]).toFixed(3)} at first and ${Number(last?.["reward"]).toFixed(3)} at last. ${input.out} has ${common.lora === null ? "the model" : "the adapter"}.`
+    `Trained ${input.kind} for ${count(steps, "update")}; ${rewards}. ${input.out} has ${common.lora === null ? "the model" : "the adapter"}.`
   )
 }, Effect.scoped)

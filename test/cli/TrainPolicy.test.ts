@@ -142,6 +142,16 @@ describe("charter train ppo, grpo and rloo", () => {
     }
   })
 
+  it("says at its end that the lines of its updates are gone, where they were deleted", async () => {
+    const place = await prepared()
+    const out = join(place.dir, "out")
+    const args = changed(command("grpo", place, out), { "--steps": "1" })
+    await train(...args)
+    for (const file of ["summary.json", "metrics.jsonl"]) rmSync(join(out, file))
+    const { stdout } = await train(...args)
+    assert.include(stdout, "Trained grpo for 1 update; the lines of its updates are gone.")
+  })
+
   it("rejects prompts that are longer than --max-length", async () => {
     const place = await prepared()
     const out = join(place.dir, "out")
