@@ -35,8 +35,8 @@ export interface Scorer {
   /** One number for each position asked, nats for log-probabilities. */
   readonly score: (request: Request) => Effect.Effect<ReadonlyArray<number>, Session.SessionError>
   /**
-   * The same for requests of one adapter, kind and temperature whose rows begin alike: their beginning is computed once. A family is
-   * a run by itself, so nothing else can change its numbers.
+   * The same for requests of one adapter, kind and temperature whose rows begin alike: their beginning is computed once.
+   * A family is a run by itself, so nothing else can change its numbers.
    */
   readonly family: (
     requests: ReadonlyArray<Request>

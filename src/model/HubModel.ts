@@ -74,9 +74,9 @@ const parse = (reference: string): Reference | undefined => {
  * The folder of a model: the given one if it exists, else that of the model's commit in the hub's cache, fetched as far
  * as it is missing.
  *
- * When the hub is not reached or out of order, or must not be asked, what the cache holds of that revision is used if it is whole. Fails
- * with a `HubError` for what the hub does not give, and before any weights are fetched with a `ModelConfigError` when
- * the network is not one Charter computes.
+ * When the hub is not reached or out of order, or must not be asked, what the cache holds of that revision is used if it
+ * is whole. Fails with a `HubError` for what the hub does not give, and before any weights are fetched with a
+ * `ModelConfigError` when the network is not one Charter computes.
  */
 export const locate = Effect.fn("HubModel.locate")(function* (
   reference: string,

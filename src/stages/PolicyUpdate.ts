@@ -6,9 +6,9 @@
 import { Effect, Stream } from "effect"
 import { Policy } from "../Policy.ts"
 import type { PolicyError, ScoredRollout, UpdateMetrics, UpdateOptions } from "../Policy.ts"
+import { positive } from "../Positive.ts"
 import type * as Sample from "../Sample.ts"
 import * as Stage from "../Stage.ts"
-import { positive } from "../Positive.ts"
 
 /** What the policy sees of a reward. */
 export const scored = ({ rollout, reward }: Sample.Reward): ScoredRollout => ({

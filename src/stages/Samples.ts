@@ -5,8 +5,8 @@
  */
 import { Stream } from "effect"
 import type { Prompt } from "../Sample.ts"
-import * as Stage from "../Stage.ts"
 import { positive } from "../Positive.ts"
+import * as Stage from "../Stage.ts"
 
 /** A place for one answer; rejected under the id of its prompt. */
 export interface Place {
