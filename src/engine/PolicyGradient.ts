@@ -68,13 +68,11 @@ export const byToken: Minibatches.Weigh = (rows) => {
  */
 export const grpoRows = (
   answers: ReadonlyArray<Rollouts.Answer & Partial<Pick<Rollouts.Measured, "expected">>>,
-  size: number,
-  scale: boolean
+  size: number
 ): ReadonlyArray<Minibatches.Row> => {
   const advantages = Advantages.group(
     answers.map((answer) => answer.reward),
-    size,
-    scale
+    size
   )
   return answers.map(({ expected, from, id, ids, logprobs }, i) => ({
     id,
@@ -142,7 +140,7 @@ const lesson = Effect.fnUntraced(function* (
     }
     case "grpo": {
       const { aggregation, klCoefficient, samples } = algorithm
-      const rows = grpoRows(klCoefficient === 0 ? answers : measured, samples, true)
+      const rows = grpoRows(klCoefficient === 0 ? answers : measured, samples)
       return { rows, weigh: aggregate(aggregation) }
     }
     case "rloo":

@@ -24,7 +24,7 @@ describe("minibatches", () => {
         ...{ id, promptIds: [1], tokenIds: [2], logprobs: [-1], reward: Number(id > "c") },
         ...{ ids: [1, 2], from: 1, weights: [0, 1] }
       }))
-      const rows = PolicyGradient.grpoRows(answers, 6, true)
+      const rows = PolicyGradient.grpoRows(answers, 6)
       const how = { seed: 1, iteration: 0, epochs: 1, minibatchSize: 2, microTokens: 64, skipped }
       return yield* Minibatches.learn(trainee(step), rows, PolicyGradient.byToken, rates, how)
     })

@@ -124,7 +124,7 @@ describe("what is learnt from answers", () => {
   })
 
   it("counts by tokens, or by answers and then by their tokens", () => {
-    const rows = PolicyGradient.grpoRows(answers, 2, true)
+    const rows = PolicyGradient.grpoRows(answers, 2)
     const weights = (aggregation: "token" | "sequence", name: "weights" | "shares") =>
       rows.map((row) => rounded(PolicyGradient.aggregate(aggregation)(rows)(row).perToken[name]))
     expect(weights("token", "weights")).toEqual([[0.3333, 0.3333], [0.3333]])
