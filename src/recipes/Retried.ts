@@ -44,7 +44,7 @@ export const phase = (manifest: Manifest, finished: Phases, keys: ReadonlySet<st
 
 const mark = " before a retry"
 
-/** A phase of whose samples some were tried again, with its logs, and the phases behind it, made without them. */
+/** The phases that were made again with a sample that was tried again, and the last phase with logs before them. */
 export interface Retry {
   readonly phase: string
   readonly logs: Phase["logs"]
@@ -54,9 +54,10 @@ export interface Retry {
 /** The retry that what has a manifest was made before; undefined where it was before none. */
 export const of = ({ phases }: Pick<Manifest, "phases">): Retry | undefined => {
   const names = Object.keys(phases)
-  const at = names.findIndex((name) => phases[name]!.fingerprint.includes(mark)) - 1
-  const phase = names[at]
-  return phase === undefined ? undefined : { phase, logs: phases[phase]!.logs, behind: new Set(names.slice(at + 1)) }
+  const at = names.findIndex((name) => phases[name]!.fingerprint.includes(mark))
+  // A training has no logs: what it rests on is before it.
+  const phase = names.slice(0, Math.max(0, at)).findLast((name) => Object.keys(phases[name]!.logs).length > 0)
+  return phase === undefined ? undefined : { phase, logs: phases[phase]!.logs, behind: new Set(names.slice(at)) }
 }
 
 /**

@@ -71,4 +71,15 @@ describe("records aside", () => {
     const elsewhere = manifest({ answers: "other", labels: "other", scores: "other" })
     assert.deepStrictEqual(held([one, Retried.before(elsewhere, "answers")], one, "labels"), ["1"])
   })
+
+  it("do not hold where a training tried a sample again since, also one behind another training", () => {
+    const training = (fingerprint: string): Phase => ({ fingerprint, logs: {}, files: [] })
+    const { answers, scores } = one.phases
+    const phases = { answers: answers!, reward: training("r"), policy: training("p"), scores: scores! }
+    const run = { phases } as unknown as Manifest
+    for (const name of ["reward", "policy"]) {
+      assert.deepStrictEqual(held([run, Retried.before(run, name)], run, "scores"), [])
+      assert.deepStrictEqual(held([run, Retried.before(run, name)], run, "answers"), ["2", "1"])
+    }
+  })
 })
