@@ -13,7 +13,8 @@
  * answer thoughts or calls of tools beside its text (`Messages.ts`). `charter train` and its fellows put these to the
  * model; an example has no place for them.
  *
- * A row whose answer was cut off says so in `finish`, a column that TRL leaves alone.
+ * The row of a revision has its `finish`, a column that TRL leaves alone: of an answer that was cut off (`length`), no end
+ * is learnt.
  *
  * Rows are plain: any format of rows holds them. `margin` is the log-odds that the judge gave the chosen answer, the
  * scale on which a reward model's scores differ, so a soft label comes back as it was.
@@ -22,7 +23,7 @@
  * revisions.pipe(Stream.map(Trl.promptCompletion("conversational")), Jsonl.write("sft.jsonl"))
  */
 import { Result } from "effect"
-import type { Example, Message, ModelContext } from "../Policy.ts"
+import type { Example, Finish, Message, ModelContext } from "../Policy.ts"
 import type { PreferenceExample } from "../RewardModel.ts"
 import * as Sample from "../Sample.ts"
 import { humanAssistant } from "../Transcript.ts"
@@ -45,13 +46,13 @@ type Shape =
   | { readonly prompt?: Turns; readonly chosen: Turns; readonly rejected: Turns; readonly margin?: number }
   | { readonly prompt: Turns; readonly completion: Turns; readonly label: boolean }
 
-/** That the answer to learn from was cut off, and has no end to be learnt; what `charter generate` writes of it. */
-interface CutOff {
-  readonly finish?: "length"
+/** Whether the answer to learn from ended or was cut off, as `charter generate` writes it, too. */
+interface Finished {
+  readonly finish?: Finish
 }
 
 /** A row in any of the six shapes. */
-export type Row = Shape & TemplateColumns.TemplateColumns & CutOff
+export type Row = Shape & TemplateColumns.TemplateColumns & Finished
 
 const shapes: ReadonlyArray<ReadonlyArray<string>> = [
   ["prompt", "chosen", "rejected"],
@@ -100,12 +101,12 @@ export const decode = (row: Rows.Row): Result.Result<Row, string> => {
   const kept = Object.fromEntries(shape.map((name) => [name, worded(row[name])]))
   const conversational = shape.some((name) => Array.isArray(row[name]))
   return Result.map(TemplateColumns.decode(row, conversational), (given) => {
-    const cut = cutOff(row["finish"])
-    return { ...kept, ...(margin === undefined ? {} : { margin }), ...cut, ...given } as unknown as Row
+    const finish = finishOf(row["finish"])
+    return { ...kept, ...(margin === undefined ? {} : { margin }), ...finish, ...given } as unknown as Row
   })
 }
 
-const cutOff = (finish: unknown): CutOff => (finish === "length" ? { finish } : {})
+const finishOf = (finish: unknown): Finished => (finish === "length" || finish === "stop" ? { finish } : {})
 
 const promptOf = (form: Form, prompt: Sample.Prompt): Turns =>
   form === "standard" ? humanAssistant.response(prompt).context : prompt.messages
@@ -119,8 +120,8 @@ export const languageModelling =
   ({ critique, finish, text }: Sample.Revision): Row => {
     const { prompt } = critique.response
     return form === "standard"
-      ? { text: `${promptOf(form, prompt)}${answerOf(form, text)}`, ...cutOff(finish) }
-      : { messages: [...prompt.messages, { role: "assistant", content: text }], ...cutOff(finish) }
+      ? { text: `${promptOf(form, prompt)}${answerOf(form, text)}`, ...finishOf(finish) }
+      : { messages: [...prompt.messages, { role: "assistant", content: text }], ...finishOf(finish) }
   }
 
 /** The prompt alone. */
@@ -134,7 +135,7 @@ export const promptCompletion =
   ({ critique, finish, text }: Sample.Revision): Row => ({
     prompt: promptOf(form, critique.response.prompt),
     completion: answerOf(form, text),
-    ...cutOff(finish)
+    ...finishOf(finish)
   })
 
 /** Log-odds; certain labels are cut to +-13.8, which JSON and a loss can hold. */
@@ -257,7 +258,7 @@ export const example = (row: Row): Result.Result<Example, string> =>
     const context = yield* contextOf(asked)
     const completion = yield* completionOf(answer)
     const id = Sample.id("example", JSON.stringify(asked.prompt), completion)
-    return { id, context, completion, ...cutOff(row.finish) }
+    return { id, context, completion, ...finishOf(row.finish) }
   })
 
 const sameTurns = (a: ReadonlyArray<Message>, b: ReadonlyArray<Message>) =>

@@ -86,20 +86,29 @@ describe("an answer that was cut off", () => {
     for (const finish of ["stop", null, 3]) assert.strictEqual(finishOf({ ...row, finish }), "stop")
   })
 
-  it("is told by the row of a revision", () => {
+  it("is told by the row of a revision, and so is one that ended: all rows have the same columns", () => {
     const prompt = Sample.prompt("Why?")
     const from = { model: "m", seed: 0, principle: "p", request: "Rewrite.", round: 1 }
     const response = Sample.response({ prompt, text: "Because.", index: 0, model: "m", seed: 0 })
     const critique = Sample.critique({ ...from, response, text: "Rude." })
     for (const form of ["standard", "conversational"] as const) {
-      const rows = (["length", "stop"] as const).flatMap((finish) => {
-        const revision = Sample.revision({ ...from, critique, text: "As I", finish })
-        return [Trl.promptCompletion(form)(revision), Trl.languageModelling(form)(revision)]
-      })
-      assert.deepStrictEqual(
-        rows.map((row) => finishOf({ ...row })),
-        ["length", "length", "stop", "stop"]
-      )
+      for (const write of [Trl.promptCompletion(form), Trl.languageModelling(form)]) {
+        const rows = (["length", "stop"] as const).map((finish) =>
+          write(Sample.revision({ ...from, critique, text: "As I", finish }))
+        )
+        assert.deepStrictEqual(
+          rows.map(({ finish }) => finish),
+          ["length", "stop"]
+        )
+        assert.deepStrictEqual(
+          rows.map((row) => finishOf({ ...row })),
+          ["length", "stop"]
+        )
+        assert.deepStrictEqual<unknown>(
+          rows.map((row) => decoded({ ...row })),
+          rows
+        )
+      }
     }
   })
 })
