@@ -24,7 +24,7 @@ const module = "AnthropicDecisionModel"
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const client = yield* AnthropicClient
 
-  return yield* Judge.make(module, (question) => Judge.votes(module, question, options, client.ask))
+  return yield* Judge.make(module, (question) => Judge.poll(module, question, options, client.ask))
 })
 
 /** The judge over the client in force, with its name. */

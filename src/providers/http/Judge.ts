@@ -138,8 +138,8 @@ export interface Votes {
   readonly maxTokens?: number | undefined
 }
 
-/** The shares of a client's votes; it samples as `Sampling` says. */
-export const votes = Effect.fnUntraced(function* (
+/** Asks a client for votes, which it samples as `Sampling` says: their shares. */
+export const poll = Effect.fnUntraced(function* (
   module: string,
   question: Question,
   { votes: k = 8, maxTokens = 16 }: Votes,

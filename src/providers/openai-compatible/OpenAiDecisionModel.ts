@@ -127,7 +127,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   return yield* Judge.make(module, (question) => {
     if (method === "logprobs") return byLogprobs(question)
     if (typeof method === "string") return byScore(question, method)
-    return Judge.votes(module, question, { ...options, votes: method.votes }, client.ask)
+    return Judge.poll(module, question, { ...options, votes: method.votes }, client.ask)
   })
 })
 
