@@ -19,7 +19,10 @@ export interface Models extends Rollouts.Models, Minibatches.Trainee {}
 /** How rewards become advantages, and what they weigh; the objective that they are for has the same name. */
 export type Algorithm =
   | { readonly kind: "ppo"; readonly gamma: number; readonly lambda: number; readonly klCoefficient: number }
-  /** Answers to a prompt are `samples` neighbours. The KL term is the objective's; where it is 0, no answer needs the reference. */
+  /**
+   * Answers to a prompt are `samples` neighbours. The KL term is the objective's; where it is 0, one answer to each prompt
+   * is measured against the reference, for `kl` alone.
+   */
   | {
       readonly kind: "grpo"
       readonly samples: number

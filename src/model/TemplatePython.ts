@@ -12,9 +12,9 @@
  * - `first` and `last` fail where there is none, and `length` of what is undefined, which has none.
  * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
  *
- * Loops, `%`, `iterable`, `join`, `first`, `last` and `length` are said in other words of the library's own, which tells apart what a function is
- * given as the same: whole numbers and others, and what is none and undefined. The rest is changed into calls of
- * functions that are variables of the template.
+ * Loops, `%`, `iterable`, `join`, `first`, `last` and `length` are said in other words of the library's own, which tells
+ * apart what a function is given as the same: whole numbers and others, and what is none and undefined. The rest is
+ * changed into calls of functions that are variables of the template.
  */
 import { Predicate } from "effect"
 import * as PythonText from "./PythonText.ts"

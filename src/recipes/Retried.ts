@@ -68,7 +68,10 @@ export const replaced = (retry: Retry, { phases }: Pick<Manifest, "phases">, nam
   retry.behind.has(name) &&
   Object.entries(phases[retry.phase]?.logs ?? {}).some(([log, hash]) => retry.logs[log] === hash)
 
-/** The manifest of what was made before samples of a phase were tried again: nothing of the phases behind it holds. */
+/**
+ * The manifest of what was made before samples of a phase were tried again: nothing of the phases behind it holds, nor
+ * of the phase itself where it is a training.
+ */
 export const before = (manifest: Manifest, name: string): Manifest => {
   const at = Object.keys(manifest.phases).indexOf(name)
   const marked = (hash: string) => `${hash}${mark}`
