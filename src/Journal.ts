@@ -72,13 +72,8 @@ export const open = <A, I>(
       (fd) => Effect.sync(() => closeSync(fd))
     )
     const read = ({ start, length }: Place): Buffer => {
-      const bytes = Buffer.alloc(length)
-      let done = 0
-      while (done < length) {
-        const n = readSync(fd, bytes, done, length - done, start + done)
-        if (n === 0) throw new Error("it ends too early")
-        done += n
-      }
+      const bytes = LineFile.readUnsafe(fd, Buffer.alloc(length), start)
+      if (bytes.length < length) throw new Error("it ends too early")
       return bytes
     }
     const parse = (place: Place) =>

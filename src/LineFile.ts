@@ -24,6 +24,18 @@ export const of = (bytes: Buffer): ReadonlyArray<Buffer> => {
 }
 
 /**
+ * Fills a buffer from a place of an open file on, as far as the file goes: some file systems give fewer bytes at a time
+ * than are asked for. Throws what the system says.
+ */
+export const readUnsafe = (fd: number, bytes: Buffer, start: number): Buffer => {
+  let done = 0
+  for (let count = 1; count > 0 && done < bytes.length; done += count) {
+    count = readSync(fd, bytes, done, bytes.length - done, start + done)
+  }
+  return bytes.subarray(0, done)
+}
+
+/**
  * Where the last complete line of an open file ends. What is behind it may be of any size, as the zeros that a machine
  * can leave which went down. Throws what the system says.
  */
@@ -31,8 +43,7 @@ export const endUnsafe = (fd: number): number => {
   const bytes = Buffer.allocUnsafe(chunk)
   for (let end = fstatSync(fd).size; end > 0;) {
     const start = Math.max(0, end - chunk)
-    const count = readSync(fd, bytes, 0, end - start, start)
-    const last = bytes.subarray(0, count).lastIndexOf(newline)
+    const last = readUnsafe(fd, bytes.subarray(0, end - start), start).lastIndexOf(newline)
     if (last >= 0) return start + last + 1
     end = start
   }

@@ -1,8 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { vi } from "vitest"
 import * as LineFile from "../src/LineFile.ts"
 import { workplace } from "./workplace.ts"
+
+/** How many bytes the file system gives at a time. */
+const system = vi.hoisted(() => ({ most: Infinity }))
+
+vi.mock("node:fs", async (load) => {
+  const fs = await load<typeof import("node:fs")>()
+  const readSync = (fd: number, bytes: Buffer, at: number, length: number, from: number) =>
+    fs.readSync(fd, bytes, at, Math.min(length, system.most), from)
+  return { ...fs, readSync }
+})
 
 /** What a file is after something was done with it, and what that gave. */
 const after = <A>(text: string, f: (fd: number) => A) => {
@@ -29,6 +40,16 @@ describe("a file of lines", () => {
       assert.strictEqual(after(`a\nb\n${torn}`, LineFile.cutTornUnsafe).text, "a\nb\n")
       assert.strictEqual(after(torn, LineFile.cutTornUnsafe).text, "")
     }
+  })
+
+  it("has the same end where its file system gives few bytes at a time", () => {
+    for (const most of [1, 3, 7]) {
+      system.most = most
+      assert.strictEqual(after("first\nsecond\nto", LineFile.cutTornUnsafe).text, "first\nsecond\n")
+      const second = after("first\nsecond\n", (fd) => LineFile.readUnsafe(fd, Buffer.alloc(10), 6)).given
+      assert.strictEqual(second.toString(), "second\n")
+    }
+    system.most = Infinity
   })
 
   it("is appended to, and tells where", () => {
