@@ -61,8 +61,8 @@ export const of = ({ phases }: Pick<Manifest, "phases">): Retry | undefined => {
 }
 
 /**
- * Whether a phase of an older manifest may rest on records that a retry replaced: whatever the settings of the phase
- * itself, it does where it is behind the retried one and that one had records of the same hash.
+ * Whether a phase of an older manifest may rest on what a retry replaced: whatever the settings of the phase itself, it
+ * does where it was made again and the phase before had records of the same hash.
  */
 export const replaced = (retry: Retry, { phases }: Pick<Manifest, "phases">, name: string): boolean =>
   retry.behind.has(name) &&
