@@ -45,6 +45,9 @@ export interface Shape {
   readonly temperature?: number
 }
 
+/** What a step reports beside the metrics of an objective, in the place of which it would stand. */
+const reported = new Set(["loss", "grad_norm", "step", "steps", "learning_rate", "tokens", "seconds"])
+
 /** The network with its trainable vector and an objective's loss and metrics. */
 const objectiveOf = (
   graph: Graph.Graph,
@@ -82,8 +85,14 @@ const objectiveOf = (
       Object.entries(objective.inputs).map(([name, { dtype, shape }]) => [name, Graph.input(graph, name, dtype, shape)])
     )
   )
-  if ("loss" in result.metrics) {
-    Graph.fail(graph, "objective", [], "no metric can have the name loss, under which the loss itself is reported")
+  const taken = Object.keys(result.metrics).find((name) => reported.has(name))
+  if (taken !== undefined) {
+    Graph.fail(
+      graph,
+      "objective",
+      [],
+      `no metric can have the name ${taken}, under which a step reports a number of its own`
+    )
   }
   return { input, loss: result.loss, trainable, metrics: { loss: result.loss, ...result.metrics } }
 }

@@ -203,6 +203,10 @@ describe("an objective that is wrong", () => {
       (o, { weights }) => ({ loss: mean(o, weights!), metrics: { loss: Op.neg(mean(o, weights!)) } }),
       /no metric can have the name loss/
     ],
+    "a metric in place of what a step reports": [
+      (o, { weights }) => ({ loss: mean(o, weights!), metrics: { grad_norm: Op.neg(mean(o, weights!)) } }),
+      /no metric can have the name grad_norm/
+    ],
     "scores without a head for them": [
       (o, { weights }) => ({ loss: Objective.mean(o.scores(), weights!), metrics: {} }),
       /has no score head; Lora\.init adds one with \{ score: true \}/
