@@ -32,7 +32,8 @@ const checksum = (state: State, counts: Readonly<Record<string, string | undefin
 
 /**
  * Writes parameters, moments, the optimizer's step and the progress. Random choices come from seeds and counts, so no
- * state of a generator is needed.
+ * state of a generator is needed. What is being written cannot be taken back: an interruption waits for its end, or the
+ * same training, asked for again, would write into the same file beside it.
  */
 export const save = (
   dir: string,
@@ -55,7 +56,7 @@ export const save = (
         { ...counts, ...(training === undefined ? {} : { training }), crc32: checksum(state, counts) }
       )
     )
-  )
+  ).pipe(Effect.uninterruptible)
 }
 
 /** The saved state with its progress, if there is one of `size` parameters; one of another `training` is refused. */

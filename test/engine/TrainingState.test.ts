@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
-import { readFileSync, writeFileSync } from "node:fs"
+import { Effect, Fiber } from "effect"
+import { readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as TrainingState from "../../src/engine/TrainingState.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
@@ -23,6 +23,16 @@ describe("the state of a training", () => {
       expect(yield* TrainingState.load(dir, 2, "of these rows")).toEqual(saved)
       // Who does not say what is trained gets any.
       expect(yield* TrainingState.load(dir, 2)).toEqual(saved)
+    })
+  )
+
+  it.effect("is written to its end where who saves it is interrupted, so the next one writes alone", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      const saving = yield* Effect.forkChild(TrainingState.save(dir, state(), 11), { startImmediately: true })
+      yield* Fiber.interrupt(saving)
+      expect(readdirSync(dir)).toEqual(["state.safetensors"])
+      expect(yield* TrainingState.load(dir, 2)).toEqual({ state: state(), progress: 11, more: {} })
     })
   )
 
