@@ -169,7 +169,9 @@ export const runWith = <Row>(
       const batchOf = batches(data.rows, options)
       let progress = found?.progress ?? 0
       let skipped = found?.more["skipped"] ?? 0
-      let saved = progress
+      // What the first step begins with is saved, too: a step changes the trainee, with which the training is asked for
+      // again where it is cut off before the next save.
+      let saved = found === undefined ? -1 : progress
 
       const save = Effect.suspend(() => {
         const end = saving.begin()

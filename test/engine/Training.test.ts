@@ -35,12 +35,12 @@ const rows = Array.from({ length: 8 }, (_, i) => {
   return { id: `row ${i}`, ids, weights: ids.map((_, t) => (t < 2 ? 0 : 1)) }
 })
 
-const train = Effect.fnUntraced(function* (stateDir: string, steps: number) {
+const train = Effect.fnUntraced(function* (stateDir: string, steps: number, trainee?: Adapters.Adapter) {
   const { checkpoint } = yield* Golden.load
   const fresh = yield* Effect.fromResult(
     Lora.init(checkpoint.config, { rank: 4, alpha: 8, targets: Lora.allTargets(checkpoint.config) }, 1)
   )
-  const adapter = Adapters.fromLora(fresh, checkpoint.config)
+  const adapter = trainee ?? Adapters.fromLora(fresh, checkpoint.config)
   const how = options(stateDir)
   const stream = Training.run(checkpoint, adapter, Objective.sft, TrainingData.supervised(rows, how), how)
   const metrics = yield* Stream.runCollect(Stream.take(stream, steps))
@@ -97,6 +97,18 @@ describe("a training", () => {
         expect([...before.losses.slice(0, after.first! - 1), ...after.losses]).toEqual(whole.losses)
         expect(Buffer.from(after.adapter.vector.buffer)).toEqual(Buffer.from(whole.adapter.vector.buffer))
       }
+    })
+  )
+
+  it.effect("that was cut off before a step of its was saved begins as it began, though its adapter has learnt", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      const whole = yield* train(path.join(dir, "whole"), 100)
+      const cut = yield* train(path.join(dir, "cut"), 1)
+      const again = yield* train(path.join(dir, "cut"), 100, cut.adapter)
+      expect(again.first).toBe(1)
+      expect(again.losses).toEqual(whole.losses)
+      expect(again.adapter.vector).toEqual(whole.adapter.vector)
     })
   )
 
