@@ -59,10 +59,17 @@ const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.A
   return { config, parameters, picked: Transformer.pick(hidden(), Graph.input(graph, "at", "int64", ["N"])) }
 }
 
+/**
+ * The length that rows of a run are padded to: that of the longest, and of a single token two, as the runtime multiplies
+ * one alone by another kernel than several.
+ */
+export const lengthOf = (rows: ReadonlyArray<ReadonlyArray<number>>): number =>
+  rows.reduce((most, row) => Math.max(most, row.length), 2)
+
 /** Token rows padded on the right to one length, and the flat positions asked for, as the feeds of the network. */
 export const feeds = (rows: ReadonlyArray<ReadonlyArray<number>>, at: ReadonlyArray<number>): Session.Feeds => {
-  const { ids, positions } = Program.tokenFeeds(rows)
-  const length = ids!.dims[1]!
+  const length = lengthOf(rows)
+  const { ids, positions } = Program.tokenFeeds(rows, length)
   return {
     ids: ids!,
     positions: positions!,

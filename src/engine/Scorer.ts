@@ -150,7 +150,7 @@ export const make = Effect.fnUntraced(function* (
   const serve = Effect.fnUntraced(function* (jobs: ReadonlyArray<Job>) {
     const requests = jobs.map((j) => j.request)
     const rows = requests.map((r) => r.ids)
-    const T = Math.max(...rows.map((r) => r.length))
+    const T = ScoreProgram.lengthOf(rows)
     const at = requests.flatMap((r, b) => r.at.map((t) => b * T + t))
     const results = yield* run(requests, ScoreProgram.formOf(rows[0]!), ScoreProgram.feeds(rows, at))
     for (const [i, job] of jobs.entries()) yield* Deferred.succeed(job.done, results[i]!)

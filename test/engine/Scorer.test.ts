@@ -86,6 +86,23 @@ describe("the scorer", () => {
     })
   )
 
+  it.live("gives a row of a single token the same bits alone and among others", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const scorer = yield* Scorer.make(checkpoint, { maxTokens: 4096 })
+      const adapter = Adapters.fromLora(
+        yield* Lora.read(`${Golden.folder}/adapter`, checkpoint.config),
+        checkpoint.config
+      )
+      const single = Array.from({ length: 8 }, (_, i) => [20 + i])
+      const score = (ids: ReadonlyArray<number>) =>
+        scorer.score({ ids, adapter, kind: "logprobs", at: [0], targets: [30] })
+      const alone = yield* Effect.forEach(single, score)
+      const together = yield* Effect.forEach([...single, [5, 6, 7]], score, { concurrency: "unbounded" })
+      expect(together.slice(0, -1)).toEqual(alone)
+    })
+  )
+
   it.live("gives rows that begin alike the numbers of each by itself, for every family of models", () =>
     Effect.gen(function* () {
       for (const model of ["llama", "qwen2", "qwen3", "gemma3", "phi3", "olmo2", "smollm3", "mistral", "ministral"]) {
