@@ -245,7 +245,7 @@ export const layer = (options: Options) =>
             const { clip, microTokens, temperature = 1, valueClip, valueCoefficient } = how
             const learner = yield* learners.get(
               name,
-              { clip, microTokens, temperature, valueClip, valueCoefficient },
+              { shape: Adapters.key(adapter), clip, microTokens, temperature, valueClip, valueCoefficient },
               Learner.make(checkpoint, { layout: adapter.layout, scales: adapter.scales }, Objective.ppo(how), {
                 microTokens,
                 temperature
