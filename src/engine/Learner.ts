@@ -4,7 +4,7 @@
  * It knows rows of token ids, not text, and batches, not data sets: what comes in which order is the caller's affair
  * (`engine/Training.ts`).
  */
-import { Effect, Scope } from "effect"
+import { Duration, Effect, Exit, Scope } from "effect"
 import * as Session from "../onnx/Session.ts"
 import type { Base } from "./Base.ts"
 import * as HeadLoss from "./HeadLoss.ts"
@@ -98,12 +98,14 @@ export const make = Effect.fnUntraced(function* (
   const weights = checkpoint.quantized === undefined ? "unpacked" : "resident"
   const options = { folder: Program.weightsFolder, weights, device } as const
   const compile = (build: () => LearnProgram.LearnGraph) =>
-    Effect.cached(
+    Effect.cachedWithTTL(
       Effect.suspend(() => {
         const { graph, metrics } = build()
         const made = Effect.provideService(Session.make(graph, options), Scope.Scope, scope)
         return Effect.map(made, (session) => ({ session, metrics }))
-      })
+      }),
+      // What could not be compiled is compiled again when it is next asked for: there may be more memory then.
+      (exit) => (Exit.isSuccess(exit) ? Duration.infinity : Duration.zero)
     )
   const chunks = HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize)
   const shape = { chunks, recompute, temperature }

@@ -1,12 +1,16 @@
 /** What a learner does of a step; gradients and numbers are held against PyTorch in `families` and `Optimizer.test.ts`. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
+import { copyFileSync, renameSync } from "node:fs"
+import { join } from "node:path"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Batch from "../../src/engine/Batch.ts"
 import * as Learner from "../../src/engine/Learner.ts"
 import * as Objective from "../../src/engine/Objective.ts"
+import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Lora from "../../src/model/Lora.ts"
 import * as Op from "../../src/onnx/Op.ts"
+import { temporaryFolder } from "../model/temporaryFolder.ts"
 import * as Golden from "./golden.ts"
 
 const rates = { learningRates: [0.01, 0.1], weightDecays: [0, 0.5], maxGradNorm: 1 }
@@ -31,6 +35,24 @@ const same = (a: Learner.State, b: Learner.State): boolean =>
   (["parameters", "m", "v"] as const).every((name) => Buffer.from(a[name].buffer).equals(Buffer.from(b[name].buffer)))
 
 describe("a learner's step", () => {
+  it.effect("that could not be compiled is when it is asked for again, once what was lacking is there", () =>
+    Effect.gen(function* () {
+      const dir = yield* temporaryFolder
+      for (const name of ["config.json", "model.safetensors"]) copyFileSync(join(Golden.folder, name), join(dir, name))
+      const checkpoint = yield* Checkpoint.open(dir)
+      const lora = yield* Lora.read(`${Golden.folder}/adapter`, checkpoint.config)
+      const adapter = Adapters.fromLora(lora, checkpoint.config)
+      const learner = yield* Learner.make(checkpoint, adapter, Objective.sft, { microTokens: 64 })
+      const batch = [Batch.supervised([{ ids: [5, 6, 7], weights: [0, 1, 1] }], 2)]
+      const step = learner.step(Learner.initialState(adapter.vector), batch, rates)
+      const [weights, away] = [join(dir, "model.safetensors"), join(dir, "away")]
+      renameSync(weights, away)
+      expect((yield* Effect.flip(step)).phase).toBe("compile")
+      renameSync(away, weights)
+      expect(Learner.applied(yield* step)).toBe(true)
+    })
+  )
+
   it.effect("adds up micro-batches, has rates for each group, and leaves what its state began with", () =>
     Effect.gen(function* () {
       const { adapter, learner, micro, rows } = yield* make()
