@@ -4,7 +4,7 @@
  * It holds the base, the adapters by name, one decoder and one scorer. It knows token ids, never a stage; a tokenizer
  * is used for nothing but recognising stop texts.
  */
-import { Effect, Option, Stream } from "effect"
+import { Effect, Option, Semaphore, Stream } from "effect"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
@@ -87,6 +87,8 @@ export const layer = (options: Options) =>
       // Policies under update: what is compiled for them and their optimizers' states, which other learning outdates.
       const learners = yield* Compiled.make<Learner.Learner>()
       const states = new Map<string, Learner.State>()
+      // Two who write the same folder at once would take each other's files away, and half a save is no adapter.
+      const saving = yield* Semaphore.make(1)
       const { maxPositions, vocabSize } = checkpoint.config
 
       /** Refuses rows that the network cannot read, with `more` tokens than these (fewer, where it is negative). */
@@ -189,7 +191,8 @@ export const layer = (options: Options) =>
         ),
 
         SaveAdapter: Effect.fnUntraced(function* ({ dir, name }) {
-          yield* Lora.write(dir, Adapters.toLora(yield* named(name)), checkpoint.dir)
+          const adapter = Adapters.toLora(yield* named(name))
+          yield* saving.withPermit(Effect.uninterruptible(Lora.write(dir, adapter, checkpoint.dir)))
         }, told),
 
         LearnSupervised: ({ adapter: name, from, names, options: how, rows }) =>

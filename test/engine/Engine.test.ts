@@ -360,6 +360,25 @@ describe("an adapter that is changed", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  it.live("is saved whole where several save it at once, and where who saves it is interrupted", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* temporary
+      const { client } = yield* policyOf("p")
+      const save = (name: string) => client.SaveAdapter({ name: "p", dir: `${dir}/${name}` })
+      const files = (name: string) => Effect.map(fs.readDirectory(`${dir}/${name}`), (names) => names.toSorted())
+      const whole = ["adapter_config.json", "adapter_model.safetensors"]
+      yield* Effect.all([save("together"), save("together"), save("together")], { concurrency: "unbounded" })
+      expect(yield* files("together")).toEqual(whole)
+      const interrupted = yield* Effect.forkChild(save("interrupted"))
+      while (!(yield* fs.exists(`${dir}/interrupted`))) yield* Effect.yieldNow
+      yield* Fiber.interrupt(interrupted)
+      // Whoever comes next has waited for its end.
+      yield* save("after")
+      expect(yield* files("interrupted")).toEqual(whole)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
   it.live("is not touched by updates of the one that it replaces", () =>
     Effect.gen(function* () {
       const dir = yield* temporary
