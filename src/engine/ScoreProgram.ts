@@ -86,17 +86,23 @@ export const hidden = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undef
   return graph
 }
 
-/** log p of `targets` [N] after the hidden states [N, width], of logits divided by the temperature: `out` [N]. */
-export const projection = (
-  checkpoint: Checkpoint,
-  adapter: Adapters.Adapter | undefined,
-  temperature: number
-): Graph.Graph => {
+/**
+ * log p of `targets` [N] after the hidden states [N, width], of logits divided by `temperature`: `out` [N].
+ *
+ * The temperature is fed: a graph for each would hold the projection once more for every one that is ever asked for.
+ */
+export const projection = (checkpoint: Checkpoint, adapter: Adapters.Adapter | undefined): Graph.Graph => {
   const graph = Graph.make("log-probabilities")
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
   const states = Graph.input(graph, "hidden", "float32", ["N", config.hiddenSize])
-  const tempered = Transformer.tempered(config, states, temperature)
-  const logits = Transformer.logits(tempered.config, parameters, tempered.hidden)
+  const temperature = Graph.input(graph, "temperature", "float32", [])
+  // Logits are linear in the states; a cap's c·tanh(z / c) / T is that of z / T with c / T for c.
+  const plain = Transformer.projection(config, parameters).logits(Op.div(states, temperature))
+  const cap = config.logitSoftCap
+  const logits =
+    cap === undefined
+      ? plain
+      : Op.div(Op.scale(Op.tanh(Op.mul(Op.scale(plain, 1 / cap), temperature)), cap), temperature)
   Graph.output(graph, "out", Op.tokenLogprobs(logits, Graph.input(graph, "targets", "int64", ["N"])))
   return graph
 }

@@ -98,8 +98,8 @@ export const make = Effect.fnUntraced(function* (
   ) {
     const own = adapter !== undefined && Adapters.projects(adapter) ? adapter : undefined
     const session = yield* compiled(
-      `projection ${Adapters.key(own)} at ${temperature}`,
-      () => ScoreProgram.projection(checkpoint, own, temperature),
+      `projection ${Adapters.key(own)}`,
+      () => ScoreProgram.projection(checkpoint, own),
       "resident"
     )
     const width = checkpoint.config.hiddenSize
@@ -115,6 +115,7 @@ export const make = Effect.fnUntraced(function* (
       const { out: logprobs } = yield* session.run({
         ...(own === undefined ? {} : Adapters.feeds(own)),
         hidden: Session.float32(states, [part.length, width]),
+        temperature: Session.scalar(temperature),
         targets: Session.int64(part, [part.length])
       })
       out.set(Session.floats(logprobs!).subarray(0, targets.length - from), from)

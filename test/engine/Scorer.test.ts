@@ -1,6 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { fileURLToPath } from "node:url"
+import { InferenceSession } from "onnxruntime-node"
+import { vi } from "vitest"
 import * as Adapters from "../../src/engine/Adapters.ts"
 import * as Scorer from "../../src/engine/Scorer.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
@@ -82,6 +84,37 @@ describe("the scorer", () => {
           const together = yield* Effect.forEach(rows.slice(0, count), score, { concurrency: "unbounded" })
           expect(together).toEqual(alone.slice(0, count))
         }
+      }
+    })
+  )
+
+  it.live("divides logits by any temperature, also where they are capped, without compiling anything again", () =>
+    Effect.gen(function* () {
+      const { checkpoint } = yield* Golden.load
+      const targets = Array.from({ length: checkpoint.config.vocabSize }, (_, id) => id)
+      for (const logitSoftCap of [undefined, 0.5]) {
+        const scorer = yield* Scorer.make(
+          { ...checkpoint, config: { ...checkpoint.config, logitSoftCap } },
+          { maxTokens: 64 }
+        )
+        const request = {
+          ids: [5, 6, 7],
+          adapter: undefined,
+          kind: "logprobs",
+          at: targets.map(() => 2),
+          targets
+        } as const
+        const plain = yield* scorer.score(request)
+        const compile = vi.spyOn(InferenceSession, "create")
+        for (const temperature of [0.5, 0.7, 1, 1.5]) {
+          const scored = yield* scorer.score({ ...request, temperature })
+          const divided = plain.map((x) => x / temperature)
+          const normalizer = Math.log(divided.reduce((sum, x) => sum + Math.exp(x), 0))
+          const expected = divided.map((x) => x - normalizer)
+          expect(Golden.distance(scored, expected)).toBeLessThan(1e-5)
+        }
+        expect(compile).not.toHaveBeenCalled()
+        compile.mockRestore()
       }
     })
   )
