@@ -120,9 +120,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
       const description = "this provider has no minP, repetitionPenalty or logitBias; leave them out"
       return Effect.fail(unsupported("AnthropicClient", request.method, description))
     }
+    const told = turns(request)
     const body = {
       model,
-      ...turns(request),
+      ...told,
       max_tokens: request.maxTokens,
       temperature: request.temperature,
       ...(stop.length === 0 ? {} : { stop_sequences: stop }),
@@ -130,7 +131,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       ...(topK === undefined ? {} : { top_k: topK }),
       ...options.extra
     }
-    const atMost = { input: Tokens.estimate(JSON.stringify(request.context)), output: request.maxTokens }
+    // What the model is told besides the context is paid for, too.
+    const atMost = { input: Tokens.estimate(JSON.stringify(told)), output: request.maxTokens }
     const tokens = (answer: Answer): Tokens.Tokens => {
       const { input_tokens: input, output_tokens: output } = answer.usage ?? {}
       return Tokens.taken({ input, output }, textOf(answer), atMost)

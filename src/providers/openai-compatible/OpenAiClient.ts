@@ -136,7 +136,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
       ...filtersOf(request.filters ?? {}),
       ...(request.promptLogprobs === true ? { prompt_logprobs: 1 } : {})
     }
-    const atMost = { input: Tokens.estimate(JSON.stringify(context)), output: request.maxTokens }
+    const literal = typeof context === "string" && completes
+    const told = literal ? { prompt: context } : turns(request, options.prefix)
+    // What the model is told besides the context is paid for, too.
+    const atMost = { input: Tokens.estimate(JSON.stringify(told)), output: request.maxTokens }
     const read = (answer: Parameters<typeof OpenAiAnswer.read>[0]) =>
       Messages.cut(OpenAiAnswer.read(answer, { model, atMost }), request.stop)
     const call = (path: string, body: Record<string, unknown>) => ({
@@ -148,12 +151,12 @@ const make = Effect.fnUntraced(function* (options: Options) {
       sample,
       principle
     })
-    if (typeof context === "string" && completes) {
+    if (literal) {
       const body = {
         ...common,
         max_completion_tokens: undefined,
         max_tokens: request.maxTokens,
-        prompt: context,
+        ...told,
         ...(logprobs === undefined ? {} : { logprobs }),
         ...(request.echo === true ? { echo: true } : {}),
         ...options.extra
@@ -162,7 +165,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     }
     const body = {
       ...common,
-      ...turns(request, options.prefix),
+      ...told,
       ...(logprobs === undefined ? {} : { logprobs: true, top_logprobs: logprobs }),
       ...options.extra
     }

@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, ConfigProvider, Effect, ExecutionPlan, Exit, Layer, Logger, Stream, Tracer } from "effect"
 import { LanguageModel } from "effect/ai"
 import { FetchHttpClient } from "effect/http"
-import { Critique, Preference, Response, Revision, Sample, Sampling, Stage } from "../../../src/index.ts"
+import { Critique, Preference, Response, Revision, Sample, Sampling, Stage, Transcript } from "../../../src/index.ts"
 import { AnthropicClient, AnthropicLanguageModel } from "../../../src/providers/anthropic/index.ts"
 import { AnswerCache, Budget, Estimate, Tokens, Usage } from "../../../src/providers/http/index.ts"
 import {
@@ -104,6 +104,32 @@ describe("a key", () => {
 })
 
 describe("Budget", () => {
+  const short = { ...Transcript.humanAssistant, response: () => ({ context: "Hi", stop: [] }) }
+  const hosted = (baseUrl: string) => ({
+    "anthropic, which is told to continue": AnthropicLanguageModel.layer.pipe(
+      Layer.provide(AnthropicClient.layer({ baseUrl, model: "fake" })),
+      Layer.provide(FetchHttpClient.layer)
+    ),
+    "openai's chat, which is told so too": models(baseUrl, { literal: "ask" })
+  })
+  it.effect.each(["anthropic, which is told to continue", "openai's chat, which is told so too"] as const)(
+    "is kept for what a model is told besides the text as well: %s",
+    (kind) =>
+      Effect.gen(function* () {
+        const server = yield* FakeServer.start(answering)
+        // "Continue the text of the user exactly where it ends" alone has ten tokens.
+        const refused = yield* Effect.flip(
+          Response.one(prompt, { maxTokens: 10 }).pipe(
+            Effect.provideService(Transcript.Transcript, short),
+            Effect.provide(hosted(server.url)[kind]),
+            Effect.provide(Budget.layer({ tokens: 20 }))
+          )
+        )
+        assert.include(refused.message, "the budget of 20 (tokens) has 20 left")
+        assert.deepStrictEqual(server.asked, [])
+      })
+  )
+
   it.live("refuses the call that could exceed it, before it is made (mistake 14)", () =>
     Effect.gen(function* () {
       const server = yield* FakeServer.start(answering)
