@@ -38,6 +38,8 @@ export interface Options<A, I> {
   readonly schema: Schema.Codec<A, I>
   /** What identifies a record's place: usually its parents and not its content, as it is known before the record is. */
   readonly key: (record: A) => string
+  /** Whether a record is made only together with all others, as the metrics of a training are; not if not given. */
+  readonly whole?: boolean | undefined
   /** Other files of such records, which hold here as well; the first that has a key gives the record. */
   readonly sources?: ReadonlyArray<string> | undefined
 }
@@ -46,15 +48,16 @@ export interface Options<A, I> {
 export const open = Effect.fnUntraced(function* <A, I>(
   options: Options<A, I>
 ): Effect.fn.Return<Log<A>, RunError, Scope.Scope> {
-  const { file, key, sources = [] } = options
+  const { file, key, sources = [], whole = false } = options
   // What JSON has no form for, such as a date, a map or NaN, would come back as something else.
   const json = Schema.toCodecJson(options.schema)
   const decode = Schema.decodeUnknownSync(json)
   const encode = Schema.encodeSync(json)
+  const remedy = whole ? "delete the file, and it is made again" : "delete that line, and its record is made again"
   const parse = (from: string, line: Buffer, i: number) =>
     Effect.try({
       try: () => decode(JSON.parse(line.toString())),
-      catch: () => failed(`Line ${i + 1} of ${from} is damaged; delete that line, and its record is made again.`)
+      catch: () => failed(`Line ${i + 1} of ${from} is damaged; ${remedy}.`)
     })
 
   let fd = yield* writing(file, () => {

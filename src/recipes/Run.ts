@@ -190,10 +190,12 @@ export const open = Effect.fnUntraced(function* (options: {
     const known = logs.get(file)
     if (known !== undefined) return known as Records<A>
     const asides = sources.get(file) ?? []
+    const ofTraining = Object.values(manifest.phases).some(({ files }) => files.includes(file))
     const log = yield* openLog({
       file: path(file),
       schema,
       key,
+      whole: ofTraining,
       sources: [...(like === undefined ? [] : [path(like)]), ...asides.map((aside) => join(aside, file))]
     })
     const opened: Records<A> = {

@@ -67,6 +67,20 @@ describe("a run folder", () => {
     })
   )
 
+  it.live("refuses a damaged line of a training, which is made again as a whole", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      yield* run(dir)
+      const file = join(dir, "policy/metrics.jsonl")
+      const before = read(dir, "policy/metrics.jsonl")
+      writeFileSync(file, `{${before}`)
+      assert.strictEqual(yield* message(dir), `Line 1 of ${file} is damaged; delete the file, and it is made again.`)
+      rmSync(file)
+      yield* run(dir)
+      assert.strictEqual(read(dir, "policy/metrics.jsonl"), before)
+    })
+  )
+
   it.live("refuses a second writer, and takes over from one that is gone", () =>
     Effect.gen(function* () {
       const dir = workplace()
