@@ -111,10 +111,16 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
     const metrics = yield* Records.metrics("policy/metrics.jsonl", "iteration")
     const { mean, std } = yield* scale(settings, preferences, rewardModel)
     const begin = models.policy("reinforced", { _tag: "folder", dir: run.path("supervised", "adapter"), seed })
-    const { policy, finished } = yield* restored(begin, stateDir, (iteration) => {
-      const keys = keysOf(iteration)
-      return metrics.get(String(iteration)) !== undefined && keys.some((key) => rollouts.get(key) !== undefined)
-    })
+    const isDone = (key: string) =>
+      rollouts.get(key) === undefined ? rollouts.isRejected("rollout", key) : Effect.succeed(true)
+    const { policy, finished } = yield* restored(
+      begin,
+      stateDir,
+      Effect.fnUntraced(function* (iteration) {
+        const done = yield* Effect.forEach(keysOf(iteration), isDone)
+        return metrics.get(String(iteration)) !== undefined && done.every((is) => is)
+      })
+    )
     yield* Effect.replicateEffect(progress.advance({ reused: true }), finished * (batchSize + 1), { discard: true })
 
     for (let iteration = finished; iteration < iterations; iteration++) {
@@ -156,18 +162,21 @@ export const policy = Effect.fn("Reinforcement.policy")(function* (
 
 /**
  * The policy with its finished updates. An update is not counted whose metrics were not written before the process was
- * killed, or whose records are gone, and no state is kept of the one before it: then the updates begin again, over the
- * rollouts that are there.
+ * killed, or of whose rollouts one is gone, and no state is kept of the one before it: then the updates begin again, over
+ * the rollouts that are there.
  */
-const restored = Effect.fnUntraced(function* <E, R>(
+const restored = Effect.fnUntraced(function* <E, R, E2>(
   begin: Effect.Effect<Policy["Service"], E, R>,
   stateDir: string,
-  isRecorded: (iteration: number) => boolean
+  isRecorded: (iteration: number) => Effect.Effect<boolean, E2>
 ) {
   const policy = yield* begin
   const finished = yield* policy.restore(stateDir)
-  const known = Array.from({ length: finished }, (_, i) => i).every(isRecorded)
-  if (known) return { policy, finished }
+  const known = yield* Effect.forEach(
+    Array.from({ length: finished }, (_, i) => i),
+    isRecorded
+  )
+  if (known.every((is) => is)) return { policy, finished }
   rmSync(stateDir, { recursive: true, force: true })
   return { policy: yield* begin, finished: 0 }
 })

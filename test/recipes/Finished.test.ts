@@ -86,6 +86,23 @@ describe("a finished phase", () => {
     })
   )
 
+  it.live("has all of its rollouts, though one was gone while it was under way", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      yield* run(dir)
+      const whole = World.files(dir)
+      const again = workplace()
+      const dies = World.models({ begins: (call) => (call === "update 1" ? Effect.die("killed") : Effect.void) })
+      yield* Effect.exit(runIn(again, models(), { service: dies }))
+      const file = join(again, "policy/rollouts.jsonl")
+      const [first, ...rest] = readFileSync(file, "utf8").split("\n")
+      assert.include(first, '"iteration":0')
+      writeFileSync(file, rest.join("\n"))
+      yield* run(again)
+      assert.deepStrictEqual(World.files(again), whole)
+    })
+  )
+
   it("has every file that it left, but for its state and the summary", () => {
     const dir = workplace()
     const files = ["policy/metrics.jsonl", "policy/state", "policy/adapter", "summary.json"]
