@@ -86,7 +86,7 @@ export const differences = (before: Manifest, now: Manifest): ReadonlyArray<stri
     [
       before.model.fingerprint !== now.model.fingerprint,
       before.model.name === now.model.name
-        ? `the model ${now.model.name} has other weights than there`
+        ? `the model ${now.model.name} has other weights, another configuration or another tokenizer than there`
         : `the model is ${before.model.name} there and ${now.model.name} now`
     ],
     other("assistant", before.feedback.assistant, now.feedback.assistant),

@@ -219,6 +219,20 @@ describe("other settings", () => {
     })
   )
 
+  it.live("may be another tokenizer or configuration of the same model, which is not told to be other weights", () =>
+    Effect.gen(function* () {
+      const dir = workplace()
+      yield* run(dir)
+      const service = World.models()
+      const description = { ...service.description, fingerprint: "other" }
+      const { notice } = yield* runIn(dir, models(), { service: { ...service, description } })
+      assert.match(
+        notice!,
+        /^the model world has other weights, another configuration or another tokenizer than there: /
+      )
+    })
+  )
+
   it.live("of the policy leave everything before it alone", () =>
     Effect.gen(function* () {
       const { calls, notice } = yield* change({ settings: changed("reinforcement", { klCoefficient: 0.2 }) })
