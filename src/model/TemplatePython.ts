@@ -7,7 +7,8 @@
  *   there is no system message.
  * - `capitalize` and `title` keep the capitals within a word, and the filter `title` begins a word behind any mark.
  * - `+` joins a text to anything, of which an object becomes `[object Map]`; a text is joined to a text alone.
- * - `~` and the filter `string` make `[object Map]` of a mapping, or fail for it, and `true` of a truth value.
+ * - `~` and the filter `string` make `[object Map]` of a mapping, or fail for it, and `true` of a truth value. What is
+ *   written is JSON of a list or mapping, `true` of a truth value, and nothing of none.
  * - `%` has the sign of the number that is divided, a mapping is not `iterable`, and `join` ignores its `attribute`.
  * - `first` and `last` fail where there is none, and `length` of what is undefined, which has none.
  * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
@@ -206,6 +207,26 @@ const rephrased: Readonly<Record<string, (node: Node, operands: ReadonlyArray<un
   }
 }
 
+/** Where a node has statements, among which are the expressions that it writes. */
+const blocks = ["body", "alternate", "defaultBlock"]
+
+const statements: ReadonlySet<unknown> = new Set([
+  "Program",
+  "If",
+  "For",
+  "Break",
+  "Continue",
+  "Set",
+  "Macro",
+  "Comment",
+  "CallStatement",
+  "FilterStatement"
+])
+
+/** A block whose expressions are written as in Python. */
+const written = (block: ReadonlyArray<Node>): ReadonlyArray<Node> =>
+  block.map((node) => (statements.has(node["type"]) || isText(node) ? node : asText([node])))
+
 /** The node that says in the library what a node says in Python; undefined where it is the same. */
 const inOtherWords = (node: Node): Node | undefined => {
   if (node["type"] === "For") return TemplateLoops.whole(node)
@@ -222,6 +243,9 @@ export const rewrite = (node: unknown): void => {
   if (node instanceof Map) return rewrite([...node])
   if (!Predicate.isObject(node)) return
   Object.values(node).forEach(rewrite)
+  for (const [key, block] of Object.entries(node)) {
+    if (blocks.includes(key) && Array.isArray(block)) Object.assign(node, { [key]: written(block) })
+  }
   const other = inOtherWords(node as Node)
   if (other !== undefined) Object.assign(node, other)
 }

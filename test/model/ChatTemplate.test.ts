@@ -31,7 +31,7 @@ A: {{ message['content'] }}
 
   it.effect("leaves unknown variables empty and knows the date", () =>
     Effect.gen(function* () {
-      expect(yield* render("{{ bos_token }}{% if tools %}t{% endif %}{{ add_generation_prompt }}")).toBe("false")
+      expect(yield* render("{{ bos_token }}{% if tools %}t{% endif %}{{ add_generation_prompt }}")).toBe("False")
       expect(yield* render("{{ strftime_now('%Y') }}")).toMatch(/^20\d\d$/)
     })
   )

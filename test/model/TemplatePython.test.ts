@@ -138,6 +138,28 @@ describe("operators, tests and filters", () => {
   )
 })
 
+describe("what is written", () => {
+  it.effect("is Python's text of it: of lists, mappings, truth values and none", () =>
+    Effect.gen(function* () {
+      for (const [source, made] of [
+        // The type of a tool's argument, as templates write it.
+        ["{{ ['integer', 'null'] }}", "['integer', 'null']"],
+        ["{{ {'a': [1, 'it\\'s', none], 'b': true} }}", `{'a': [1, "it's", None], 'b': True}`],
+        ["{{ messages[1] }} {{ ('a', 1) }}", "{'role': 'assistant', 'content': 'b'} ('a', 1)"],
+        ["{{ 1 == 1 }} {{ t in t }} {{ none }} {{ {}.get('a') }}", "True True None None"],
+        ["{{ missing }}{{ t if false }}{{ t }} {{ 1 }} {{ 1.5 }}", "t 1 1.5"],
+        // In whichever block.
+        ["{% if true %}{{ true }}{% endif %}{% if false %}{% else %}{{ false }}{% endif %}", "TrueFalse"],
+        ["{% for i in [1] %}{{ loop.first }}{% endfor %}{% for i in [] %}{% else %}{{ none }}{% endfor %}", "TrueNone"],
+        ["{% set s %}{{ [t] }}{% endset %}{{ s }}{% filter upper %}{{ [t] }}{% endfilter %}", "['t']['T']"],
+        ["{% macro m(a) %}{{ a }}{{ caller() }}{% endmacro %}{% call m(true) %}{{ ['c'] }}{% endcall %}", "True['c']"]
+      ] as const) {
+        expect(yield* render(source, "t")).toBe(made)
+      }
+    })
+  )
+})
+
 describe("continue and break", () => {
   it.effect("leave a turn of a loop with what it has written", () =>
     Effect.gen(function* () {
