@@ -10,7 +10,9 @@
  * - `~` and the filter `string` make `[object Map]` of a mapping, or fail for it, and `true` of a truth value. What is
  *   written is JSON of a list or mapping, `true` of a truth value, and nothing of none.
  * - `%` has the sign of the number that is divided, a mapping is not `iterable`, and `join` ignores its `attribute`.
- * - `first` and `last` fail where there is none, and `length` of what is undefined, which has none.
+ * - `first` and `last` fail where there is none, and `length`, `upper`, `lower` and loops for what is undefined, which is
+ *   empty. `upper` and `lower` fail for what is no text.
+ * - `.items()`, `.keys()` and `.values()` fail for a mapping that has such a key, as the arguments of a tool may.
  * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
  *
  * Loops, `%`, `iterable`, `join`, `first`, `last` and `length` are said in other words of the library's own, which tells
@@ -141,6 +143,13 @@ const applied = (operand: unknown, filter: string, args: ReadonlyArray<unknown>)
   filter: call(filter, args)
 })
 
+/** As `applied` to nothing more: by the name alone, the library finds what a mapping has under its methods' names. */
+const filtered = (operand: unknown, filter: string): Node => ({
+  type: "FilterExpression",
+  operand,
+  filter: { type: "Identifier", value: filter }
+})
+
 const test = (operand: unknown, name: string): Node => ({
   type: "TestExpression",
   operand,
@@ -193,7 +202,12 @@ const rephrased: Readonly<Record<string, (node: Node, operands: ReadonlyArray<un
   "|string": (_, operands) => asText(operands),
   "|first": (_, [operand]) => member(operand, 0),
   "|last": (_, [operand]) => member(operand, -1),
-  "|length": (_, [operand]) => ({ type: "FilterExpression", operand, filter: { type: "Identifier", value: "length" } }),
+  "|length": (_, [operand]) => filtered(operand, "length"),
+  "|upper": (_, [operand]) => filtered(asText([operand]), "upper"),
+  "|lower": (_, [operand]) => filtered(asText([operand]), "lower"),
+  ".items": (_, [object]) => filtered(object, "items"),
+  ".keys": (_, [object]) => filtered(object, "keys"),
+  ".values": (_, [object]) => filtered(object, "values"),
   "%": (_, [dividend, divisor]) => binary(binary(binary(dividend, "%", divisor), "+", divisor), "%", divisor),
   "is iterable": ({ negate }, [operand]) => {
     const either = binary(test(operand, "sequence"), "or", test(operand, "undefined"))
@@ -227,9 +241,20 @@ const statements: ReadonlySet<unknown> = new Set([
 const written = (block: ReadonlyArray<Node>): ReadonlyArray<Node> =>
   block.map((node) => (statements.has(node["type"]) || isText(node) ? node : asText([node])))
 
+/** A loop, of no turn over what is undefined. */
+const loopOf = (node: Node): Node => {
+  const orEmpty = (iterable: unknown) => applied(iterable, "default", [{ type: "ArrayLiteral", value: [] }])
+  const iterable = node["iterable"] as Node
+  const { lhs, type } = iterable
+  return {
+    ...(TemplateLoops.whole(node) ?? node),
+    iterable: type === "SelectExpression" ? { ...iterable, lhs: orEmpty(lhs) } : orEmpty(iterable)
+  }
+}
+
 /** The node that says in the library what a node says in Python; undefined where it is the same. */
 const inOtherWords = (node: Node): Node | undefined => {
-  if (node["type"] === "For") return TemplateLoops.whole(node)
+  if (node["type"] === "For") return loopOf(node)
   const [operation = "", operands = []] = operationOf(node) ?? []
   // What is known as a text neither before nor after may be numbers or lists, which the library adds as Python does.
   if (operation === "+" && !operands.some(isText)) return undefined

@@ -138,6 +138,39 @@ describe("operators, tests and filters", () => {
   )
 })
 
+describe("what is undefined", () => {
+  it.effect("is empty to a loop, and to upper and lower", () =>
+    Effect.gen(function* () {
+      // A schema without a `type`, such as Python's of what is optional, in Gemma 4's template.
+      expect(
+        yield* render("[{{ {'anyOf': []}['type'] | upper }}{{ missing|lower }}]{{ t|upper }}{{ 'B'|lower }}", "a")
+      ).toBe("[]Ab")
+      expect(yield* render("{{ ['integer', 'null'] | upper }} {{ 'B'|lower }}{{ true|lower }}")).toBe(
+        "['INTEGER', 'NULL'] btrue"
+      )
+      // A message without content, in Qwen 3.5's.
+      expect(yield* render("{% for part in messages[0].parts %}{{ part }}{% else %}none{% endfor %}")).toBe("none")
+      expect(yield* render("[{% for part in missing if part %}{{ part }}{% continue %}{% endfor %}]")).toBe("[]")
+      expect((yield* Effect.flip(render("{% for part in none %}{% endfor %}"))).message).toContain("iterable")
+    })
+  )
+})
+
+describe("mappings", () => {
+  it.effect("have their methods whatever keys they have, as arguments of a tool may be called", () =>
+    Effect.gen(function* () {
+      const source = "{% set m = {'items': 1, 'keys': 'k', 'values': [2]} %}"
+      for (const [loop, made] of [
+        ["{% for k, v in m.items() %}{{ k }}={{ v }};{% endfor %}", "items=1;keys=k;values=[2];"],
+        ["{% for k in m.keys() %}{{ k }};{% endfor %}", "items;keys;values;"],
+        ["{{ m.values()|list }} {{ m['items'] }}", "[1, 'k', [2]] 1"]
+      ] as const) {
+        expect(yield* render(source + loop)).toBe(made)
+      }
+    })
+  )
+})
+
 describe("what is written", () => {
   it.effect("is Python's text of it: of lists, mappings, truth values and none", () =>
     Effect.gen(function* () {
