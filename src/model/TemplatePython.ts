@@ -13,6 +13,7 @@
  * - `first` and `last` fail where there is none, and `length`, `upper`, `lower` and loops for what is undefined, which is
  *   empty. `upper` and `lower` fail for what is no text.
  * - `.items()`, `.keys()` and `.values()` fail for a mapping that has such a key, as the arguments of a tool may.
+ * - `select` and `reject` are missing, and with `attr` know few tests (see `TemplateSelect.ts`).
  * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
  *
  * Loops, `%`, `iterable`, `join`, `first`, `last` and `length` are said in other words of the library's own, which tells
@@ -22,6 +23,7 @@
 import { Predicate } from "effect"
 import * as PythonText from "./PythonText.ts"
 import * as TemplateLoops from "./TemplateLoops.ts"
+import * as TemplateSelect from "./TemplateSelect.ts"
 
 /** A part of a parsed template. */
 type Node = Readonly<Record<string, unknown>>
@@ -85,7 +87,7 @@ const joined = (a: unknown, b: unknown): string => {
 const texts = (values: unknown): string => (values as ReadonlyArray<PythonText.Value>).map(PythonText.of).join("")
 
 /** The functions by their operations: methods after a dot, filters after a bar. */
-const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) => string | boolean>> = {
+const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) => unknown>> = {
   ".strip": (text, characters) => strip(textOf(text, "strip()"), characters, true, true),
   ".lstrip": (text, characters) => strip(textOf(text, "lstrip()"), characters, true, false),
   ".rstrip": (text, characters) => strip(textOf(text, "rstrip()"), characters, false, true),
@@ -97,6 +99,7 @@ const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) =
   "|title": (text) => title(textOf(text, "title")),
   "+": joined,
   "~": texts,
+  ...TemplateSelect.filters(isEqual),
   "==": isEqual,
   "!=": (a, b) => !isEqual(a, b)
 }
@@ -186,6 +189,9 @@ const operationOf = (node: Node): readonly [operation: string, operands: Readonl
     case "FilterExpression":
     case "FilterStatement": {
       const [filter, operand] = filterOf(node)
+      if (/^(select|reject)(attr)?$/.test(filter ?? "")) {
+        return [`|${filter}`, given([node["operand"], ...argumentsOf(node["filter"], ["", "", ""])])]
+      }
       return [`|${filter}`, given([operand, ...argumentsOf(node["filter"], ["chars"])])]
     }
     case "CallExpression": {
