@@ -36,6 +36,25 @@ const quoted = (text: string): string => {
   return quote + written.join("") + quote
 }
 
+/** A number as Python writes it: one below 0.0001 with an exponent, of two digits at least. */
+const number = (written: string): string => {
+  const size = Math.abs(Number(written))
+  if (size === 0 || size >= 1e-4) return written
+  return Number(written)
+    .toExponential()
+    .replace(/-(\d)$/, "-0$1")
+}
+
+/** JSON with its numbers as Python's `json` writes them. */
+export const json = (text: string): string => {
+  // A pattern for whole texts would overflow the stack for a long one.
+  let isText = false
+  return text.replace(/\\.|"|-?\d[\d.e+-]*/g, (token) => {
+    if (token === '"') isText = !isText
+    return isText || token === '"' ? token : number(token)
+  })
+}
+
 /** A value within a list or a mapping. */
 const within = (value: Value): string => (Predicate.isString(value.value) ? quoted(value.value) : of(value))
 
@@ -54,5 +73,5 @@ export const of = (value: Value): string => {
     return `{${entries.join(", ")}}`
   }
   // Its own method tells whole numbers from others.
-  return String(value)
+  return Predicate.isNumber(own) ? number(String(value)) : String(value)
 }

@@ -13,6 +13,7 @@
  * - `first` and `last` fail where there is none, and `length`, `upper`, `lower` and loops for what is undefined, which is
  *   empty. `upper` and `lower` fail for what is no text.
  * - `.items()`, `.keys()` and `.values()` fail for a mapping that has such a key, as the arguments of a tool may.
+ * - Numbers below 0.0001 have another exponent, or none, in `tojson`, too.
  * - `select` and `reject` are missing, and with `attr` know few tests (see `TemplateSelect.ts`).
  * - A loop's turn loses what it has written before a `continue` or `break` (see `TemplateLoops.ts`).
  *
@@ -97,6 +98,7 @@ const functions: Readonly<Record<string, (...operands: ReadonlyArray<unknown>) =
   // Any letter that follows none begins a word for the method, as in `It'S`.
   ".title": (text) => textOf(text, "title()").replace(/\p{Cased}+/gu, capitalize),
   "|title": (text) => title(textOf(text, "title")),
+  "|tojson": (json) => PythonText.json(textOf(json, "tojson")),
   "+": joined,
   "~": texts,
   ...TemplateSelect.filters(isEqual),
@@ -208,6 +210,7 @@ const rephrased: Readonly<Record<string, (node: Node, operands: ReadonlyArray<un
   "|string": (_, operands) => asText(operands),
   "|first": (_, [operand]) => member(operand, 0),
   "|last": (_, [operand]) => member(operand, -1),
+  "|tojson": (node) => call(name("|tojson"), [{ ...node }]),
   "|length": (_, [operand]) => filtered(operand, "length"),
   "|upper": (_, [operand]) => filtered(asText([operand]), "upper"),
   "|lower": (_, [operand]) => filtered(asText([operand]), "lower"),

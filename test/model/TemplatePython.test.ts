@@ -172,6 +172,19 @@ describe("mappings", () => {
 })
 
 describe("what is written", () => {
+  it.effect(
+    "has small numbers with the exponent of Python, as JSON, too, such as a tolerance that a tool is called with",
+    () =>
+      Effect.gen(function* () {
+        const template = yield* ChatTemplate.make("{{ v }} {{ v|tojson }} {{ v|string|length }}", "chat_template.jinja")
+        const rendered = (v: unknown) => template.render([], { variables: { v } })
+        expect(yield* rendered([1e-5, -0.000025, 1e-7, 1.5e-10, 0.0001, 0, 2.5])).toBe(
+          "[1e-05, -2.5e-05, 1e-07, 1.5e-10, 0.0001, 0, 2.5] [1e-05, -2.5e-05, 1e-07, 1.5e-10, 0.0001, 0, 2.5] 49"
+        )
+        expect(yield* rendered('0.00001 "\\0.00001')).toBe('0.00001 "\\0.00001 "0.00001 \\"\\\\0.00001" 17')
+      })
+  )
+
   it.effect("is Python's text of it: of lists, mappings, truth values and none", () =>
     Effect.gen(function* () {
       for (const [source, made] of [
