@@ -83,6 +83,18 @@ const shapeOf = (row: Rows.Row): ReadonlyArray<string> | undefined => {
   return other && shape?.includes("chosen") === true ? ["chosen", "rejected"] : shape
 }
 
+/** Names under which published sets have the prompt of two answers, none of which is TRL's. */
+const otherPrompts = ["question", "instruction", "query", "input"]
+
+/**
+ * A column that is the prompt by all appearances, of a row whose shape has none: with what the answers happen to begin
+ * with in its place, they would be learnt as answers to nothing.
+ */
+const otherPrompt = (row: Rows.Row, shape: ReadonlyArray<string>): string | undefined =>
+  shape.includes("prompt") || typeof row["chosen"] !== "string" || HhRlhf.isTranscript(row["chosen"])
+    ? undefined
+    : otherPrompts.find((name) => typeof row[name] === "string" && row[name] !== "")
+
 /** The row of one of the shapes, or why it is none; other columns are left out. */
 export const decode = (row: Rows.Row): Result.Result<Row, string> => {
   const shape = shapeOf(row)
@@ -93,6 +105,8 @@ export const decode = (row: Rows.Row): Result.Result<Row, string> => {
   if (wrong !== undefined) return Result.fail(wrong)
   const mixed = new Set(shape.filter((name) => turns.includes(name)).map((name) => typeof row[name])).size > 1
   if (mixed) return Result.fail("some of its columns are texts and some messages")
+  const column = otherPrompt(row, shape)
+  if (column !== undefined) return Result.fail(`the prompt is in \`${column}\`, which is not read; name it \`prompt\``)
   const margin = shape.includes("chosen") ? (row["margin"] ?? undefined) : undefined
   if (margin !== undefined && (typeof margin !== "number" || !Number.isFinite(margin))) {
     return Result.fail("`margin` is not a finite number")

@@ -33,6 +33,18 @@ describe("a row's shape", () => {
     }
   })
 
+  it("is none where the prompt of two answers has another name", () => {
+    const two = { chosen: "The sky.", rejected: "The sea." }
+    const said = "the prompt is in `question`, which is not read; name it `prompt`"
+    assert.strictEqual(decoded({ system: "Be brief.", question: "What is blue?", ...two }), said)
+    assert.deepStrictEqual<unknown>(decoded({ ...two, question: null, input: "" }), two)
+    // What a transcript or a conversation is about stands in itself.
+    const whole = { chosen: "\n\nHuman: Q\n\nAssistant: a", rejected: "\n\nHuman: Q\n\nAssistant: b" }
+    assert.deepStrictEqual<unknown>(decoded({ ...whole, question: "Q" }), whole)
+    const messages = { chosen: [user, answer("a")], rejected: [user, answer("b")] }
+    assert.deepStrictEqual<unknown>(decoded({ ...messages, instruction: "Why?" }), messages)
+  })
+
   it("is none where a column is of the wrong kind, or some are texts and some messages", () => {
     assert.strictEqual(decoded({ text: [user] }), "`text` is not text")
     const mixed = "some of its columns are texts and some messages"
