@@ -5,7 +5,7 @@
  * Each iteration is a stream of its own, so that all of its answers are the policy's before its update. The adapter that
  * comes out is a PEFT folder.
  *
- *     npm run build && node examples/own-reward.ts assets/sandbox brief
+ *     npm run build && node examples/own-reward.ts assets/sandbox runs/brief
  */
 import { Console, Effect, Stream } from "effect"
 import { Models, Policy, PolicyUpdate, Rollout, Sample, Stage } from "charter-ai"
@@ -47,6 +47,6 @@ export const program = Effect.fn(function* (out: string, iterations = 10) {
 })
 
 if (import.meta.main) {
-  const [dir = "assets/sandbox", out = "brief"] = process.argv.slice(2)
+  const [dir = "assets/sandbox", out = "runs/brief"] = process.argv.slice(2)
   await Effect.runPromise(Effect.provide(program(out), OnnxModels.layer({ dir })))
 }
