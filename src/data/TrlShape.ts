@@ -47,6 +47,7 @@ const turns = ["prompt", "completion", "chosen", "rejected"]
 const problem = (name: string, value: unknown): string | undefined => {
   if (name === "text") return typeof value === "string" ? undefined : "`text` is not text"
   if (name === "label") return typeof value === "boolean" ? undefined : "`label` is neither true nor false"
+  if (name === "prompt" && Array.isArray(value) && value.length === 0) return "`prompt` has no messages"
   return name !== "messages" && typeof value === "string" ? undefined : Messages.problem(name, value)
 }
 

@@ -226,7 +226,12 @@ export const layer = (options: Options) =>
                 second: seconds[i]!,
                 probability: probabilities[i]!
               }))
-              for (const pair of pairs) yield* Effect.andThen(check(pair.first), check(pair.second))
+              for (const { first, id, probability, second } of pairs) {
+                yield* Effect.andThen(check(first), check(second))
+                if (!(probability >= 0 && probability <= 1)) {
+                  yield* refuse(`The pair ${id} has a probability of ${probability}, which is none.`)
+                }
+              }
               states.delete(name)
               const data = TrainingData.preferences(pairs, how)
               const samples = { names, lists: [first, second], numbers: probabilities }

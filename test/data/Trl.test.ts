@@ -47,6 +47,7 @@ describe("a row's shape", () => {
 
   it("is none where a column is of the wrong kind, or some are texts and some messages", () => {
     assert.strictEqual(decoded({ text: [user] }), "`text` is not text")
+    assert.strictEqual(decoded({ prompt: [] }), "`prompt` has no messages")
     const mixed = "some of its columns are texts and some messages"
     assert.strictEqual(decoded({ prompt: [user], completion: "c" }), mixed)
     assert.strictEqual(decoded({ chosen: [user, answer("a")], rejected: "b" }), mixed)

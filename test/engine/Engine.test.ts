@@ -169,35 +169,47 @@ describe("the engine's contract", () => {
     })
   )
 
-  it.live("refuses what an adapter has no head for, and places that are not in a sequence", () =>
-    Effect.gen(function* () {
-      const client = yield* inProcess
-      const dir = yield* Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped())
-      const source = { _tag: "fresh", rank: 2, alpha: 4, seed: 1 } as const
-      yield* client.MakeAdapter({ name: "plain", source, head: "none", reference: null })
-      const learning = { ...learn, stateDir: dir }
-      const [first, second] = [TokenLists.of([[5, 6]]), TokenLists.of([[5, 7]])]
-      const pairs = { names: ["a"], first, second, probabilities: [0.7] }
-      const rollouts = [{ id: "a", promptIds: [5], tokenIds: [6], logprobs: [-1], reward: 1 }]
-      const sequence = { ids: [5, 6, 7], adapter: null }
-      const refused: ReadonlyArray<readonly [Effect.Effect<unknown, unknown>, string]> = [
-        [client.Score({ ids: [5], adapter: "plain" }), "The adapter plain has no score head"],
-        [
-          Stream.runDrain(client.LearnPreferences({ adapter: "plain", ...pairs, options: learning })),
-          "The adapter plain has no score head"
-        ],
-        [
-          client.Update({ adapter: "plain", reference: "plain", rollouts, options: { ...update, stateDir: dir } }),
-          "The adapter plain has no value head"
-        ],
-        [client.Logprobs({ ...sequence, from: -1 }), "There is no place -1 in 3 tokens"],
-        [client.Logprobs({ ...sequence, from: 4 }), "There is no place 4 in 3 tokens"]
-      ]
-      for (const [request, message] of refused) {
-        expect(yield* Effect.flip(request)).toMatchObject({ refused: true, message: expect.stringContaining(message) })
-      }
-      expect(yield* client.Logprobs({ ...sequence, from: 3 })).toEqual([])
-    }).pipe(Effect.provide(NodeServices.layer))
+  it.live(
+    "refuses what an adapter has no head for, probabilities that are none, and places that are not in a sequence",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* inProcess
+        const dir = yield* Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped())
+        const source = { _tag: "fresh", rank: 2, alpha: 4, seed: 1 } as const
+        yield* client.MakeAdapter({ name: "plain", source, head: "none", reference: null })
+        yield* client.MakeAdapter({ name: "judge", source, head: "score", reference: null })
+        const learning = { ...learn, stateDir: dir }
+        const [first, second] = [TokenLists.of([[5, 6]]), TokenLists.of([[5, 7]])]
+        const pairs = { names: ["a"], first, second, probabilities: [0.7] }
+        const rollouts = [{ id: "a", promptIds: [5], tokenIds: [6], logprobs: [-1], reward: 1 }]
+        const sequence = { ids: [5, 6, 7], adapter: null }
+        const refused: ReadonlyArray<readonly [Effect.Effect<unknown, unknown>, string]> = [
+          [client.Score({ ids: [5], adapter: "plain" }), "The adapter plain has no score head"],
+          [
+            Stream.runDrain(client.LearnPreferences({ adapter: "plain", ...pairs, options: learning })),
+            "The adapter plain has no score head"
+          ],
+          [
+            Stream.runDrain(
+              client.LearnPreferences({ adapter: "judge", ...pairs, probabilities: [7], options: learning })
+            ),
+            "The pair a has a probability of 7, which is none"
+          ],
+          [
+            client.Update({ adapter: "plain", reference: "plain", rollouts, options: { ...update, stateDir: dir } }),
+            "The adapter plain has no value head"
+          ],
+          [client.Logprobs({ ...sequence, from: -1 }), "There is no place -1 in 3 tokens"],
+          [client.Logprobs({ ...sequence, from: 4 }), "There is no place 4 in 3 tokens"]
+        ]
+        for (const [request, message] of refused) {
+          expect(yield* Effect.flip(request)).toMatchObject({
+            refused: true,
+            message: expect.stringContaining(message)
+          })
+        }
+        expect(yield* client.Logprobs({ ...sequence, from: 3 })).toEqual([])
+      }).pipe(Effect.provide(NodeServices.layer))
   )
 
   it.live("refuses an option that is not in the vocabulary, and answers the other requests of its batch", () =>
