@@ -10,7 +10,6 @@
 import { datasetInfo, listFiles, pathsInfo } from "@huggingface/hub"
 import { Effect, FileSystem, Path, Stream } from "effect"
 import type { Redacted } from "effect"
-import * as Folder from "../Folder.ts"
 import * as Access from "../hub/Access.ts"
 import * as Download from "../hub/Download.ts"
 import * as HubCache from "../hub/HubCache.ts"
@@ -47,8 +46,6 @@ const credentials = (options: Options) => Access.credentials(accessOf(options))
 
 /** The cache, the folder of the data set in it, and the commit of the revision. */
 const locate = Effect.fnUntraced(function* (options: Options) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
   const environment = HubCache.environment()
   const { cacheDir = environment.cacheDir, dataset, revision = "main", offline = environment.offline } = options
   const fail = (message: string) => new DataError({ file: dataset, message })
@@ -58,10 +55,9 @@ const locate = Effect.fnUntraced(function* (options: Options) {
   if (!HubCache.staysInside(revision)) return yield* fail(`${revision} is no name of a revision.`)
   const folder = HubCache.folder(cacheDir, { type: "dataset", name: dataset })
   if (HubCache.isCommit(revision)) return { cacheDir, folder, commit: revision, offline }
-  const ref = path.join(folder, "refs", revision)
   if (offline) {
-    const commit = yield* fs.readFileString(ref).pipe(Effect.orElseSucceed(() => ""))
-    if (HubCache.isCommit(commit.trim())) return { cacheDir, folder, commit: commit.trim(), offline }
+    const commit = HubCache.commitOf(folder, revision)
+    if (commit !== undefined) return { cacheDir, folder, commit, offline }
     return yield* fail(`${dataset} at ${revision} is not in the cache ${folder}, and the hub is not asked (offline).`)
   }
   const info = yield* Effect.tryPromise({
@@ -69,13 +65,10 @@ const locate = Effect.fnUntraced(function* (options: Options) {
     catch: (error) => fail(`The hub does not give ${dataset} at ${revision}: ${sentence(error)}`)
   })
   if (!HubCache.isCommit(info.sha)) return yield* fail(`The hub gives no commit of ${dataset} at ${revision}.`)
-  // A cache that is shared may be one to read alone.
-  const known = yield* fs.readFileString(ref).pipe(Effect.orElseSucceed(() => ""))
-  if (known.trim() === info.sha) return { cacheDir, folder, commit: info.sha, offline }
-  yield* Folder.make(path.dirname(ref)).pipe(
-    Effect.andThen(Bytes.atomically(ref, (part) => fs.writeFileString(part, info.sha))),
-    Effect.mapError((error) => fail(`The cache ${folder} cannot be written: ${error.message}`))
-  )
+  yield* Effect.try({
+    try: () => HubCache.noteUnsafe(folder, revision, info.sha),
+    catch: (error) => fail(`The cache ${folder} cannot be written: ${sentence(error)}`)
+  })
   return { cacheDir, folder, commit: info.sha, offline }
 })
 

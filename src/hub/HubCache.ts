@@ -6,8 +6,10 @@
  * `snapshots/<commit>/<path>` with links to them (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
  */
 import { Redacted } from "effect"
-import { readFileSync } from "node:fs"
+import { randomUUID } from "node:crypto"
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
+import * as Folder from "../Folder.ts"
 import * as CacheHome from "./CacheHome.ts"
 
 /** A repository of the hub. */
@@ -41,7 +43,7 @@ export const environment = (env: CacheHome.Variables = process.env): Environment
   }
 }
 
-/** The token in a file; none where it cannot be read. */
+/** What a small file says, such as a token; nothing where it cannot be read. */
 const saved = (file: string): string | undefined => {
   try {
     return readFileSync(file, "utf8").trim() || undefined
@@ -62,6 +64,28 @@ export const folder = (cacheDir: string, { name, type }: Repository): string =>
 
 /** Whether a revision is a commit, which never changes, and not a branch or a tag. */
 export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision)
+
+/** The commit that a branch or tag of a repository's folder had when the hub was last asked; none where it was not. */
+export const commitOf = (folder: string, revision: string): string | undefined => {
+  const commit = saved(path.join(folder, "refs", revision))
+  return commit !== undefined && isCommit(commit) ? commit : undefined
+}
+
+/** Notes the commit of a branch or tag; throws what the system says. Several processes may do so at once. */
+export const noteUnsafe = (folder: string, revision: string, commit: string): void => {
+  // A cache that several people share may be one to read alone, and then what stands there is all there is to say.
+  if (commitOf(folder, revision) === commit) return
+  const ref = path.join(folder, "refs", revision)
+  Folder.makeUnsafe(path.dirname(ref))
+  const temporary = `${ref}.${randomUUID()}.tmp`
+  try {
+    writeFileSync(temporary, commit)
+    renameSync(temporary, ref)
+  } catch (error) {
+    rmSync(temporary, { force: true })
+    throw error
+  }
+}
 
 /** Whether a name from outside stays in the folder that it is joined to. */
 export const staysInside = (name: string): boolean => name !== "" && !/(^|[/\\])\.\.?([/\\]|$)|^[/\\]|:|\0/.test(name)

@@ -10,10 +10,8 @@
  */
 import { listFiles, modelInfo } from "@huggingface/hub"
 import { Effect } from "effect"
-import { randomUUID } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
-import * as Folder from "../Folder.ts"
 import { credentials } from "../hub/Access.ts"
 import * as Download from "../hub/Download.ts"
 import * as HubCache from "../hub/HubCache.ts"
@@ -116,12 +114,8 @@ export const locate = Effect.fn("HubModel.locate")(function* (
 
 /** The commit of a revision whose files are all in the cache. */
 const cached = Effect.fnUntraced(function* (folder: string, revision: string) {
-  const commit = HubCache.isCommit(revision)
-    ? revision
-    : (
-        (yield* Effect.orElseSucceed(ModelFile.readText(path.join(folder, "refs", revision)), () => undefined)) ?? ""
-      ).trim()
-  if (!HubCache.isCommit(commit)) return undefined
+  const commit = HubCache.isCommit(revision) ? revision : HubCache.commitOf(folder, revision)
+  if (commit === undefined) return undefined
   const snapshot = path.join(folder, "snapshots", commit)
   const has = (name: string) => ModelFile.exists(path.join(snapshot, name))
   const index = yield* Effect.orElseSucceed(ShardIndex.read(snapshot), () => undefined)
@@ -193,16 +187,7 @@ const fetch = Effect.fnUntraced(function* (
     return yield* fail(`has no weights as safetensors; choose a model with ${ShardIndex.wholeName}`)
   }
   if (!HubCache.isCommit(revision)) {
-    const ref = path.join(folder, "refs", revision)
-    yield* asked(async () => {
-      // A cache that several people share may be one to read alone, and then what stands there is all there is to say.
-      if ((await fs.readFile(ref, "utf8").catch(() => "")).trim() === commit) return
-      Folder.makeUnsafe(path.dirname(ref))
-      // Several processes may do so at once.
-      const temporary = `${ref}.${randomUUID()}.tmp`
-      await fs.writeFile(temporary, commit)
-      await fs.rename(temporary, ref)
-    })
+    yield* asked(async () => HubCache.noteUnsafe(folder, revision, commit))
   }
   return commit
 })
