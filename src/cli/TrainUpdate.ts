@@ -54,16 +54,14 @@ const algorithm = ({ input, settings }: Plan, klCoefficient: number): PolicyGrad
 }
 
 /** The rates of the update `index` (from 0), the policy's first. */
-const ratesOf = ({ common, input, steps }: Plan, { groups }: Trainables.Layout, index: number) => {
+const ratesOf = ({ common, input, steps }: Plan, layout: Trainables.Layout, index: number) => {
   const warmup = TrainSettings.warmupSteps(common.warmup, steps)
   const factor = Optimizer.stepMultiplier({ kind: common.schedule, steps, warmup, floor: common.floor }, index)
   const rate = factor * common.learningRate
   const valueRate = factor * Option.getOrElse(input.valueLearningRate, () => 10 * common.learningRate)
-  const rates: Learner.Rates = {
-    learningRates: groups.map(({ name }) => (name === Adapters.groups.value ? valueRate : rate)),
-    weightDecays: groups.map(() => common.weightDecay),
-    maxGradNorm: common.maxGradNorm
-  }
+  const { maxGradNorm, weightDecay } = common
+  const by = { learningRate: rate, valueLearningRate: valueRate, weightDecay }
+  const rates: Learner.Rates = { ...Adapters.policyRates(layout, by), maxGradNorm }
   return [rate, rates] as const
 }
 

@@ -25,6 +25,15 @@ export interface Adapter {
 /** The groups of an adapter's parameters; the value head learns at a rate of its own. */
 export const groups = { adapter: "adapter", value: "value" } as const
 
+/** Rates of a step of a policy: its adapter's, and those of its value head. */
+export const policyRates = (
+  { groups: of }: Trainables.Layout,
+  rates: { readonly learningRate: number; readonly valueLearningRate: number; readonly weightDecay: number }
+) => ({
+  learningRates: of.map(({ name }) => (name === groups.value ? rates.valueLearningRate : rates.learningRate)),
+  weightDecays: of.map(() => rates.weightDecay)
+})
+
 /**
  * An engine's adapter from that of a file. With `value`, a value head of zeros is added, which is trained with the
  * policy and never saved with it.

@@ -4,7 +4,7 @@
 import { Effect } from "effect"
 import type { SessionError } from "../onnx/Session.ts"
 import type { ScoredRollout, UpdateMetrics, UpdateOptions } from "../Policy.ts"
-import { groups } from "./Adapters.ts"
+import { policyRates } from "./Adapters.ts"
 import * as PolicyGradient from "./PolicyGradient.ts"
 import * as Rollouts from "./Rollouts.ts"
 import { TrainingError } from "./Training.ts"
@@ -27,16 +27,16 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<UpdateMetrics, SessionError | TrainingError> {
   const started = performance.now()
   const factor = rateFactor(options)
-  const { layout } = models.adapter
   const learnt = yield* PolicyGradient.update(
     models,
     rollouts.filter(({ tokenIds }) => tokenIds.length > 0),
     { kind: "ppo", gamma: options.gamma, lambda: options.lambda, klCoefficient: options.klCoefficient },
     {
-      learningRates: layout.groups.map(
-        ({ name }) => factor * (name === groups.value ? options.valueLearningRate : options.learningRate)
-      ),
-      weightDecays: layout.groups.map(() => 0),
+      ...policyRates(models.adapter.layout, {
+        learningRate: factor * options.learningRate,
+        valueLearningRate: factor * options.valueLearningRate,
+        weightDecay: 0
+      }),
       maxGradNorm: options.maxGradNorm
     },
     { ...options, temperature: options.temperature ?? 1, warn: Effect.logWarning }
