@@ -96,13 +96,7 @@ export const projection = (checkpoint: Checkpoint, adapter: Adapters.Adapter | u
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), "merged")
   const states = Graph.input(graph, "hidden", "float32", ["N", config.hiddenSize])
   const temperature = Graph.input(graph, "temperature", "float32", [])
-  // Logits are linear in the states; a cap's c·tanh(z / c) / T is that of z / T with c / T for c.
-  const plain = Transformer.projection(config, parameters).logits(Op.div(states, temperature))
-  const cap = config.logitSoftCap
-  const logits =
-    cap === undefined
-      ? plain
-      : Op.div(Op.scale(Op.tanh(Op.mul(Op.scale(plain, 1 / cap), temperature)), cap), temperature)
+  const logits = Transformer.logits(config, parameters, states, temperature)
   Graph.output(graph, "out", Op.tokenLogprobs(logits, Graph.input(graph, "targets", "int64", ["N"])))
   return graph
 }

@@ -1,9 +1,9 @@
 /**
  * Trainables: the trainable parameters of a program as one flat vector.
  *
- * One vector makes the optimizer a handful of operators, whatever the parameters are, and the state that a resumed
- * training needs three arrays. Parameters of one group lie side by side, so a group's learning rate and decay are of a
- * range. Large ones are read where they lie.
+ * One vector makes an optimizer's step one pass, whatever the parameters are, and the state that a resumed training needs
+ * three arrays. Parameters of one group lie side by side, so a group's learning rate and decay are of a range. Large ones
+ * are read where they lie.
  */
 import * as Graph from "../onnx/Graph.ts"
 import type { Value } from "../onnx/Graph.ts"

@@ -5,6 +5,7 @@
  * token stands for more bytes than the longest does, and most tokenizers leave no byte of a text out.
  */
 import { Predicate } from "effect"
+import { byteToken } from "./UnknownPieces.ts"
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -58,8 +59,6 @@ const characters: ReadonlyArray<string> = (() => {
     return String.fromCharCode(isItself ? byte : others++)
   })
 })()
-
-const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`
 
 /** A lower bound by a parsed `tokenizer.json`; 0 of each text where its tokenizer may leave out what it likes. */
 export const of = (json: unknown): ((text: string) => number) => {

@@ -177,11 +177,17 @@ export const tempered = (
   }
 }
 
-/** The logits of hidden states: [..., hidden] to [..., vocabulary]. */
-export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value): Value => {
-  const plain = projection(config, parameters).logits(hidden)
+/**
+ * The logits of hidden states: [..., hidden] to [..., vocabulary], divided by a temperature, a scalar, if one is given; it
+ * goes in as in {@link tempered}.
+ */
+export const logits = (config: ModelConfig, parameters: Parameters, hidden: Value, temperature?: Value): Value => {
+  const over = (x: Value) => (temperature === undefined ? x : Op.div(x, temperature))
+  const plain = projection(config, parameters).logits(over(hidden))
   const cap = config.logitSoftCap
-  return cap === undefined ? plain : Op.scale(Op.tanh(Op.scale(plain, 1 / cap)), cap)
+  if (cap === undefined) return plain
+  const bent = Op.scale(plain, 1 / cap)
+  return over(Op.scale(Op.tanh(temperature === undefined ? bent : Op.mul(bent, temperature)), cap))
 }
 
 const activations: Readonly<Record<ModelConfig["activation"], (x: Value) => Value>> = {

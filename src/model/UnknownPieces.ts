@@ -29,7 +29,9 @@ export const fuseWithinWords = (model: Model): void => {
 }
 
 const encoder = new TextEncoder()
-const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`
+
+/** The token that stands for a byte where a vocabulary has such. */
+export const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`
 
 /**
  * Characters that no token stands for are left out before the others are merged, as in Rust: those on both sides of one
