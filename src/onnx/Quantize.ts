@@ -37,12 +37,7 @@ const quantized = (x: Value): Rows => {
   const last = Graph.constant(x.graph, "int64", [1], [axis])
   const lowest = Op.one("ReduceMin", [x, last], "float32", column, { keepdims: { int: 1 } })
   // A row of zeros must not be divided by zero.
-  const largest = Op.one(
-    "Max",
-    [Op.max(x, [-1], true), Op.neg(lowest), Graph.scalar(x.graph, 1e-30)],
-    "float32",
-    column
-  )
+  const largest = Op.maximum(Op.max(x, [-1], true), Op.sub(Graph.scalar(x.graph, 1e-30), lowest))
   const steps = Op.scale(largest, 1 / 127)
   // A block of the operator is a row.
   const block = { axis: { int: axis }, block_size: { int: width } }
