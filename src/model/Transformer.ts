@@ -90,7 +90,7 @@ export const build = (config: ModelConfig, parameters: Parameters, input: Input,
     const [gate, up] = fused
       ? Op.split(maps(x, "gate_up_proj")[0]!, -1, [intermediateSize, intermediateSize])
       : maps(x, "gate_proj", "up_proj")
-    return maps(Op.mul(activations[config.activation](gate!), up!), "down_proj")[0]!
+    return maps(gates[config.activation](gate!, up!), "down_proj")[0]!
   }
 
   const attending = (x: Value, layer: number): Value => {
@@ -190,9 +190,10 @@ export const logits = (config: ModelConfig, parameters: Parameters, hidden: Valu
   return over(Op.scale(Op.tanh(temperature === undefined ? bent : Op.mul(bent, temperature)), cap))
 }
 
-const activations: Readonly<Record<ModelConfig["activation"], (x: Value) => Value>> = {
-  silu: Op.silu,
-  gelu_pytorch_tanh: Op.geluTanh
+/** What an activated gate lets through. */
+const gates: Readonly<Record<ModelConfig["activation"], (gate: Value, x: Value) => Value>> = {
+  silu: Op.swiglu,
+  gelu_pytorch_tanh: (gate, x) => Op.mul(Op.geluTanh(gate), x)
 }
 
 /** Turns queries or keys [B, T, heads·d] of a layer by their positions, where the layer does so. */

@@ -357,6 +357,18 @@ export const silu = (x: Value): Value => {
   return one("QuickGelu", [x], x.dtype, x.shape, { alpha: 1 }, "com.microsoft")
 }
 
+/**
+ * silu(gate) · x (Shazeer 2020). Its derivative is written by hand to save a pass: with s = sigmoid(gate) and
+ * t = dy silu(gate), dx = t and dgate = x (t + s (dy − t)).
+ */
+export const swiglu = (gate: Value, x: Value): Value => {
+  const activated = silu(gate)
+  return Graph.withGradient([gate, x], mul(activated, x), (dy, kept) => {
+    const dx = mul(dy, kept(activated))
+    return [mul(kept(x), add(dx, mul(sigmoid(kept(gate)), sub(dy, dx)))), dx]
+  })
+}
+
 /** GELU with the tanh approximation, 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))) (Hendrycks & Gimpel 2016). */
 export const geluTanh = (x: Value): Value => {
   wants("Gelu", "float32", x)

@@ -152,16 +152,14 @@ export const table: Readonly<Record<string, Vjp>> = {
   Gather: (n, dy) => [() => Op.scatterAddRows(Op.zerosLike(in_(n, 0)), in_(n, 1), dy), null],
   MatMul: matmul,
   FusedMatMul: matmul,
-  // y = x r w with r = 1/sqrt(mean(x²)+eps):  dx = r (dy w) − x r³ mean(x dy w),  dw = Σ dy x r
+  // y = x r w with r = 1/sqrt(mean(x²)+eps):  dx = r (dy w) − x r² mean(dy y),  dw = Σ dy x r
   SimplifiedLayerNormalization: (n, dy) => {
     const [x, w, r] = [in_(n, 0), in_(n, 1), n.outputs[1]!]
     const width = Number(x.shape.at(-1))
     return [
       () => {
-        const unit = Op.mul(x, r)
-        const dunit = Op.mul(dy, w)
-        const projection = Op.scale(Op.sum(Op.mul(unit, dunit), [-1], true), 1 / width)
-        return Op.mul(r, Op.sub(dunit, Op.mul(unit, projection)))
+        const projection = Op.scale(Op.sum(Op.mul(dy, out(n)), [-1], true), 1 / width)
+        return Op.sub(Op.mul(Op.mul(dy, w), r), Op.mul(x, Op.mul(Op.mul(r, r), projection)))
       },
       () => unbroadcast(Op.mul(dy, Op.mul(x, r)), w.shape)
     ]

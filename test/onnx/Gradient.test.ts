@@ -318,7 +318,25 @@ describe("derivatives beside the table", () => {
     )
   )
 
-  it.effect("Attend.weighted has the derivative of softmax(scores) values, whose weights take no other way", () =>
+  const mixed = (scores: Graph.Value, values: Graph.Value): Graph.Value => {
+    const weights = Op.softmax(scores)
+    const result = Op.matmul(weights, values)
+    return Graph.withGradient([scores, values], result, (dy) => Attend.derivative(weights, values, result, dy))
+  }
+  it.effect("swiglu has the derivative of silu(gate) x", () =>
+    holds(
+      "QuickGelu",
+      fc
+        .tuple(inner(3, "T"), inner(4, "W"))
+        .chain((dims) =>
+          fc
+            .tuple(Plain.operand(dims), Plain.operand(dims))
+            .map((operands): Case => ({ operands, build: (gate, x) => Op.swiglu(gate!, x!) }))
+        )
+    )
+  )
+
+  it.effect("Attend.derivative is that of softmax(scores) values, whose weights take no other way", () =>
     holds(
       "Softmax",
       fc
@@ -326,7 +344,7 @@ describe("derivatives beside the table", () => {
         .chain(([b, t, s, d]) =>
           fc
             .tuple(Plain.operand([b, t, s]), Plain.operand([b, s, d]))
-            .map((operands): Case => ({ operands, build: (scores, values) => Attend.weighted(scores!, values!) }))
+            .map((operands): Case => ({ operands, build: (scores, values) => mixed(scores!, values!) }))
         )
     )
   )
