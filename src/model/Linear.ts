@@ -56,13 +56,13 @@ export const product = (parameters: Parameters, path: string, weight: string, x:
 }
 
 /**
- * Linear maps of the same x. In 8 bits and for few tokens, queries, keys and values are one product, as what surrounds
- * it costs more. The two maps of a feed-forward layer are not: for many tokens, taking their wide result apart costs
- * more than it saves.
+ * Linear maps of the same x. In 8 bits, queries, keys and values are one product, as what surrounds it costs more, and so
+ * is their gradient. The two maps of a feed-forward layer are not: taking their wide result apart costs more than it
+ * saves.
  */
 const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value): ReadonlyArray<Value> => {
   const quantized = paths.flatMap((path) => parameters.quantized?.(path) ?? [])
-  if (parameters.adaptation !== "steady" || paths.length < 3 || quantized.length < paths.length) {
+  if (parameters.adaptation === "merged" || paths.length < 3 || quantized.length < paths.length) {
     return paths.map((path) => product(parameters, path, `${path}.weight`, x))
   }
   const parts = quantized.map((use) => use())
@@ -71,14 +71,21 @@ const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value
   return Op.split(joined, -1, widths(scales))
 }
 
+/** The LoRA of a map. */
+type Adapted = NonNullable<ReturnType<NonNullable<Parameters["lora"]>>> & { readonly path: string }
+
 /** x [B, T, in] by the first factors [r, in] of LoRAs: [B, T, r] of each. */
-const reductions = (parameters: Parameters, factors: ReadonlyArray<Value>, x: Value): ReadonlyArray<Value> => {
-  if (parameters.adaptation === "steady") return factors.map((a) => reduced(x, a))
+const reductions = (parameters: Parameters, adapted: ReadonlyArray<Adapted>, x: Value): ReadonlyArray<Value> => {
+  const factors = adapted.map(({ a }) => a)
   // Learning multiplies many tokens: one wider product, and a wider one for each gradient, instead of several thin ones.
   if (parameters.adaptation === "factored" && factors.length > 1) {
-    return Op.split(Op.matmul(x, Op.concat(factors, 0), { transB: true }), -1, widths(factors))
+    // What x is divided by is the same for all maps of it.
+    const all = smoothed(parameters, adapted[0]!.path, Op.concat(factors, 0))
+    return Op.split(Op.matmul(x, all, { transB: true }), -1, widths(factors))
   }
-  return factors.map((a) => Op.matmul(x, a, { transB: true }))
+  const own = adapted.map(({ a, path }) => smoothed(parameters, path, a))
+  if (parameters.adaptation === "steady") return own.map((a) => reduced(x, a))
+  return own.map((a) => Op.matmul(x, a, { transB: true }))
 }
 
 const widths = (values: ReadonlyArray<Value>): ReadonlyArray<number> => values.map(({ shape }) => Number(shape[0]))
@@ -130,8 +137,7 @@ export const linears = (
     const lora = mergedLora(parameters, path) === undefined ? parameters.lora?.(path) : undefined
     return lora === undefined ? [] : [{ ...lora, path }]
   })
-  const factors = adapted.map(({ a, path }) => smoothed(parameters, path, a))
-  const low = reductions(parameters, factors, x)
+  const low = reductions(parameters, adapted, x)
   const updates = new Map(adapted.map(({ b, path, scale }, i) => [path, raised(parameters, low[i]!, b, scale)]))
   return products(parameters, paths, x).map((frozen, i) => {
     const update = updates.get(paths[i]!)
