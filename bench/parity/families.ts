@@ -88,7 +88,10 @@ const compare = Effect.fnUntraced(function* (folder: string) {
     const stored = new Map<string, Float32Array>()
     for (const [name, info] of checkpoint.tensors) stored.set(name, yield* Safetensors.load(info))
     const vector = adapted ? lora.vector : Trainables.pack(layout, (e) => stored.get(e.name)!)
-    const { graph } = LearnProgram.accumulate(checkpoint, { layout, scales: lora.scales }, Objective.sft, { chunks: 1 })
+    const { graph } = LearnProgram.accumulate(checkpoint, { layout, scales: lora.scales }, Objective.sft, {
+      chunks: 1,
+      shares: false
+    })
     const session = yield* Session.make(graph, { folder: Program.weightsFolder })
     const weighted = rows.map((row, b) => ({ ids: row, weights: learnt[b]! }))
     const batch = Batch.supervised(weighted, Batch.totalWeight(weighted))

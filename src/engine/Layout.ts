@@ -6,6 +6,7 @@
  * that are not shared are laid into rows as long as the longest of them (see `model/Ragged.ts`); a token sees what comes
  * before it in its own sequence alone, so the loss and its gradients are those of the sequences by themselves. Pure.
  */
+import * as Ragged from "../model/Ragged.ts"
 import { masked } from "../model/Transformer.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Packing from "./Packing.ts"
@@ -14,7 +15,7 @@ type Ids = ReadonlyArray<number>
 
 /** Where the tokens of a micro-batch stand, and the feeds that say so. */
 export interface Layout {
-  /** The feeds of `Program.raggedInputs`, made anew as they are large. */
+  /** The feeds of `Program.raggedInputs`, made anew as they are large; without `keys` where nothing may be shared. */
   readonly feeds: () => Session.Feeds
   /** The place of a sequence's token among all. */
   readonly at: (sequence: number, token: number) => number
@@ -76,7 +77,7 @@ interface Rows {
 }
 
 const intoRows = ({ beginnings, parts }: Parts): Rows => {
-  const length = Math.max(...parts.map(lengthOf))
+  const length = Math.max(Ragged.parts, ...parts.map(lengthOf))
   const alike = Map.groupBy(parts, ({ beginning }) => beginning)
   return {
     rows: [...alike.values()].flatMap((parts) => Packing.bins(parts, lengthOf, length)),
@@ -86,27 +87,36 @@ const intoRows = ({ beginnings, parts }: Parts): Rows => {
   }
 }
 
+const over = (parts: Parts, shares: boolean): Layout => ({
+  feeds: () => feeds(parts, shares),
+  at: (sequence, token) => {
+    const { rest, shared } = parts.of[sequence]!
+    return shared !== undefined && token < rest.from ? shared.at + token : rest.at + token - rest.from
+  },
+  tokens: parts.tokens
+})
+
 /** The sequences side by side; those of a group share what they have in common at their beginning. */
-export const make = (sequences: ReadonlyArray<Ids>, groups: ReadonlyArray<ReadonlyArray<number>>): Layout => {
-  const parts = cut(sequences, groups)
-  return {
-    feeds: () => feeds(parts, intoRows(parts)),
-    at: (sequence, token) => {
-      const { rest, shared } = parts.of[sequence]!
-      return shared !== undefined && token < rest.from ? shared.at + token : rest.at + token - rest.from
-    },
-    tokens: parts.tokens
-  }
-}
+export const make = (sequences: ReadonlyArray<Ids>, groups: ReadonlyArray<ReadonlyArray<number>>): Layout =>
+  over(cut(sequences, groups), true)
 
 /** The sequences side by side, nothing shared. */
 export const apart = (sequences: ReadonlyArray<Ids>): Layout =>
-  make(
-    sequences,
-    sequences.map((_, i) => [i])
+  over(
+    cut(
+      sequences,
+      sequences.map((_, i) => [i])
+    ),
+    false
   )
 
-const feeds = ({ beginnings, tokens }: Parts, { before, length, rows }: Rows): Session.Feeds => {
+/** Whether feeds are those of a layout that may share. */
+export const shares = (feeds: Session.Feeds): boolean => feeds["keys"] !== undefined
+
+const feeds = (parts: Parts, shares: boolean): Session.Feeds => {
+  const { beginnings, tokens } = parts
+  const { before: common, length, rows } = intoRows(parts)
+  const before = shares ? common : 0
   const [S, K, F] = [rows.length, before + length, beginnings.length + 1]
   // Where a row is not full, one token more stands: nothing depends on it, so its gradients are zero.
   const T = S * length === tokens ? tokens : tokens + 1
@@ -145,13 +155,17 @@ const feeds = ({ beginnings, tokens }: Parts, { before, length, rows }: Rows): S
     }
   })
   if (T > tokens) places[nobody] = queries.indexOf(nobody)
-  return {
+  const own = {
     ids: Session.int64(ids, [T, 1]),
     positions: Session.int64(positions, [T, 1]),
     seen: Session.float32(seen, [S, 1, length, K]),
     queries: Session.int64(queries, [S, length]),
+    places: Session.int64(places, [T])
+  }
+  if (!shares) return own
+  return {
+    ...own,
     keys: Session.int64(keys, [S, K]),
-    places: Session.int64(places, [T]),
     beginnings: Session.int64(inBeginnings, [T]),
     rows_of: Session.float32(rowsOf, [F, S]),
     sizes: Session.int64([before, length], [2])

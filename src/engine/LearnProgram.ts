@@ -39,6 +39,8 @@ export interface LearnGraph {
 export interface Shape {
   /** The log-probabilities are computed in so many chunks (see `HeadLoss`). */
   readonly chunks: number
+  /** Whether sequences may share beginnings (see `Layout`). */
+  readonly shares: boolean
   /** Layers are computed again in the backward pass: a third more work, and of each layer only its input is kept. */
   readonly recompute?: boolean
   /** What logits are divided by for log-probabilities; 1 if not given. */
@@ -60,7 +62,7 @@ const objectiveOf = (
   const trainable = Trainables.cut(trained.layout, Trainables.inputs(graph, trained.layout, vectors.parameters))
   const adapted = { values: trainable, scales: trained.scales }
   const { config, parameters } = Program.network(graph, checkpoint, adapted, "factored")
-  const input = Program.raggedInputs(graph)
+  const input = Program.raggedInputs(graph, shape.shares)
   const { hidden } = Transformer.build(config, parameters, input, config.maxPositions)
   const at = once(() => hidden(Graph.input(graph, "at", "int64", ["N"])))
   const projection = config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"

@@ -8,6 +8,7 @@ import { Duration, Effect, Exit, Scope } from "effect"
 import * as Session from "../onnx/Session.ts"
 import type { Base } from "./Base.ts"
 import * as HeadLoss from "./HeadLoss.ts"
+import * as Layout from "./Layout.ts"
 import * as LearnProgram from "./LearnProgram.ts"
 import type { Objective } from "./Objective.ts"
 import * as Optimizer from "./Optimizer.ts"
@@ -108,9 +109,13 @@ export const make = Effect.fnUntraced(function* (
       (exit) => (Exit.isSuccess(exit) ? Duration.infinity : Duration.zero)
     )
   const chunks = HeadLoss.chunksFor(microTokens, checkpoint.config.vocabSize)
-  const shape = { chunks, recompute, temperature }
-  const accumulate = yield* compile(() => LearnProgram.accumulate(checkpoint, trained, objective, shape))
-  const measure = yield* compile(() => LearnProgram.measure(checkpoint, trained, objective, shape))
+  const compiled = Effect.fnUntraced(function* (program: typeof LearnProgram.accumulate) {
+    const of = (shares: boolean) =>
+      compile(() => program(checkpoint, trained, objective, { chunks, shares, recompute, temperature }))
+    return { shared: yield* of(true), apart: yield* of(false) }
+  })
+  const accumulate = yield* compiled(LearnProgram.accumulate)
+  const measure = yield* compiled(LearnProgram.measure)
   const { layout } = trained
 
   const feedsOf = ({ feeds, tokens }: MicroBatch): Session.Feeds => {
@@ -118,11 +123,12 @@ export const make = Effect.fnUntraced(function* (
     return {
       ...tokens(),
       ...feeds,
-      ...(count === undefined || shape.chunks === 1
-        ? {}
-        : { chunks: Session.int64(HeadLoss.sizes(count, shape.chunks), [shape.chunks]) })
+      ...(count === undefined || chunks === 1 ? {} : { chunks: Session.int64(HeadLoss.sizes(count, chunks), [chunks]) })
     }
   }
+  /** The program of one of two that is for what is fed: layouts that share nothing have a cheaper one. */
+  const programOf = <A>(programs: { readonly shared: A; readonly apart: A }, feeds: Session.Feeds): A =>
+    Layout.shares(feeds) ? programs.shared : programs.apart
   /** Sums over micro-batches with those of one more. */
   const added = (sums: Measured, names: ReadonlyArray<string>, results: Record<string, Session.Tensor>): Measured => {
     const total = (name: string) => (sums[name] ?? 0) + Session.floats(results[`metric_${name}`]!)[0]!
@@ -134,19 +140,18 @@ export const make = Effect.fnUntraced(function* (
     batch: ReadonlyArray<MicroBatch>,
     gradient: Float32Array
   ) {
-    const { metrics, session } = yield* accumulate
     const fed = {
       ...Trainables.tensors(layout, parameters, LearnProgram.vectors.parameters),
       ...Trainables.tensors(layout, gradient, LearnProgram.vectors.gradient)
     }
     // The sums are written where they are read.
-    const into = {
-      ...Trainables.tensors(layout, gradient, LearnProgram.vectors.sum),
-      ...Object.fromEntries(metrics.map((name) => [`metric_${name}`, null]))
-    }
+    const into = Trainables.tensors(layout, gradient, LearnProgram.vectors.sum)
     let sums: Measured = { loss: 0 }
     for (const micro of batch) {
-      sums = added(sums, metrics, yield* session.run({ ...feedsOf(micro), ...fed }, into))
+      const feeds = feedsOf(micro)
+      const { metrics, session } = yield* programOf(accumulate, feeds)
+      const fetched = { ...into, ...Object.fromEntries(metrics.map((name) => [`metric_${name}`, null])) }
+      sums = added(sums, metrics, yield* session.run({ ...feeds, ...fed }, fetched))
     }
     return sums
   })
@@ -164,11 +169,12 @@ export const make = Effect.fnUntraced(function* (
       return { ...measured, grad_norm: norm }
     }),
     measure: Effect.fnUntraced(function* (parameters, batch) {
-      const { metrics, session } = yield* measure
       const fed = Trainables.tensors(layout, parameters, LearnProgram.vectors.parameters)
       let sums: Measured = { loss: 0 }
       for (const micro of batch) {
-        sums = added(sums, metrics, yield* session.run({ ...feedsOf(micro), ...fed }))
+        const feeds = feedsOf(micro)
+        const { metrics, session } = yield* programOf(measure, feeds)
+        sums = added(sums, metrics, yield* session.run({ ...feeds, ...fed }))
       }
       return sums
     })

@@ -132,12 +132,12 @@ export const tokenInputs = (graph: Graph.Graph): Transformer.Input => ({
   mask: Graph.input(graph, "causal", "float32", ["T", "T"])
 })
 
-/** The network's inputs for sequences side by side, as a `Layout` feeds them. */
-export const raggedInputs = (graph: Graph.Graph): Transformer.Input => ({
+/** The network's inputs for sequences side by side, as a `Layout` feeds them that shares beginnings or does not. */
+export const raggedInputs = (graph: Graph.Graph, shares: boolean): Transformer.Input => ({
   ids: Graph.input(graph, "ids", "int64", ["T", 1]),
   positions: Graph.input(graph, "positions", "int64", ["T", 1]),
-  mask: Graph.input(graph, "seen", "float32", ["S", 1, "L", "K"]),
-  ragged: Ragged.inputs(graph)
+  mask: Graph.input(graph, "seen", "float32", ["S", 1, "L", shares ? "K" : "L"]),
+  ragged: Ragged.inputs(graph, shares)
 })
 
 /** The causal mask of `length` tokens. */

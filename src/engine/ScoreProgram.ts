@@ -43,7 +43,7 @@ const network = (graph: Graph.Graph, checkpoint: Checkpoint, adapter: Adapters.A
   const { config, parameters } = Program.network(graph, checkpoint, Adapters.inputs(graph, adapter), adaptation)
   const input: Transformer.Input =
     form === "family"
-      ? Program.raggedInputs(graph)
+      ? Program.raggedInputs(graph, true)
       : {
           ids: Graph.input(graph, "ids", "int64", ["B", "T"]),
           positions: Graph.input(graph, "positions", "int64", ["B", "T"]),

@@ -63,7 +63,10 @@ export const masked = -1e9
 export interface Attended {
   /** [B, T, heads·d]. */
   readonly mixed: Value
-  /** The keys and values of these tokens, [B, kvHeads, T, d], or with `growing` of all so far; none with `whole`. */
+  /**
+   * The keys and values of these tokens, [B, kvHeads, T, d], or with `growing` of all so far; none with `whole` and
+   * `ragged`.
+   */
   readonly keys?: Value
   readonly values?: Value
 }
@@ -75,25 +78,19 @@ export const make = (
 ): ((layer: number, q: Value, k: Value, v: Value) => Attended) => {
   const { attentionScale: scale, headDim, kvHeads } = config
   const { growing, past, ragged, whole } = input
-  const masks = maskings(config, input)
-  const mix = (layer: number, q: Value, k: Value, v: Value): Required<Attended> => {
-    const all = (own: Value, of: "keys" | "values"): Value =>
-      growing === undefined ? own : Op.concat([growing[of][layer]!, own], 2, growing.mask.shape[3]!)
-    const keys = all(heads(k, kvHeads, headDim), "keys")
-    const values = all(heads(v, kvHeads, headDim), "values")
-    const queries = stack(q, config)
+  const rows = ragged && Ragged.attention(ragged, config)
+  const masks = maskings(config, input, rows)
+  /** Values mixed for stacked queries: [B, kvHeads, group·T, d]. */
+  const mix = (layer: number, queries: Value, keys: Value, values: Value): Value => {
     const masking = masks(layer)
-    const mixed = ((): Value => {
-      const own = Op.add(Op.matmul(queries, keys, { transB: true, alpha: scale }), masking.own)
-      if (past === undefined) return Attend.weighted(own, values)
-      const before = Op.add(Op.matmul(queries, past.keys[layer]!, { transB: true, alpha: scale }), masking.past!)
-      const [M, T] = [past.mask.shape[3]!, q.shape[1]!]
-      // One softmax over both, so that neither has to be scaled afterwards.
-      const weights = Op.softmax(Op.concat([before, own], 3, `${M}+${T}`))
-      const [onPast, onOwn] = Op.splitBy(weights, 3, past.sizes, [M, T])
-      return Op.add(Op.matmul(onPast!, past.values[layer]!), Op.matmul(onOwn!, values))
-    })()
-    return { mixed: unstack(mixed, q, config), keys, values }
+    const own = Op.add(Op.matmul(queries, keys, { transB: true, alpha: scale }), masking.own[0]!)
+    if (past === undefined) return Op.matmul(Op.softmax(own), values)
+    const before = Op.add(Op.matmul(queries, past.keys[layer]!, { transB: true, alpha: scale }), masking.past!)
+    const [M, T] = [past.mask.shape[3]!, keys.shape[2]!]
+    // One softmax over both, so that neither has to be scaled afterwards.
+    const weights = Op.softmax(Op.concat([before, own], 3, `${M}+${T}`))
+    const [onPast, onOwn] = Op.splitBy(weights, 3, past.sizes, [M, T])
+    return Op.add(Op.matmul(onPast!, past.values[layer]!), Op.matmul(onOwn!, values))
   }
   return (layer, q, k, v) => {
     if (whole !== undefined) {
@@ -101,28 +98,36 @@ export const make = (
       const options = { blockwise: whole.blockwise, heads: config.heads, kvHeads, scale, window }
       return { mixed: Attend.causal(q, k, v, whole.last, whole.total, options) }
     }
-    if (ragged === undefined) return mix(layer, q, k, v)
-    const { mixed } = mix(layer, Ragged.queries(ragged, q), Ragged.keys(ragged, k), Ragged.keys(ragged, v))
-    return { mixed: Ragged.side(ragged, mixed) }
+    if (rows !== undefined) return { mixed: rows.mixed(q, k, v, masks(layer).own) }
+    const all = (own: Value, of: "keys" | "values"): Value =>
+      growing === undefined ? own : Op.concat([growing[of][layer]!, own], 2, growing.mask.shape[3]!)
+    const keys = all(heads(k, kvHeads, headDim), "keys")
+    const values = all(heads(v, kvHeads, headDim), "values")
+    return { mixed: unstack(mix(layer, stack(q, config), keys, values), q, config), keys, values }
   }
 }
 
 /** What is added to the scores of stacked queries, for these tokens and for the past. */
 interface Masking {
-  /** [group·T, T], or [S, 1, group·L, P + L], or of a growing past [B, 1, 1, S+1] or [B, 1, group, S+1]. */
-  readonly own: Value
+  /** [group·T, T], or of a growing past [B, 1, 1, S+1] or [B, 1, group, S+1]; of rows those of their parts. */
+  readonly own: ReadonlyArray<Value>
   /** [B, 1, 1, M] or [B, 1, group·T, M]. */
   readonly past: Value | undefined
 }
 
 /** The masks of each layer; layers with the same window share theirs. */
-const maskings = (config: ModelConfig, input: Input): ((layer: number) => Masking) => {
+const maskings = (
+  config: ModelConfig,
+  input: Input,
+  rows: Ragged.Attention | undefined
+): ((layer: number) => Masking) => {
   const group = config.heads / config.kvHeads
   // Query heads that share a key head are stacked along the tokens, so each key head takes part in one product.
   const stackedMask = (mask: Value): Value => {
     const axis = mask.shape.length - 2
     return group === 1 ? mask : Op.concat(Array<Value>(group).fill(mask), axis, stacked(mask.shape[axis]!, group))
   }
+  const own = (mask: Value): ReadonlyArray<Value> => (rows?.masks(mask) ?? [mask]).map(stackedMask)
   const made = new Map<number | undefined, Masking>()
   return (layer) => {
     const { window } = config.attention[layer]!
@@ -131,13 +136,12 @@ const maskings = (config: ModelConfig, input: Input): ((layer: number) => Maskin
     const { growing, past } = input
     const mask = growing?.mask ?? input.mask ?? Graph.fail(input.ids.graph, "attention", [input.ids], "it needs a mask")
     const masking = ((): Masking => {
-      if (window === undefined) return { own: stackedMask(mask), past: past?.mask }
+      if (window === undefined) return { own: own(mask), past: past?.mask }
       const { keys, queries } = positions(input)
-      const within = (mask: Value, keyPosition: Value) =>
-        stackedMask(Op.add(mask, beyond(queries, keyPosition, window)))
+      const within = (mask: Value, keyPosition: Value) => Op.add(mask, beyond(queries, keyPosition, window))
       return {
-        own: within(mask, growing?.positions ?? Op.reshape(keys, [keys.shape[0]!, 1, 1, keys.shape[1]!])),
-        past: past && within(past.mask, columns(past.mask))
+        own: own(within(mask, growing?.positions ?? Op.reshape(keys, [keys.shape[0]!, 1, 1, keys.shape[1]!]))),
+        past: past && stackedMask(within(past.mask, columns(past.mask)))
       }
     })()
     made.set(window, masking)
@@ -150,7 +154,8 @@ const positions = ({ positions, ragged }: Input): { readonly queries: Value; rea
   const of = Op.cast(positions, "float32")
   if (ragged === undefined) return { queries: of, keys: of }
   const tokens = Op.reshape(of, [of.shape[0]!])
-  return { queries: Op.gather(tokens, ragged.queries), keys: Op.gather(tokens, ragged.keys) }
+  const keys = ragged.shared?.keys ?? ragged.queries
+  return { queries: Op.gather(tokens, ragged.queries), keys: Op.gather(tokens, keys) }
 }
 
 /** A large negative number where a key [B, 1, 1, K] is `window` positions or more before a query [B, T]: [B, 1, T, K]. */

@@ -4,19 +4,16 @@ import type { Dim, Value } from "./Graph.ts"
 import * as Op from "./Op.ts"
 
 /**
- * Values [..., S, d] mixed by softmax(scores) [..., T, S]: [..., T, d].
+ * The derivative of values [..., S, d] mixed by weights softmax(scores) [..., T, S] into `mixed` [..., T, d], whose
+ * gradient is given: those of the scores and of the values.
  *
- * Its derivative is written by hand: with W the weights and Y the result, dscores = W (dW − Σ dW W), where the sum over
- * S equals that of dY Y over d (Dao et al. 2022, appendix B), which saves two passes over [T, S].
+ * With W the weights and Y the result, dscores = W (dW − Σ dW W), where the sum over S equals that of dY Y over d (Dao et
+ * al. 2022, appendix B), which saves two passes over [T, S].
  */
-export const weighted = (scores: Value, values: Value): Value => {
-  const weights = Op.softmax(scores)
-  const mixed = Op.matmul(weights, values)
-  return Graph.withGradient([scores, values], mixed, (gradient, kept) => {
-    const dweights = Op.matmul(gradient, kept(values), { transB: true })
-    const projection = Op.sum(Op.mul(gradient, kept(mixed)), [-1], true)
-    return [Op.mul(kept(weights), Op.sub(dweights, projection)), Op.outer(kept(weights), gradient)]
-  })
+export const derivative = (weights: Value, values: Value, mixed: Value, gradient: Value): readonly [Value, Value] => {
+  const dweights = Op.matmul(gradient, values, { transB: true })
+  const projection = Op.sum(Op.mul(gradient, mixed), [-1], true)
+  return [Op.mul(weights, Op.sub(dweights, projection)), Op.outer(weights, gradient)]
 }
 
 /** How heads attend. */

@@ -30,11 +30,13 @@ const numbered = (of: ReadonlyArray<ReadonlyArray<ReadonlyArray<number>>>) => {
 /** What each place of a layout holds and sees. */
 const read = (layout: Layout.Layout) => {
   const feeds = layout.feeds()
-  const integers = (name: string) => Array.from(feeds[name]!.data as BigInt64Array, Number)
+  const integers = (name: string) => Array.from((feeds[name]?.data as BigInt64Array | undefined) ?? [], Number)
   const [ids, positions, places] = [integers("ids"), integers("positions"), integers("places")]
-  const [queries, keys, beginnings] = [integers("queries"), integers("keys"), integers("beginnings")]
+  const [queries, beginnings] = [integers("queries"), integers("beginnings")]
+  // Rows apart see their own tokens alone.
+  const keys = Layout.shares(feeds) ? integers("keys") : queries
   const seen = feeds["seen"]!.data as Float32Array
-  const width = feeds["keys"]!.dims[1]!
+  const width = feeds["seen"]!.dims[3]!
   return {
     size: ids.length,
     id: (place: number) => ids[place],
@@ -90,6 +92,13 @@ describe("a layout", () => {
       }),
       { numRuns: 50 }
     )
+  })
+
+  it("says nothing of beginnings where none may be shared", () => {
+    const { feeds } = read(Layout.apart([[5, 6], [5]]))
+    expect(Object.keys(feeds).toSorted()).toEqual(["ids", "places", "positions", "queries", "seen"])
+    expect(Layout.shares(feeds)).toBe(false)
+    expect(Layout.shares(Layout.make([[5, 6], [5]], [[0], [1]]).feeds())).toBe(true)
   })
 
   it("gathers the gradients of a beginning from the rows that have it", () => {

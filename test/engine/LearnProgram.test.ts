@@ -56,7 +56,7 @@ describe("a learning program against transformers", () => {
       expect(Golden.distance(kept.moment, again.moment)).toBeLessThan(1e-6 * Golden.largest(kept.moment) + 1e-9)
 
       // In the graph: no node of the backward pass reads what a node of a layer's forward pass made, but its result.
-      const shape = { chunks: 1, recompute: true }
+      const shape = { chunks: 1, shares: false, recompute: true }
       const { graph } = LearnProgram.accumulate(golden.checkpoint, adapter, Objective.sft, shape)
       const place = new Map(graph.nodes.flatMap((node) => node.outputs.map((value) => [value, node.label] as const)))
       const results = new Set<Graph.Value>()
@@ -222,7 +222,9 @@ describe("an objective that is wrong", () => {
         const { checkpoint } = yield* Golden.load
         const adapter = Adapters.fromLora(yield* Lora.read(adapterFolder), checkpoint.config)
         const objective = { name: "wrong", inputs: { weights: Objective.perToken }, build }
-        expect(() => LearnProgram.accumulate(checkpoint, adapter, objective, { chunks: 1 })).toThrow(says)
+        expect(() => LearnProgram.accumulate(checkpoint, adapter, objective, { chunks: 1, shares: false })).toThrow(
+          says
+        )
       })
     )
   }

@@ -127,7 +127,8 @@ for (const model of Golden.models) {
           const layout = whole ? all : adapter.layout
           const vector = whole ? Trainables.pack(all, (e) => stored.get(e.name)!) : adapter.vector
           const { graph } = LearnProgram.accumulate(checkpoint, { layout, scales: adapter.scales }, Objective.sft, {
-            chunks: 1
+            chunks: 1,
+            shares: false
           })
           const session = yield* Session.make(graph, { folder: Program.weightsFolder })
           const { feeds, tokens } = Batch.supervised(rows, Batch.totalWeight(rows))
