@@ -56,9 +56,9 @@ export const product = (parameters: Parameters, path: string, weight: string, x:
 }
 
 /**
- * Linear maps of the same x. In 8 bits, queries, keys and values are one product, as what surrounds it costs more, and so
- * is their gradient. The two maps of a feed-forward layer are not: taking their wide result apart costs more than it
- * saves.
+ * Linear maps of the same x. In 8 bits, queries, keys and values are one product where few tokens are computed, as what
+ * surrounds it costs more, and in learning, as their gradient is one product then, too. Elsewhere taking the result apart
+ * costs more than it saves, as it does everywhere with the two wide maps of a feed-forward layer.
  */
 const products = (parameters: Parameters, paths: ReadonlyArray<string>, x: Value): ReadonlyArray<Value> => {
   const quantized = paths.flatMap((path) => parameters.quantized?.(path) ?? [])
