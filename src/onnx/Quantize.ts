@@ -33,11 +33,8 @@ const quantized = (x: Value): Rows => {
   const axis = x.shape.length - 1
   const width = x.shape[axis]!
   if (typeof width !== "number") return Graph.fail(x.graph, "QuantizeRows", [x], "the last axis must be a number")
-  const column = [...x.shape.slice(0, -1), 1]
-  const last = Graph.constant(x.graph, "int64", [1], [axis])
-  const lowest = Op.one("ReduceMin", [x, last], "float32", column, { keepdims: { int: 1 } })
   // A row of zeros must not be divided by zero.
-  const largest = Op.maximum(Op.max(x, [-1], true), Op.sub(Graph.scalar(x.graph, 1e-30), lowest))
+  const largest = Op.maximum(Op.max(Op.abs(x), [-1], true), Graph.scalar(x.graph, 1e-30))
   const steps = Op.scale(largest, 1 / 127)
   // A block of the operator is a row.
   const block = { axis: { int: axis }, block_size: { int: width } }
