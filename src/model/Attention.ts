@@ -79,6 +79,7 @@ export const make = (
   const { attentionScale: scale, headDim, kvHeads } = config
   const { growing, past, ragged, whole } = input
   const rows = ragged && Ragged.attention(ragged, config)
+  const onValues = past === undefined ? Op.matmul : valuesOf(past, config)
   const masks = maskings(config, input, rows)
   /** Values mixed for stacked queries: [B, kvHeads, group·T, d]. */
   const mix = (layer: number, queries: Value, keys: Value, values: Value): Value => {
@@ -90,7 +91,7 @@ export const make = (
     // One softmax over both, so that neither has to be scaled afterwards.
     const weights = Op.softmax(Op.concat([before, own], 3, `${M}+${T}`))
     const [onPast, onOwn] = Op.splitBy(weights, 3, past.sizes, [M, T])
-    return Op.add(Op.matmul(onPast!, past.values[layer]!), Op.matmul(onOwn!, values))
+    return Op.add(onValues(onPast!, past.values[layer]!), Op.matmul(onOwn!, values))
   }
   return (layer, q, k, v) => {
     if (whole !== undefined) {
@@ -104,6 +105,33 @@ export const make = (
     const keys = all(heads(k, kvHeads, headDim), "keys")
     const values = all(heads(v, kvHeads, headDim), "values")
     return { mixed: unstack(mix(layer, stack(q, config), keys, values), q, config), keys, values }
+  }
+}
+
+/**
+ * Weights [B, kvHeads, group·T, M] by values of the past [B, kvHeads, M, d]: [B, kvHeads, group·T, d].
+ *
+ * Where there is one new token, each query head is a product of its own: a vector is multiplied with the values as they
+ * lie, but for the few rows of a group the runtime would first copy them into another order.
+ */
+const valuesOf = (
+  { mask, sizes }: Past,
+  { heads, kvHeads }: ModelConfig
+): ((weights: Value, values: Value) => Value) => {
+  if (heads === kvHeads) return Op.matmul
+  const integer = (n: number) => Graph.constant(mask.graph, "int64", [1], [n])
+  const [M, T] = Op.split(sizes, 0, [1, 1]) as [Value, Value]
+  const group = integer(heads / kvHeads)
+  const products = Op.where(Op.equal(T, integer(1)), group, integer(1))
+  const queries = Op.div(Op.mul(T, group), products)
+  const apart = Op.concat([Op.gather(Op.shapeOf(mask), integer(0)), integer(kvHeads), products, queries, M], 0)
+  return (weights, values) => {
+    const [B, , rows, columns] = weights.shape as [Dim, number, Dim, Dim]
+    const d = values.shape[3]!
+    const shape = [B, kvHeads, "products", "queries", columns]
+    // A size of 0 is that of an empty past.
+    const own = Op.one("Reshape", [weights, apart], weights.dtype, shape, { allowzero: { int: 1 } })
+    return Op.reshape(Op.matmul(own, Op.reshape(values, [B, kvHeads, 1, columns, d])), [B, kvHeads, rows, d])
   }
 }
 
