@@ -6,7 +6,7 @@
  * that are not shared are laid into rows as long as the longest of them (see `model/Ragged.ts`); a token sees what comes
  * before it in its own sequence alone, so the loss and its gradients are those of the sequences by themselves. Pure.
  */
-import * as Ragged from "../model/Ragged.ts"
+import * as RaggedHeads from "../model/RaggedHeads.ts"
 import { masked } from "../model/Transformer.ts"
 import * as Session from "../onnx/Session.ts"
 import * as Packing from "./Packing.ts"
@@ -77,7 +77,7 @@ interface Rows {
 }
 
 const intoRows = ({ beginnings, parts }: Parts): Rows => {
-  const length = Math.max(Ragged.parts, ...parts.map(lengthOf))
+  const length = Math.max(RaggedHeads.parts, ...parts.map(lengthOf))
   const alike = Map.groupBy(parts, ({ beginning }) => beginning)
   return {
     rows: [...alike.values()].flatMap((parts) => Packing.bins(parts, lengthOf, length)),
