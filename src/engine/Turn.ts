@@ -7,8 +7,8 @@
  */
 import { Effect } from "effect"
 
-/** Milliseconds of work at a stretch. */
-const stretch = 2
+/** Milliseconds of work at a stretch: two of them, and a collection of young objects, may come in one turn. */
+const stretch = 0.5
 
 let since: number | undefined
 

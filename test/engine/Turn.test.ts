@@ -46,7 +46,7 @@ describe("a turn", () => {
     Effect.gen(function* () {
       const passed = turns()
       const done = yield* pausing(100)
-      // At most a few pieces of a millisecond are done in a turn of two.
+      // A piece of a millisecond is longer than a stretch: a turn has one of them, or few.
       expect(passed()).toBeGreaterThan(20)
       expect(done).toHaveLength(100)
     })
