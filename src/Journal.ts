@@ -15,7 +15,7 @@ import * as Folder from "./Folder.ts"
 import * as LineFile from "./LineFile.ts"
 
 /** A checkpoint file that cannot be used: which file, which line where that is known, and what to do. */
-export class CheckpointError extends Schema.TaggedError<CheckpointError>()("CheckpointError", {
+export class JournalError extends Schema.TaggedError<JournalError>()("JournalError", {
   file: Schema.String,
   line: Schema.optional(Schema.Number),
   fact: Schema.String
@@ -27,8 +27,8 @@ export class CheckpointError extends Schema.TaggedError<CheckpointError>()("Chec
 
 export interface Journal<A> {
   /** What was made of a sample; undefined where nothing is written of it. */
-  readonly get: (key: string) => Effect.Effect<ReadonlyArray<A> | undefined, CheckpointError>
-  readonly append: (key: string, made: ReadonlyArray<A>) => Effect.Effect<void, CheckpointError>
+  readonly get: (key: string) => Effect.Effect<ReadonlyArray<A> | undefined, JournalError>
+  readonly append: (key: string, made: ReadonlyArray<A>) => Effect.Effect<void, JournalError>
 }
 
 /** Where a line is: its bytes without the line end. */
@@ -43,14 +43,14 @@ const Line = Schema.Struct({ key: Schema.String, made: Schema.Array(Schema.Unkno
 export const open = <A, I>(
   file: string,
   schema: Schema.Codec<A, I>
-): Effect.Effect<Journal<A>, CheckpointError, Scope.Scope> =>
+): Effect.Effect<Journal<A>, JournalError, Scope.Scope> =>
   Effect.gen(function* () {
     const decodeLine = Schema.decodeUnknownSync(Schema.fromJsonString(Line))
     // What JSON has no form for, such as a date, a map or NaN, would come back as something else.
     const json = Schema.toCodecJson(Schema.Array(schema))
     const decode = Schema.decodeUnknownSync(json)
     const encode = Schema.encodeSync(json)
-    const wrong = (fact: string, line?: number) => new CheckpointError({ file, line, fact })
+    const wrong = (fact: string, line?: number) => new JournalError({ file, line, fact })
     const unusable = (cause: unknown) => wrong(`cannot be read and written (${(cause as Error).message})`)
     const other = (key: string, cause: unknown) => {
       const why = (cause as Error).message.replace(/\s+/g, " ")

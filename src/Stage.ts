@@ -12,7 +12,7 @@ import { Cause, Channel, Context, Effect, Formatter, Layer, Pipeable, Predicate,
 import * as Journal from "./Journal.ts"
 import * as Positive from "./Positive.ts"
 
-export { CheckpointError } from "./Journal.ts"
+export { JournalError } from "./Journal.ts"
 
 /** From a stream of `A` to a stream of `B`, failing with `E`, needing `R`. */
 export interface Stage<A, B, E = never, R = never> extends Pipeable.Pipeable {
@@ -194,7 +194,7 @@ export interface CheckpointOptions<A, B, I> extends Pick<Options, "concurrency" 
  */
 export const checkpoint =
   <A extends { readonly id: string }, B, I>(options: CheckpointOptions<A, B, I>) =>
-  <E, R>(self: Stage<A, B, E, R>): Stage<A, B, E | Journal.CheckpointError, R> =>
+  <E, R>(self: Stage<A, B, E, R>): Stage<A, B, E | Journal.JournalError, R> =>
     from((samples) =>
       Stream.unwrap(
         Effect.map(Journal.open(options.file, options.schema), (journal) => {

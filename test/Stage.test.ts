@@ -245,7 +245,7 @@ describe("Stage.checkpoint", () => {
     Effect.gen(function* () {
       const { asked, stage } = counted()
       const kept = stage.pipe(Stage.checkpoint({ file: yield* file, schema: Item }))
-      expectTypeOf(kept).toEqualTypeOf<Stage.Stage<Item, Item, Odd | Stage.CheckpointError>>()
+      expectTypeOf(kept).toEqualTypeOf<Stage.Stage<Item, Item, Odd | Stage.JournalError>>()
       assert.deepStrictEqual(yield* numbers(items(2, 6).pipe(kept)), [1, 3])
       assert.deepStrictEqual(yield* numbers(items(2, 4, 6, 8).pipe(kept)), [1, 2, 3, 4])
       assert.deepStrictEqual(asked, [2, 6, 4, 8])
@@ -311,7 +311,7 @@ describe("Stage.checkpoint", () => {
       yield* numbers(items(2).pipe(kept))
       appendFileSync(path, '{"key": "item 4"\n')
       const error = yield* numbers(items(2).pipe(kept)).pipe(Effect.flip)
-      assert.instanceOf(error, Stage.CheckpointError)
+      assert.instanceOf(error, Stage.JournalError)
       assert.include(String(error), `${path}:2: is damaged; delete this line`)
     })
   )
