@@ -112,13 +112,15 @@ export const make = (
  * Weights [B, kvHeads, group·T, M] by values of the past [B, kvHeads, M, d]: [B, kvHeads, group·T, d].
  *
  * Where there is one new token, each query head is a product of its own: a vector is multiplied with the values as they
- * lie, but for the few rows of a group the runtime would first copy them into another order.
+ * lie, but for the few rows of a group the runtime would first copy them into another order. Not where all heads share
+ * one key head: the runtime puts their vectors together again where B is 1, and a row would have other bits alone than
+ * among others.
  */
 const valuesOf = (
   { mask, sizes }: Past,
   { heads, kvHeads }: ModelConfig
 ): ((weights: Value, values: Value) => Value) => {
-  if (heads === kvHeads) return Op.matmul
+  if (heads === kvHeads || kvHeads === 1) return Op.matmul
   const integer = (n: number) => Graph.constant(mask.graph, "int64", [1], [n])
   const [M, T] = Op.split(sizes, 0, [1, 1]) as [Value, Value]
   const group = integer(heads / kvHeads)
