@@ -9,6 +9,7 @@ import * as Objective from "../../src/engine/Objective.ts"
 import * as Minibatches from "../../src/engine/Minibatches.ts"
 import * as PolicyGradient from "../../src/engine/PolicyGradient.ts"
 import * as Lora from "../../src/model/Lora.ts"
+import * as RaggedHeads from "../../src/model/RaggedHeads.ts"
 import * as Session from "../../src/onnx/Session.ts"
 import * as Golden from "./golden.ts"
 
@@ -92,6 +93,12 @@ describe("a layout", () => {
       }),
       { numRuns: 50 }
     )
+  })
+
+  it("has rows of a place for each part of their queries at least, that of a single token, too", () => {
+    const { feeds } = read(Layout.apart([[5]]))
+    expect(feeds["queries"]!.dims).toEqual([1, RaggedHeads.parts])
+    expect(feeds["seen"]!.dims).toEqual([1, 1, RaggedHeads.parts, RaggedHeads.parts])
   })
 
   it("says nothing of beginnings where none may be shared", () => {
