@@ -12,7 +12,8 @@ import type { Ragged } from "./Ragged.ts"
 /**
  * The queries of rows are computed in so many parts, each about as long: part i has Lᵢ of them, and sees P + L₀ + … + Lᵢ
  * keys. So a quarter of the scores, which no token may see, is never computed; more and smaller parts cost more than they
- * save. Rows have at least so many places.
+ * save. Rows have at least so many places: the gradient of the keys of a part without queries is a batch of products over
+ * nothing, which the runtime leaves as its memory was.
  */
 export const parts = 2
 

@@ -97,6 +97,7 @@ describe("a layout", () => {
 
   it("has rows of a place for each part of their queries at least, that of a single token, too", () => {
     const { feeds } = read(Layout.apart([[5]]))
+    // The gradient of a part without queries would be whatever stood in the memory.
     expect(feeds["queries"]!.dims).toEqual([1, RaggedHeads.parts])
     expect(feeds["seen"]!.dims).toEqual([1, 1, RaggedHeads.parts, RaggedHeads.parts])
   })
