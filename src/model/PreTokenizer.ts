@@ -4,7 +4,7 @@
  * A `tokenizer.json` is made for the Rust library, where white space is Unicode's White_Space, a digit is any character
  * of category N and a word has letters of every script. The JavaScript library has classes of its own, knows two of the
  * five behaviors of a `Split`, and leaves a Metaspace in one piece, which gives other tokens for some texts. The same
- * rules are therefore spelled out as patterns.
+ * rules are therefore spelled out as patterns, and a text is cut at their matches here.
  */
 import { Predicate } from "effect"
 
@@ -48,50 +48,75 @@ const literally = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/-]/g
 
 /** Cuts where a pattern matches; what it matches and what lies between change places with `invert`. */
 const cut = (regex: string, behavior: unknown, invert: boolean) => {
-  const [match, between] = [`(?:${regex})`, `(?:(?:(?!${regex})[\\s\\S])+)`]
-  const [delimiter, piece] = invert ? [between, match] : [match, between]
-  switch (behavior) {
-    case "Isolated":
-      return split(regex)
-    case "Removed":
-      return invert ? matches(regex) : { type: "Split", pattern: { Regex: regex }, behavior, invert }
-    case "Contiguous":
-      return matches(`(?:${match})+|${between}`)
-    case "MergedWithPrevious":
-      return matches(`${piece}${delimiter}?|${delimiter}`)
-    case "MergedWithNext":
-      return matches(`${delimiter}${piece}?|${piece}`)
-    default:
-      throw new Error(`a pre-tokenizer has the behavior ${JSON.stringify(behavior)}`)
+  if (typeof behavior !== "string" || !Object.hasOwn(behaviors, behavior)) {
+    throw new Error(`a pre-tokenizer has the behavior ${JSON.stringify(behavior)}`)
   }
+  return { type: "Split", pattern: { Regex: regex }, behavior, invert }
 }
 
 /** What is used of the library's pre-tokenizers. */
 export interface PreTokenizer {
-  readonly config?: { readonly behavior?: unknown; readonly invert?: unknown }
-  readonly pattern?: RegExp
+  readonly config?: { readonly type?: unknown; readonly behavior?: unknown; readonly invert?: unknown }
+  pattern?: RegExp
   readonly tokenizers?: ReadonlyArray<PreTokenizer | null>
   pre_tokenize_text: (text: string) => ReadonlyArray<string>
 }
 
-/** What lies between the matches of a pattern. No pattern of its own says that: a match may end in what begins none. */
-const between = (text: string, pattern: RegExp): ReadonlyArray<string> => {
-  const pieces: Array<string> = []
-  let end = 0
-  for (const match of text.matchAll(pattern)) {
-    pieces.push(text.slice(end, match.index))
-    end = match.index + match[0].length
-  }
-  return [...pieces, text.slice(end)].filter((piece) => piece !== "")
+/** A part of a text, which a pattern matches or which lies between two that it matches. */
+interface Part {
+  readonly text: string
+  readonly isMatch: boolean
 }
 
-/** Has the library's pre-tokenizers remove what matches, whose split leaves in what the pattern's groups have found. */
-export const install = (made: PreTokenizer | null): void => {
-  const { config, pattern } = made ?? {}
-  if (made !== null && pattern !== undefined && config?.behavior === "Removed" && config.invert !== true) {
-    made.pre_tokenize_text = (text) => between(text, pattern)
+/** A text as its parts. A match of nothing is one, too, but where another match has just ended. */
+const partsOf = (text: string, pattern: RegExp): ReadonlyArray<Part> => {
+  const parts: Array<Part> = []
+  let end = 0
+  for (const { 0: found, index } of text.matchAll(pattern)) {
+    if (found === "" && index === end && parts.at(-1)?.isMatch === true) continue
+    if (index > end) parts.push({ text: text.slice(end, index), isMatch: false })
+    parts.push({ text: found, isMatch: true })
+    end = index + found.length
   }
-  made?.tokenizers?.forEach(install)
+  if (end < text.length) parts.push({ text: text.slice(end), isMatch: false })
+  return parts
+}
+
+/** Parts put together with the one before them where that is asked for. */
+const joined = (parts: ReadonlyArray<Part>, joins: (part: Part, before: Part) => boolean): Array<string> => {
+  const pieces: Array<string> = []
+  for (const [i, part] of parts.entries()) {
+    if (i > 0 && joins(part, parts[i - 1]!)) pieces.push(pieces.pop()! + part.text)
+    else pieces.push(part.text)
+  }
+  return pieces
+}
+
+/** What becomes of the parts, by the behavior of a `Split`. Of matches side by side but one is merged. */
+const behaviors: Readonly<Record<string, (parts: ReadonlyArray<Part>) => ReadonlyArray<string>>> = {
+  Isolated: (parts) => parts.map(({ text }) => text),
+  Removed: (parts) => parts.filter(({ isMatch }) => !isMatch).map(({ text }) => text),
+  Contiguous: (parts) => joined(parts, (part, before) => part.isMatch === before.isMatch),
+  MergedWithPrevious: (parts) => joined(parts, (part, before) => part.isMatch && !before.isMatch),
+  MergedWithNext: (parts) => joined(parts, (part, before) => !part.isMatch && before.isMatch)
+}
+
+/**
+ * Has the library's pre-tokenizers cut as in Rust: it knows two of the five behaviors, leaves in what groups have found,
+ * and has another white space.
+ */
+export const install = (made: PreTokenizer | null): void => {
+  if (made === null) return
+  const { config, pattern } = made
+  if (config?.type === "ByteLevel") made.pattern = new RegExp(explicitSpace(byteLevelPattern), "gu")
+  if (config?.type === "Split" && pattern !== undefined) {
+    const pieces = behaviors[String(config.behavior)]!
+    made.pre_tokenize_text = (text) =>
+      pieces(
+        partsOf(text, pattern).map((part) => (config.invert === true ? { ...part, isMatch: !part.isMatch } : part))
+      ).filter((piece) => piece !== "")
+  }
+  made.tokenizers?.forEach(install)
 }
 
 /** A pre-tokenizer behind another one. The library cannot tell which of the pieces is the text's first. */
@@ -128,9 +153,8 @@ export const asInRust = (json: unknown): unknown => {
       const pattern: Readonly<Record<string, unknown>> = Predicate.isObject(config.pattern) ? { ...config.pattern } : {}
       if (typeof pattern.Regex === "string")
         return cut(explicitSpace(atomic(pattern.Regex)), behavior, config.invert === true)
-      return typeof pattern.String === "string"
-        ? cut(literally(pattern.String), behavior, config.invert === true)
-        : json
+      if (typeof pattern.String === "string") return cut(literally(pattern.String), behavior, config.invert === true)
+      throw new Error(`a pre-tokenizer has the pattern ${JSON.stringify(config.pattern)}`)
     }
     case "Metaspace": {
       const mark = typeof config.replacement === "string" ? literally(config.replacement) : "▁"

@@ -112,6 +112,41 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("cuts where a pattern matches nothing, too, whatever the behavior", () =>
+    Effect.gen(function* () {
+      const vocab = { "<unk>": 0, a: 1, ab: 2, " ": 3, " x": 4, "x ": 5, xx: 6, " xx": 7, "xx ": 8, "12": 9, " b": 10 }
+      const encoder = Effect.fnUntraced(function* (Regex: string, behavior: string, invert: boolean) {
+        const pre_tokenizer = { type: "Split", pattern: { Regex }, behavior, invert }
+        const model = { type: "WordLevel", vocab, unk_token: "<unk>" }
+        return (yield* Tokenizer.load(yield* write({}, { model, decoder: null, pre_tokenizer }))).encode
+      })
+      // What Python's tokenizers 0.23 makes of them.
+      const expected = [
+        ["Isolated", [2, 9, 4], [1, 3, 6, 3, 0], [1, 3, 6, 3, 0]],
+        ["Removed", [2, 9, 4], [1, 3, 3, 0], [6]],
+        ["Contiguous", [2, 9, 4], [1, 3, 6, 3, 0], [1, 3, 6, 3, 0]],
+        ["MergedWithPrevious", [2, 9, 4], [1, 7, 3, 0], [1, 3, 8, 0]],
+        ["MergedWithNext", [2, 9, 4], [1, 3, 8, 0], [1, 7, 3, 0]]
+      ] as const
+      for (const [behavior, ahead, many, inverted] of expected) {
+        expect((yield* encoder("(?<=\\p{L})(?=\\p{N})|(?=\\s)", behavior, false))("ab12 x")).toEqual(ahead)
+        expect((yield* encoder("x*", behavior, false))("a xx b")).toEqual(many)
+        expect((yield* encoder("x*", behavior, true))("a xx b")).toEqual(inverted)
+      }
+    })
+  )
+
+  it.effect("puts a space in front of bytes, and cuts at Unicode's white space then, too", () =>
+    Effect.gen(function* () {
+      const pre_tokenizer = { ...small.pre_tokenizer, add_prefix_space: true }
+      // A mark of the byte order, with and without the space before it, is none; a next line is.
+      const vocab = { Ġ: 0, h: 1, Ġh: 2, "Ġï»¿": 3, "ï»¿": 4, Âħ: 5 }
+      const model = { type: "WordLevel", vocab, unk_token: "h" }
+      const { encode } = yield* Tokenizer.load(yield* write({}, { model, pre_tokenizer }))
+      expect(["h", " h", "\ufeffh", "h\ufeff", "\u0085h"].map(encode)).toEqual([[2], [2], [3, 1], [2, 4], [0, 5, 1]])
+    })
+  )
+
   it.effect("merges where its file does not name the kind of its model, as the first ones did not", () =>
     Effect.gen(function* () {
       const { type: _, ...model } = small.model
