@@ -68,12 +68,16 @@ interface Part {
   readonly isMatch: boolean
 }
 
+/** Whether a place in a text is in the middle of a character: JavaScript finds what is not there between its halves. */
+const splits = (text: string, index: number): boolean =>
+  /^[\ud800-\udbff][\udc00-\udfff]/.test(text.slice(index - 1, index + 1))
+
 /** A text as its parts. A match of nothing is one, too, but where another match has just ended. */
 const partsOf = (text: string, pattern: RegExp): ReadonlyArray<Part> => {
   const parts: Array<Part> = []
   let end = 0
   for (const { 0: found, index } of text.matchAll(pattern)) {
-    if (found === "" && index === end && parts.at(-1)?.isMatch === true) continue
+    if (found === "" && (splits(text, index) || (index === end && parts.at(-1)?.isMatch === true))) continue
     if (index > end) parts.push({ text: text.slice(end, index), isMatch: false })
     parts.push({ text: found, isMatch: true })
     end = index + found.length

@@ -114,7 +114,20 @@ describe("Tokenizer", () => {
 
   it.effect("cuts where a pattern matches nothing, too, whatever the behavior", () =>
     Effect.gen(function* () {
-      const vocab = { "<unk>": 0, a: 1, ab: 2, " ": 3, " x": 4, "x ": 5, xx: 6, " xx": 7, "xx ": 8, "12": 9, " b": 10 }
+      const vocab = {
+        "<unk>": 0,
+        a: 1,
+        ab: 2,
+        " ": 3,
+        " x": 4,
+        "x ": 5,
+        xx: 6,
+        " xx": 7,
+        "xx ": 8,
+        "12": 9,
+        " b": 10,
+        "🙂🙂": 11
+      }
       const encoder = Effect.fnUntraced(function* (Regex: string, behavior: string, invert: boolean) {
         const pre_tokenizer = { type: "Split", pattern: { Regex }, behavior, invert }
         const model = { type: "WordLevel", vocab, unk_token: "<unk>" }
@@ -133,6 +146,8 @@ describe("Tokenizer", () => {
         expect((yield* encoder("x*", behavior, false))("a xx b")).toEqual(many)
         expect((yield* encoder("x*", behavior, true))("a xx b")).toEqual(inverted)
       }
+      // There is no end of a text within a character.
+      expect((yield* encoder("$", "Isolated", false))("🙂🙂")).toEqual([11])
     })
   )
 
