@@ -125,8 +125,11 @@ export const make = (
     })
   )
 
+/** Where a model folder has its template, and another one for tools, if it has one. */
+export const files = { usual: "chat_template.jinja", forTools: "additional_chat_templates/tool_use.jinja" } as const
+
 /**
- * Loads the chat template of a model folder, if it has one: `chat_template.jinja`, or the `chat_template` of
+ * Loads the chat template of a model folder, if it has one: the {@link files}, or the `chat_template` of
  * `tokenizer_config.json`, of several the one named `default`, and for tools that named `tool_use`. Fails when it is
  * there and not understood.
  */
@@ -134,9 +137,14 @@ export const load = Effect.fn("ChatTemplate.load")(function* (
   dir: string
 ): Effect.fn.Return<Option.Option<ChatTemplate>, ChatTemplateError> {
   const config = yield* asTemplateError(TokenizerConfig.read(dir))
-  const file = path.join(dir, "chat_template.jinja")
+  const file = path.join(dir, files.usual)
   const own = yield* asTemplateError(ModelFile.readText(file))
-  if (own !== undefined) return Option.some(yield* make(own, file, config.tokens))
+  if (own !== undefined) {
+    const usual = yield* make(own, file, config.tokens)
+    const toolsFile = path.join(dir, files.forTools)
+    const forTools = yield* asTemplateError(ModelFile.readText(toolsFile))
+    return Option.some(forTools === undefined ? usual : yield* both(usual, forTools, toolsFile, config.tokens))
+  }
 
   const configFile = path.join(dir, "tokenizer_config.json")
   const found = config.chatTemplate
@@ -150,16 +158,25 @@ export const load = Effect.fn("ChatTemplate.load")(function* (
     })
   }
   const usual = yield* make(named.template, configFile, config.tokens)
-  if (forTools === undefined) return Option.some(usual)
+  return Option.some(forTools === undefined ? usual : yield* both(usual, forTools.template, configFile, config.tokens))
+})
+
+/** A template, and another one where there are tools. */
+const both = Effect.fnUntraced(function* (
+  usual: ChatTemplate,
+  forTools: string,
+  file: string,
+  tokens: Readonly<Record<string, string>>
+): Effect.fn.Return<ChatTemplate> {
   // One that is not understood is no matter where there are no tools.
-  const other = yield* Effect.result(make(forTools.template, configFile, config.tokens))
-  return Option.some({
-    dated: usual.dated || forTools.template.includes("strftime_now"),
+  const other = yield* Effect.result(make(forTools, file, tokens))
+  return {
+    dated: usual.dated || forTools.includes("strftime_now"),
     render: (messages, options) =>
       (options?.tools ?? []).length === 0
         ? usual.render(messages, options)
         : Effect.flatMap(Effect.fromResult(other), ({ render }) => render(messages, options))
-  })
+  }
 })
 
 const asTemplateError = Effect.mapError(

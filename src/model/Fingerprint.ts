@@ -8,6 +8,7 @@ import { Effect } from "effect"
 import { createHash } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import * as ChatTemplate from "./ChatTemplate.ts"
 import type { Checkpoint } from "./Checkpoint.ts"
 import { CheckpointError, readText } from "./ModelFile.ts"
 import { reason } from "./Quoted.ts"
@@ -44,7 +45,7 @@ export const of = (checkpoint: Checkpoint): Effect.Effect<string, CheckpointErro
   })
 
 /** The files that say how text becomes tokens. */
-const textFiles = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+const textFiles = ["tokenizer.json", "tokenizer_config.json", ChatTemplate.files.usual]
 
 /**
  * 16 hexadecimal digits for a checkpoint that is given text: its own, how text becomes its tokens, and which of them it
@@ -56,13 +57,15 @@ export const ofText = Effect.fnUntraced(function* (checkpoint: Checkpoint): Effe
   // What the older file says counts only where the newer one does not have all tokens (see `TokenizerConfig.ts`).
   const counts = !(texts[1] ?? "").includes('"added_tokens_decoder"')
   const older = counts ? yield* readText(path.join(dir, "special_tokens_map.json")) : undefined
+  const forTools = yield* readText(path.join(dir, ChatTemplate.files.forTools))
   const all = [
     yield* of(checkpoint),
     eosTokenIds,
     bosTokenId,
     padTokenId,
     texts,
-    ...(older === undefined ? [] : [older])
+    ...(older === undefined ? [] : [older]),
+    ...(forTools === undefined ? [] : [{ forTools }])
   ]
   return createHash("sha256").update(JSON.stringify(all)).digest("hex").slice(0, 16)
 })

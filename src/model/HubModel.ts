@@ -16,6 +16,7 @@ import { credentials } from "../hub/Access.ts"
 import * as Download from "../hub/Download.ts"
 import * as HubCache from "../hub/HubCache.ts"
 import { HubError, fromCause } from "../hub/HubError.ts"
+import * as ChatTemplate from "./ChatTemplate.ts"
 import * as ModelConfig from "./ModelConfig.ts"
 import * as ModelFile from "./ModelFile.ts"
 import { quoted } from "./Quoted.ts"
@@ -51,8 +52,12 @@ const smallFiles = [
   "tokenizer.json",
   "tokenizer_config.json",
   "special_tokens_map.json",
-  "chat_template.jinja"
+  ChatTemplate.files.usual,
+  ChatTemplate.files.forTools
 ]
+
+/** Folders of a repository with files that Charter reads. */
+const folders: ReadonlyArray<string> = [path.posix.dirname(ChatTemplate.files.forTools)]
 
 type Failure = HubError | ModelFile.CheckpointError | ModelConfig.ModelConfigError
 
@@ -145,9 +150,14 @@ const fetch = Effect.fnUntraced(function* (
   const listed = yield* asked(async (signal) => {
     const files = new Map<string, ReturnType<typeof Download.described>>()
     const repo = { type: "model", name } as const
-    for await (const entry of listFiles({ repo, revision: commit, ...credentials(access, { signal }) })) {
-      if (entry.type === "file") files.set(entry.path, Download.described(entry))
+    const list = async (path?: string): Promise<void> => {
+      const asked = { repo, revision: commit, ...(path === undefined ? {} : { path }) }
+      for await (const entry of listFiles({ ...asked, ...credentials(access, { signal }) })) {
+        if (entry.type === "file") files.set(entry.path, Download.described(entry))
+        if (entry.type === "directory" && folders.includes(entry.path)) await list(entry.path)
+      }
     }
+    await list()
     return files
   })
   let [done, total] = [0, 0]

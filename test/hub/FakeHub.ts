@@ -52,17 +52,25 @@ export const make = (files: Readonly<Record<string, Entry>>, behave: Behaviour =
         // Nobody waits before asking again.
         if (status !== 200) return refuse(status, { "retry-after": "0" })
         if (url === "/api/models/o/n/revision/main") return json(response, { _id: "1", id: "o/n", sha: commit })
-        if (url === `/api/models/o/n/tree/${commit}`) {
-          return json(
-            response,
-            Object.entries(files).map(([path, { bytes, hash, large }]) => ({
-              type: "file",
-              path,
-              size: bytes.length,
-              oid: large === true ? "0".repeat(40) : (hash ?? gitHash(bytes)),
-              ...(large === true ? { lfs: { oid: hash ?? sha256(bytes), size: bytes.length, pointerSize: 130 } } : {})
-            }))
-          )
+        const tree = `/api/models/o/n/tree/${commit}`
+        if (url === tree || url.startsWith(`${tree}/`)) {
+          const folder = url.slice(tree.length + 1)
+          const within = Object.entries(files).filter(([path]) => folder === "" || path.startsWith(`${folder}/`))
+          const parts = folder === "" ? 1 : folder.split("/").length + 1
+          const nested = within.map(([path]) => path.split("/")).filter((path) => path.length > parts)
+          const folders = new Set(nested.map((path) => path.slice(0, parts).join("/")))
+          return json(response, [
+            ...within
+              .filter(([path]) => path.split("/").length === parts)
+              .map(([path, { bytes, hash, large }]) => ({
+                type: "file",
+                path,
+                size: bytes.length,
+                oid: large === true ? "0".repeat(40) : (hash ?? gitHash(bytes)),
+                ...(large === true ? { lfs: { oid: hash ?? sha256(bytes), size: bytes.length, pointerSize: 130 } } : {})
+              })),
+            ...Array.from(folders, (path) => ({ type: "directory", path, size: 0, oid: "" }))
+          ])
         }
         const path = url.startsWith(`/o/n/resolve/${commit}/`) ? url.slice(`/o/n/resolve/${commit}/`.length) : ""
         const found = files[path]

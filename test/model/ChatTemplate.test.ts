@@ -192,6 +192,15 @@ describe("what a template is given beside the conversation", () => {
       yield* Effect.promise(() => fs.writeFile(file, JSON.stringify({ chat_template })))
       const template = Option.getOrThrow(yield* ChatTemplate.load(dir))
       expect([yield* template.render([]), yield* template.render([], { tools })]).toEqual(["1", "1 tool"])
+
+      // The newer way to save several: those but the usual one are in a folder of their own.
+      yield* Effect.promise(async () => {
+        await fs.writeFile(path.join(dir, "chat_template.jinja"), "2")
+        await fs.mkdir(path.join(dir, "additional_chat_templates"))
+        await fs.writeFile(path.join(dir, "additional_chat_templates/tool_use.jinja"), "{{ tools | length }} new")
+      })
+      const newer = Option.getOrThrow(yield* ChatTemplate.load(dir))
+      expect([yield* newer.render([]), yield* newer.render([], { tools })]).toEqual(["2", "1 new"])
     })
   )
 })

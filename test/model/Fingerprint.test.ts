@@ -21,6 +21,7 @@ describe("the fingerprint of a model that is given text", () => {
           yield* fs.copy(sandbox, dir)
           expect(yield* of(dir)).toBe(original)
           const file = path.join(dir, name)
+          yield* fs.makeDirectory(path.dirname(file), { recursive: true })
           yield* fs.writeFile(file, change((yield* fs.exists(file)) ? yield* fs.readFile(file) : new Uint8Array()))
           return yield* of(dir)
         })
@@ -33,6 +34,7 @@ describe("the fingerprint of a model that is given text", () => {
           yield* changed("tokenizer.json", longer),
           yield* changed("tokenizer_config.json", longer),
           yield* changed("chat_template.jinja", () => utf8.encode("{{ messages[0].content }}")),
+          yield* changed("additional_chat_templates/tool_use.jinja", () => utf8.encode("{{ tools }}")),
           yield* changed("generation_config.json", () => utf8.encode(JSON.stringify({ eos_token_id: 7 })))
         ]
         expect(new Set(fingerprints).size).toBe(fingerprints.length)

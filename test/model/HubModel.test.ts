@@ -55,6 +55,22 @@ describe("HubModel.locate", () => {
     })
   )
 
+  it.effect("fetches the chat template for tools out of its folder", () =>
+    Effect.gen(function* () {
+      const { asked, folder, locate } = yield* setting({
+        ...model,
+        "additional_chat_templates/rag.jinja": { bytes: Buffer.from("not for Charter") },
+        "additional_chat_templates/tool_use.jinja": { bytes: Buffer.from("{{ tools }}") },
+        "onnx/model.onnx": { bytes: Buffer.from("not for Charter, either") }
+      })
+      const { dir } = yield* locate()
+      const file = path.join(dir, "additional_chat_templates/tool_use.jinja")
+      expect(readFileSync(file, "utf8")).toBe("{{ tools }}")
+      expect(yield* list(path.join(folder, "blobs"))).toHaveLength(4)
+      expect(asked.filter((line) => line.includes("/tree/"))).toHaveLength(2)
+    })
+  )
+
   it.effect("fetches a model once into the cache that Python knows", () =>
     Effect.gen(function* () {
       const { asked, cacheDir, folder, locate } = yield* setting()
