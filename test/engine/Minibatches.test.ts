@@ -69,4 +69,24 @@ describe("minibatches", () => {
       expect(next).not.toEqual(first)
     })
   )
+
+  it("put answers to one prompt together where that pays, and no more of them than fit", () => {
+    const prompt = (length: number, first: number) => Array.from({ length }, (_, t) => first + t)
+    const answers = (prompt: ReadonlyArray<number>, count: number, length = 2) =>
+      Array.from({ length: count }, (_, i) => ({
+        ids: [...prompt, ...Array.from({ length }, () => i)],
+        from: prompt.length
+      }))
+    const sizes = (rows: ReadonlyArray<{ readonly ids: Array<number>; readonly from: number }>, microTokens: number) =>
+      Minibatches.families(rows, microTokens).map((family) => family.length)
+    const long = answers(prompt(20, 100), 5)
+    // Five answers share 20 tokens and have two each: 30 in all.
+    expect(sizes(long, 30)).toEqual([5])
+    expect(sizes(long, 29)).toEqual([3, 2])
+    expect(sizes(long, 24)).toEqual([2, 2, 1])
+    expect(sizes(long, 1)).toEqual([1, 1, 1, 1, 1])
+    // A token of 300 is not worth it; and other prompts are other families.
+    expect(sizes(answers([7], 2, 300), 1000)).toEqual([1, 1])
+    expect(sizes([...long, ...answers(prompt(20, 200), 2)], 1000)).toEqual([5, 2])
+  })
 })
