@@ -6,6 +6,18 @@ import * as Session from "../../src/onnx/Session.ts"
 import * as Golden from "./golden.ts"
 
 describe("the cache of keys and values", () => {
+  it.effect(
+    "takes keys and values of whole blocks for each layer, and one of its arrays once more while it grows",
+    () =>
+      Effect.gen(function* () {
+        const { config } = (yield* Golden.load).checkpoint
+        const floats = 3 * config.kvHeads * 128 * config.headDim
+        expect(KvCache.bytes(config, 3, 65)).toBe(4 * floats * (2 * config.layers + 1))
+        expect(KvCache.bytes(config, 3, 128)).toBe(KvCache.bytes(config, 3, 65))
+        expect(KvCache.slotsWithin(config, KvCache.bytes(config, 3, 65) - 1, 65)).toBe(2)
+      })
+  )
+
   it.effect("never takes more than its budget, however slots and tokens come", () =>
     Effect.gen(function* () {
       const { config: model } = (yield* Golden.load).checkpoint

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs"
 import * as path from "node:path"
 import * as LeastTokens from "../../src/model/LeastTokens.ts"
 import * as Tokenizer from "../../src/model/Tokenizer.ts"
+import { byteToken } from "../../src/model/UnknownPieces.ts"
 
 const folder = path.join(import.meta.dirname, "../fixtures/tokenizers")
 
@@ -55,6 +56,22 @@ describe("the least tokens of a text", () => {
       }
     })
   )
+
+  it("are as few as the longest token allows, which any part of the vocabulary may have", () => {
+    const bytes = Object.fromEntries(Array.from({ length: 256 }, (_, byte) => [byteToken(byte), byte]))
+    const least = (vocab: object, added: ReadonlyArray<string> = []) =>
+      LeastTokens.of({
+        added_tokens: added.map((content) => ({ content, lstrip: false, rstrip: false })),
+        model: { type: "BPE", byte_fallback: true, vocab }
+      })("é".repeat(50))
+    // Two bytes each, and the tokens of bytes have texts of six.
+    expect(least(bytes)).toBe(Math.ceil(100 / 6))
+    expect(least({ ...bytes, ["é".repeat(10)]: 256 })).toBe(5)
+    expect(least({ ...bytes, ["é".repeat(10)]: 256 }, ["a", "é".repeat(20)])).toBe(3)
+    // One byte without a token, and characters are left out.
+    const { "<0x41>": _, ...incomplete } = bytes
+    expect(least(incomplete)).toBe(0)
+  })
 
   it("are not known where a tokenizer may leave out a part of it", () => {
     const json = JSON.parse(readFileSync(path.join(folder, "llama3/tokenizer.json"), "utf8")) as object
