@@ -1,8 +1,8 @@
 /**
  * Continuation: a tokenizer for text that goes on after another.
  *
- * Tokenizers of the SentencePiece kind put a space in front of a text, which is wrong in the middle of one: there
- * " (A)" would have two.
+ * Tokenizers of the SentencePiece kind put a space in front of a text, and so do some of bytes, which is wrong in the
+ * middle of one: there " (A)" would have two, and "\n" one.
  */
 import { Predicate } from "effect"
 
@@ -25,9 +25,12 @@ export const of = (json: object): object | undefined => {
   const without = {
     ...json,
     normalizer: changed(normalizer, "normalizers", (part, type) => (type === "Prepend" ? note(null) : part)),
-    pre_tokenizer: changed(pre_tokenizer, "pretokenizers", (part, type) =>
-      type === "Metaspace" ? note({ ...part, prepend_scheme: "never" }) : part
-    )
+    pre_tokenizer: changed(pre_tokenizer, "pretokenizers", (part, type) => {
+      if (type === "Metaspace") return note({ ...part, prepend_scheme: "never" })
+      const spaces =
+        type === "ByteLevel" && Predicate.hasProperty(part, "add_prefix_space") && part.add_prefix_space === true
+      return spaces ? note({ ...part, add_prefix_space: false }) : part
+    })
   }
   return found ? without : undefined
 }

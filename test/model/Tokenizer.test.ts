@@ -162,6 +162,24 @@ describe("Tokenizer", () => {
     })
   )
 
+  it.effect("puts no space in front of bytes that go on after a text, but again behind a token that is added", () =>
+    Effect.gen(function* () {
+      const spaced = { ...small.pre_tokenizer, add_prefix_space: true }
+      const model = { type: "BPE", vocab: { h: 0, i: 1, hi: 2, Ġ: 4, Ċ: 5 }, merges: [["h", "i"]] }
+      for (const pre_tokenizer of [spaced, { type: "Sequence", pretokenizers: [spaced] }]) {
+        const { encode, encodeAfter } = yield* Tokenizer.load(yield* write({}, { model, pre_tokenizer }))
+        const texts = ["hi", " hi", "\nhi", "hi<s>hi"]
+        expect(texts.map(encode)).toEqual([
+          [4, 2],
+          [4, 2],
+          [4, 5, 2],
+          [4, 2, 3, 4, 2]
+        ])
+        expect(texts.map(encodeAfter)).toEqual([[2], [4, 2], [5, 2], [2, 3, 4, 2]])
+      }
+    })
+  )
+
   it.effect("merges where its file does not name the kind of its model, as the first ones did not", () =>
     Effect.gen(function* () {
       const { type: _, ...model } = small.model
