@@ -57,8 +57,10 @@ describe("a prefill", () => {
           const { sampled, slots } = carryOut(plan, held)
           for (const { ids, slot } of fresh) expect(slots.get(slot)).toEqual(ids)
           expect(sampled.toSorted((a, b) => a - b)).toEqual(fresh.map(({ slot }) => slot))
-          for (const { rows, width } of plan.runs)
+          for (const { rows, width } of plan.runs) {
+            expect(rows.length).toBeGreaterThan(0)
             expect(rows.length === 1 || rows.length * width <= maxTokens).toBe(true)
+          }
         }
       ),
       { seed: 3, numRuns: 300 }
