@@ -237,8 +237,9 @@ export class Policy extends Context.Service<
     /** The log-probability (nats) of each token of `completion` after `context`. */
     readonly logprobs: (example: Example) => Effect.Effect<ReadonlyArray<number>, PolicyError>
     /**
-     * Supervised fine-tuning on the examples; one element a step; rows that cannot be used go to `onReject`. What else
-     * changes this policy waits for the end: whoever takes the steps must not wait for such a thing between two of them.
+     * Supervised fine-tuning on the examples; one element a step, which is taken when it is asked for: between two of
+     * them the policy is as the last one left it. Rows that cannot be used go to `onReject`. What else changes this
+     * policy waits for the end: whoever takes the steps must not wait for such a thing between two of them.
      */
     readonly learn: (
       examples: ReadonlyArray<Example>,

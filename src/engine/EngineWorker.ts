@@ -6,16 +6,26 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeWorker from "@effect/platform-node/NodeWorker"
 import * as NodeWorkerRunner from "@effect/platform-node/NodeWorkerRunner"
-import { Cause, Context, Effect, Exit, Layer, Logger } from "effect"
+import { Cause, Context, Effect, Exit, Layer, Logger, Stream } from "effect"
 import type { Scope } from "effect"
 import { RpcClient, RpcClientError, RpcServer } from "effect/rpc"
 import * as worker from "node:worker_threads"
 import * as Engine from "./Engine.ts"
 import { EngineRpc } from "./EngineRpc.ts"
+import type { EngineError } from "./EngineRpc.ts"
 import * as Turn from "./Turn.ts"
 
-/** A client of an engine. */
-export type Client = RpcClient.FromGroup<typeof EngineRpc, RpcClientError.RpcClientError>
+type Asked = RpcClient.FromGroup<typeof EngineRpc, RpcClientError.RpcClientError>
+
+type Learning = "LearnSupervised" | "LearnPreferences"
+
+/** A client of an engine; a training takes its next step when that is asked for. */
+export type Client = Omit<Asked, Learning> & {
+  readonly [Name in Learning]: (payload: Parameters<Asked[Name]>[0]) => Steps
+}
+
+/** The metrics of a training, one element a step. */
+type Steps = Stream.Stream<Readonly<Record<string, number>>, EngineError | RpcClientError.RpcClientError>
 
 /** Starts an engine in a worker thread of its own; the thread ends with the scope. */
 export const client = (options: Engine.Options): Effect.Effect<Client, RpcClientError.RpcClientError, Scope.Scope> =>
@@ -42,11 +52,44 @@ export const client = (options: Engine.Options): Effect.Effect<Client, RpcClient
       )
     )
     const protocol = Context.get(context, RpcClient.Protocol)
-    return yield* RpcClient.make(EngineRpc, { disableTracing: true }).pipe(
-      Effect.provideService(RpcClient.Protocol, inItsWords(protocol)),
+    const asked = yield* RpcClient.make(EngineRpc, { disableTracing: true }).pipe(
+      Effect.provideService(RpcClient.Protocol, stepByStep(inItsWords(protocol))),
       Effect.provide(context)
     )
+    return {
+      ...asked,
+      LearnSupervised: taken(asked.LearnSupervised),
+      LearnPreferences: taken(asked.LearnPreferences)
+    }
   })
+
+/** Stands behind each step of a training: a step without numbers. */
+const behind = {}
+
+/**
+ * A protocol that tells of each step of a training with {@link behind} after it. A client says that something has
+ * arrived as soon as it has room for it, and the engine would be dozens of steps ahead of a slow reader. Without any
+ * room it says so when all that came together is taken: here, when the next step is asked for. It also says so of what
+ * it throws away at a stream's early end, just before it tells of the end: a turn later the engine need not hear of it.
+ */
+const stepByStep = (protocol: RpcClient.Protocol["Service"]): RpcClient.Protocol["Service"] => ({
+  ...protocol,
+  run: (clientId, f) =>
+    protocol.run(clientId, (data) => f(data._tag === "Chunk" ? { ...data, values: [...data.values, behind] } : data)),
+  send: (...request) =>
+    Effect.andThen(
+      request[1]._tag === "Ack" ? nextTurn : Effect.void,
+      Effect.suspend(() => protocol.send(...request))
+    )
+})
+
+const nextTurn = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
+/** The steps of a training, each taken when it is asked for. */
+const taken =
+  <Payload>(steps: (payload: Payload, options: { readonly streamBufferSize: number }) => Steps) =>
+  (payload: Payload): Steps =>
+    Stream.filter(steps(payload, { streamBufferSize: 0 }), (metrics) => Object.keys(metrics).length > 0)
 
 /** An engine that ended, with the sentence that it ended with. */
 class EngineEnded extends RpcClientError.RpcClientError {
