@@ -45,6 +45,21 @@ describe("calls", () => {
     })
   )
 
+  it.effect("are other ones where another token is made likelier", () =>
+    Effect.gen(function* () {
+      const file = join(workplace(), "calls.jsonl")
+      const mock = MockModels.make({ base: { sample: ({ logitBias }) => `likes ${[...logitBias!.keys()].join()}` } })
+      const { base } = Calls.models(mock.service)
+      const request = { id: "a", context: "Hello", seed: 1, maxTokens: 8, temperature: 1 }
+      const liking = (token: number) =>
+        Effect.map(base.sample({ ...request, logitBias: new Map([[token, 5]]) }), ({ text }) => text).pipe(
+          keeping(file)
+        )
+      assert.deepStrictEqual([yield* liking(1), yield* liking(2), yield* liking(1)], ["likes 1", "likes 2", "likes 1"])
+      assert.strictEqual(mock.base.samples.length, 2)
+    })
+  )
+
   it.effect("that fail, or whose answer no file can hold, are made again", () =>
     Effect.gen(function* () {
       const file = join(workplace(), "calls.jsonl")
