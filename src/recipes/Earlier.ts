@@ -76,6 +76,10 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
   const to = `${folder}/${next(dir)}`
   const aside = (path: string) => join(dir, moving, path)
   const gone = new Set(phases.flatMap(({ name, phase }) => pathsOf(name, phase)))
+  // Without a file, too: a phase of a program's own may be done and have none that is known.
+  const others = Object.keys(before.phases).filter(
+    (name) => now.phases[name]?.fingerprint !== before.phases[name]!.fingerprint
+  )
   const replace = () => Atomic.writeUnsafe(join(dir, "manifest.json"), `${JSON.stringify(now, null, 2)}\n`)
   const commit = () => {
     replace()
@@ -96,12 +100,12 @@ export const plan = (dir: string, before: Manifest, now: Manifest): Move => {
     to: phases.length === 0 ? undefined : to,
     steps:
       phases.length === 0
-        ? [() => rewrite(dir, [], gone), replace]
+        ? [() => rewrite(dir, others, gone), replace]
         : [
             copy("manifest.json"),
             ...lists.map(copy),
             ...phases.flatMap(({ paths }) => paths.map(move)),
-            () => rewrite(dir, named(phases), gone),
+            () => rewrite(dir, others, gone),
             commit
           ]
   }

@@ -27,6 +27,7 @@ import * as Manifest from "./Manifest.ts"
 import { hash } from "./Phases.ts"
 import * as Retried from "./Retried.ts"
 import { failed, refuse, type RunError } from "./RunError.ts"
+import * as Undeclared from "./Undeclared.ts"
 
 /** A sample that failed, or a row of input that could not be used. */
 export const Rejected = Schema.Struct({
@@ -157,10 +158,15 @@ export const open = Effect.fnUntraced(function* (options: {
   // Another process may have begun a run here between the check and the lock.
   const before = yield* check(dir)
   if (before === undefined) yield* Atomic.writeJson(path("manifest.json"), options.manifest)
-  const { manifest, notice } =
+  const { manifest: found, notice } =
     before === undefined
       ? { manifest: options.manifest, notice: undefined }
       : yield* adopt(dir, before, options.manifest)
+  let manifest = found
+  const declare = Effect.fnUntraced(function* (name: string, logs: ReadonlyArray<string>) {
+    const declared = Undeclared.add(manifest, name, logs)
+    if (declared !== undefined) yield* Atomic.writeJson(path("manifest.json"), (manifest = declared))
+  })
 
   const openLog = <A, I>(log: Log.Options<A, I>) => Effect.provideService(Log.open(log), Scope.Scope, scope)
   const sources = Earlier.sources(dir, manifest)
@@ -179,7 +185,10 @@ export const open = Effect.fnUntraced(function* (options: {
     catch: () => failed(`A rejected.jsonl in ${path(Earlier.folder)} is damaged; correct it or move it away.`)
   })
   const phaseOf = (file: string) =>
-    Object.keys(manifest.phases).find((name) => file in manifest.phases[name]!.logs) ?? ""
+    Object.keys(manifest.phases).find((name) => {
+      const { logs, files } = manifest.phases[name]!
+      return file in logs || files.includes(file)
+    })
   const logs = new Map<string, Records<any>>()
   const records = Effect.fnUntraced(function* <A, I>(
     file: string,
@@ -189,6 +198,7 @@ export const open = Effect.fnUntraced(function* (options: {
   ) {
     const known = logs.get(file)
     if (known !== undefined) return known as Records<A>
+    if (phaseOf(file) === undefined) yield* declare(file, [file])
     const asides = sources.get(file) ?? []
     const ofTraining = Object.values(manifest.phases).some(({ files }) => files.includes(file))
     const log = yield* openLog({
@@ -206,7 +216,7 @@ export const open = Effect.fnUntraced(function* (options: {
         if (rejects.get(at(file)) !== undefined) return true
         if (like !== undefined && rejects.get(at(like)) !== undefined) return true
         // In a finished phase all of them were taken over: one that is not there was deleted, to be tried again.
-        const earlier = isDone(phaseOf(file)) ? undefined : rejectedEarlier.get(at(file))
+        const earlier = isDone(phaseOf(file) ?? "") ? undefined : rejectedEarlier.get(at(file))
         if (earlier !== undefined) yield* rejects.append(earlier)
         return earlier !== undefined
       })
@@ -219,8 +229,7 @@ export const open = Effect.fnUntraced(function* (options: {
   let { phases } = finished
   // Before a file that is gone begins to be made again: half of it must not pass for the whole in a later start.
   if (!finished.areAll) yield* Atomic.writeJson(path("phases.json"), phases)
-  // A phase that the manifest does not know depends on everything.
-  const fingerprint = (name: string) => manifest.phases[name]?.fingerprint ?? hash(manifest)
+  const fingerprint = (name: string) => manifest.phases[name]?.fingerprint ?? Undeclared.fingerprint(manifest)
   const isDone = (name: string) => phases[name]?.fingerprint === fingerprint(name)
 
   const costs = yield* Costs.make(
@@ -252,6 +261,7 @@ export const open = Effect.fnUntraced(function* (options: {
 
   const phase: Run["Service"]["phase"] = Effect.fnUntraced(function* (name, self) {
     const calls = Earlier.callsFile(name)
+    yield* declare(name, [])
     if (isDone(name)) {
       yield* forget(calls)
       const result = yield* self
@@ -277,7 +287,7 @@ export const open = Effect.fnUntraced(function* (options: {
 
   return {
     dir,
-    manifest,
+    manifest: found,
     notice,
     path,
     log: records,
