@@ -3,7 +3,7 @@
  *
  * Its tokens are the UTF-16 units of the text and an end token 0, each with a log-probability of -1.
  */
-import { Effect, Layer, Stream } from "effect"
+import { Effect, Layer, Schema, Stream } from "effect"
 import { Policy, PolicyError } from "../Policy.ts"
 import type {
   Completion,
@@ -128,6 +128,11 @@ const metrics = (rollouts: ReadonlyArray<ScoredRollout>, options: UpdateOptions)
 const sampleKey = (request: SampleRequest) => Recording.keyOf("sample", request)
 const chooseKey = (call: ChooseCall) => Recording.keyOf("choose", call)
 
+/** Log-probabilities as JSON holds them: an option that is impossible has minus infinity, of which JSON makes null. */
+const Logprobs = Schema.toCodecJson(Schema.Array(Schema.Number))
+const toJson = Schema.encodeSync(Logprobs)
+const fromJson = Schema.decodeUnknownSync(Logprobs)
+
 /**
  * The policy around it, with its samples and choices written into a recording; give it the real one with
  * `Layer.provide`. What it learns is not recorded.
@@ -143,7 +148,7 @@ export const record = (recording: Recording.Recording): Layer.Layer<Policy, neve
         ),
       choose: (id, context, options) =>
         Effect.tap(real.choose(id, context, options), (logprobs) =>
-          Effect.sync(() => recording.set(chooseKey({ id, context, options }), id, logprobs))
+          Effect.sync(() => recording.set(chooseKey({ id, context, options }), id, toJson(logprobs)))
         )
     }))
   )
@@ -153,5 +158,8 @@ export const replay = (recording: Recording.Recording, options: Script.Options =
   make({
     ...options,
     sample: (request: SampleRequest) => recording.get(sampleKey(request)) as Completion | undefined,
-    choose: (call) => recording.get(chooseKey(call)) as ReadonlyArray<number> | undefined
+    choose: (call) => {
+      const recorded = recording.get(chooseKey(call))
+      return recorded === undefined ? undefined : fromJson(recorded)
+    }
   })

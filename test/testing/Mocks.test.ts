@@ -288,4 +288,17 @@ describe("Recording", () => {
       assert.deepStrictEqual(yield* program.pipe(Effect.provide(replays)), before)
     })
   )
+
+  it.effect("plays back from a file that an option is impossible", () =>
+    Effect.gen(function* () {
+      const file = join(workplace(), "choices.jsonl")
+      const recording = Recording.make()
+      const real = MockPolicy.make({ choose: () => [-3, -Infinity] }).layer
+      const choose = Effect.flatMap(Policy.Policy, (policy) => policy.choose("x", "context", [" (A)", " (B)"]))
+      yield* choose.pipe(Effect.provide(MockPolicy.record(recording).pipe(Layer.provide(real))))
+      yield* Recording.save(recording, file)
+      const replay = MockPolicy.replay(yield* Recording.load(file))
+      assert.deepStrictEqual(yield* choose.pipe(Effect.provide(replay.layer)), [-3, -Infinity])
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
 })
