@@ -2,11 +2,12 @@
  * TrainModel: what a training changes, an adapter over the model or all of its parameters, from its start to its file.
  */
 import { Effect } from "effect"
-import { existsSync, readFileSync } from "node:fs"
-import { join } from "node:path"
+import { existsSync, mkdirSync, readFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import * as Adapters from "../engine/Adapters.ts"
 import * as Trainables from "../engine/Trainables.ts"
 import * as AtomicFile from "../model/AtomicFile.ts"
+import * as ChatTemplate from "../model/ChatTemplate.ts"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Finite from "../model/Finite.ts"
 import * as Lora from "../model/Lora.ts"
@@ -148,7 +149,7 @@ const companions = [
   "tokenizer.json",
   "tokenizer_config.json",
   "special_tokens_map.json",
-  "chat_template.jinja",
+  ...Object.values(ChatTemplate.files),
   "vocab.json",
   "merges.txt",
   "tokenizer.model"
@@ -188,7 +189,10 @@ export const save = Effect.fnUntraced(function* (
   const config = Object.fromEntries(Object.entries(json).filter(([name]) => !dropped.includes(name)))
   for (const name of companions) {
     const from = join(checkpoint.dir, name)
-    if (existsSync(from)) yield* copy(from, join(dir, name))
+    if (!existsSync(from)) continue
+    const to = join(dir, name)
+    yield* Attempt.write(to, () => mkdirSync(dirname(to), { recursive: true }))
+    yield* copy(from, to)
   }
   yield* Checkpoint.writeModel(
     dir,

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as TrainModel from "../../src/cli/TrainModel.ts"
+import * as ChatTemplate from "../../src/model/ChatTemplate.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Safetensors from "../../src/model/Safetensors.ts"
 import { temporaryFolder } from "../model/temporaryFolder.ts"
@@ -76,6 +77,25 @@ describe("A model trained as a whole", () => {
       const coded = { ...given, auto_map: { AutoConfig: "configuration_llama.LlamaConfig" } }
       yield* Effect.promise(() => fs.writeFile(path.join(base, "config.json"), JSON.stringify(coded)))
       expect(JSON.parse((yield* saved(base)).config)).toEqual(given)
+    })
+  )
+
+  it.effect("takes along the chat template of its base, and the one for tools", () =>
+    Effect.gen(function* () {
+      const [base, dir] = [yield* temporaryFolder, yield* temporaryFolder]
+      for (const name of ["config.json", "model.safetensors"]) {
+        yield* Effect.promise(() => fs.copyFile(path.join(tiny, name), path.join(base, name)))
+      }
+      for (const name of Object.values(ChatTemplate.files)) {
+        yield* Effect.promise(() => fs.mkdir(path.dirname(path.join(base, name)), { recursive: true }))
+        yield* Effect.promise(() => fs.writeFile(path.join(base, name), `{{ "${name}" }}`))
+      }
+      const checkpoint = yield* Checkpoint.open(base)
+      const start = { checkpoint, adapter: undefined, asked: {}, lora: null, seed: 1, head: "none" } as const
+      yield* TrainModel.save(dir, checkpoint, yield* TrainModel.begin(start))
+      for (const name of Object.values(ChatTemplate.files)) {
+        expect(yield* text(path.join(dir, name))).toBe(`{{ "${name}" }}`)
+      }
     })
   )
 
