@@ -55,7 +55,9 @@ export const make = Effect.fnUntraced(function* (checkpoint: Checkpoint) {
       if (codec === undefined) return yield* noTokenizer
       if (input._tag !== "completion") {
         const ids = yield* context(input._tag === "text" ? { prompt: input.text } : input)
-        return yield* check({ ids: ended ? [...ids, ...codec.completion("")] : ids, from: 1 }, 0)
+        const end = codec.completion("")
+        // A text may have been written with its end.
+        return yield* check({ ids: ended && ids.at(-1) !== end[0] ? [...ids, ...end] : ids, from: 1 }, 0)
       }
       const { answer, ...asked } = input
       if (Trl.textOf(answer) === "" && RowAnswers.isBlank(answer)) return yield* Effect.fail("the completion is empty")
