@@ -12,19 +12,24 @@ import * as Jsonl from "../data/Jsonl.ts"
 import type * as Rows from "../data/Rows.ts"
 import { UsageError } from "./UsageError.ts"
 
-const isOurs = ({ row }: Rows.Entry): boolean =>
-  Object.keys(row).toSorted().join() === "line,reason" &&
-  Number.isSafeInteger(row["line"]) &&
-  typeof row["reason"] === "string"
+/** The columns of a file of rejects, in their order. */
+const own = ["line", "reason"]
+
+const isOurs =
+  (columns: ReadonlyArray<string>) =>
+  ({ row }: Rows.Entry): boolean =>
+    Object.keys(row).toSorted().join() === columns.join() &&
+    Number.isSafeInteger(row["line"]) &&
+    typeof row["reason"] === "string"
 
 /** Whether something stands under the name of a file of rejects that is none. */
-const isTaken = Effect.fnUntraced(function* (file: string) {
+export const isTaken = Effect.fnUntraced(function* (file: string, columns: ReadonlyArray<string> = own) {
   const fs = yield* FileSystem.FileSystem
   const there = yield* Effect.option(fs.stat(file))
   if (Option.isNone(there)) return false
   if (there.value.type !== "File") return true
   return yield* Jsonl.read(file).pipe(
-    Stream.filter((result) => Result.isFailure(result) || !isOurs(result.success)),
+    Stream.filter((result) => Result.isFailure(result) || !isOurs(columns)(result.success)),
     Stream.runHead,
     Effect.map(Option.isSome),
     Effect.orElseSucceed(() => true)

@@ -17,6 +17,7 @@ import * as Atomic from "../recipes/Atomic.ts"
 import * as Lock from "../recipes/Lock.ts"
 import type { RunError } from "../recipes/RunError.ts"
 import * as Attempt from "./Attempt.ts"
+import * as Rejects from "./Rejects.ts"
 import * as StepLines from "./StepLines.ts"
 import { UsageError } from "./UsageError.ts"
 import { version } from "./Version.ts"
@@ -82,6 +83,7 @@ const isManifest = Schema.is(Manifest)
 const later = ["encoded", "ends", "scales"]
 
 const manifestName = "train.json"
+const rejectedName = "rejected.jsonl"
 const metricsName = "metrics.jsonl"
 const summaryName = "summary.json"
 
@@ -92,10 +94,7 @@ const results = [
 ]
 
 /** What a process that was killed may leave before its training is begun, or beside a file that it was writing. */
-const leftovers = [
-  "rejected.jsonl",
-  ...["rejected.jsonl", manifestName, summaryName].map((name) => Atomic.unfinished(name))
-]
+const leftovers = [rejectedName, ...[rejectedName, manifestName, summaryName].map((name) => Atomic.unfinished(name))]
 
 const isLeftover = (name: string): boolean => name.startsWith(Lock.fileName) || leftovers.includes(name)
 
@@ -108,6 +107,9 @@ const fileAt = (path: string): string | undefined => {
   return dirname(path) === path ? undefined : fileAt(dirname(path))
 }
 
+/** The columns of `rejected.jsonl`: a file of that name with others is somebody's own, and may be the data. */
+const rejectedColumns = ["file", "line", "reason"]
+
 /** Refuses a folder that is another training's or something else; nothing is written. */
 const check = Effect.fnUntraced(function* (dir: string, training: Determinants) {
   const file = fileAt(resolve(dir))
@@ -117,7 +119,9 @@ const check = Effect.fnUntraced(function* (dir: string, training: Determinants) 
   const path = join(dir, manifestName)
   const manifest = yield* Effect.mapError(Atomic.readJson(path), ({ message }) => damaged(message, dir))
   if (manifest === undefined) {
-    const there = existsSync(dir) ? readdirSync(dir).filter((name) => !isLeftover(name)) : []
+    const foreign = yield* Rejects.isTaken(join(dir, rejectedName), rejectedColumns)
+    const isOurs = (name: string) => isLeftover(name) && !(foreign && name === rejectedName)
+    const there = existsSync(dir) ? readdirSync(dir).filter((name) => !isOurs(name)) : []
     if (there.length > 0) {
       return yield* new UsageError({ message: `${dir} holds ${there[0]} and is no training; use another --out.` })
     }
@@ -143,11 +147,11 @@ export const open = Effect.fnUntraced(function* (dir: string, training: Determin
   const finished = has(summaryName) && results.some((names) => names.every(has))
   yield* Lock.hold(dir)
   for (const name of readdirSync(dir)) {
-    const ours = name === Lock.fileName || name === "rejected.jsonl"
+    const ours = name === Lock.fileName || name === rejectedName
     if (isLeftover(name) && !ours) rmSync(path(name), { force: true })
   }
   const isNew = !has(manifestName)
-  const rejected = path("rejected.jsonl")
+  const rejected = path(rejectedName)
   if (isNew && rejects.length === 0) rmSync(rejected, { force: true })
   // One that was deleted is made again: whoever goes on is told to look there.
   if (rejects.length > 0 && (isNew || !(finished || existsSync(rejected)))) {

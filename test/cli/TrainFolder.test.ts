@@ -34,6 +34,22 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     assert.strictEqual(readFileSync(file, "utf8"), "mine")
   })
 
+  it("one with a rejected.jsonl that no training has written, which may be the data", async () => {
+    const { dir, run } = short()
+    const out = join(dir, "answers")
+    mkdirSync(out)
+    const data = jsonl(join(out, "rejected.jsonl"), tokenRows(4))
+    const before = readFileSync(data, "utf8")
+    const { status, stderr } = await train("sft", "--model", tiny, "--data", data, "--steps", "1", "--out", out)
+    assert.strictEqual(stderr, `${out} holds rejected.jsonl and is no training; use another --out.`)
+    assert.strictEqual(status, 2)
+    assert.strictEqual(readFileSync(data, "utf8"), before)
+
+    // That of a training which was killed before it began is written anew.
+    jsonl(data, [{ file: "rows.jsonl", line: 5, reason: "it has no tokens" }])
+    assert.strictEqual((await run(out)).status, 0)
+  })
+
   it.each(["{", "null", '{"format":1}'])("a train.json of %s", async (text) => {
     const { out, run } = await unfinished()
     writeFileSync(join(out, "train.json"), text)
