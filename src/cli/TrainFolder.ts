@@ -112,6 +112,7 @@ const rejectedColumns = ["file", "line", "reason"]
 
 /** Refuses a folder that is another training's or something else; nothing is written. */
 const check = Effect.fnUntraced(function* (dir: string, training: Determinants) {
+  if (dir === "") return yield* new UsageError({ message: "--out is an empty name; give a folder." })
   const file = fileAt(resolve(dir))
   if (file !== undefined) {
     return yield* new UsageError({ message: `${file} is a file; --out has to be a folder, or a place for one.` })

@@ -50,6 +50,12 @@ describe("a folder of a training that cannot be used is refused in a sentence, w
     assert.strictEqual((await run(out)).status, 0)
   })
 
+  it("one without a name, as of a variable that is not set", async () => {
+    const { status, stderr } = await short().run("")
+    assert.strictEqual(status, 2)
+    assert.strictEqual(stderr, "--out is an empty name; give a folder.")
+  })
+
   it.each(["{", "null", '{"format":1}'])("a train.json of %s", async (text) => {
     const { out, run } = await unfinished()
     writeFileSync(join(out, "train.json"), text)
