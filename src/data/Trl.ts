@@ -69,9 +69,13 @@ const lastAnswer = (answer: string): Result.Result<string, string> =>
 /** A conversation that ends with an answer, cut before it. */
 const split = (whole: Turns): Result.Result<readonly [prompt: Turns, answer: Turns], string> => {
   if (typeof whole !== "string") {
-    return whole.at(-1)?.role === "assistant"
+    if (whole.at(-1)?.role !== "assistant") {
+      return Result.fail("the conversation does not end with a message of the assistant")
+    }
+    // A template may begin every conversation with a system prompt: one of no message has none, and is no prompt.
+    return whole.length > 1
       ? Result.succeed([whole.slice(0, -1), whole.slice(-1)])
-      : Result.fail("the conversation does not end with a message of the assistant")
+      : Result.fail("the conversation has no message before its answer")
   }
   const prompt = HhRlhf.isTranscript(whole) ? HhRlhf.sharedPrefix(whole, whole) : ""
   if (prompt === undefined) return Result.fail("the text has no \\n\\nAssistant:")

@@ -84,6 +84,9 @@ describe("the answer of a row", () => {
     const open = "the conversation does not end with a message of the assistant"
     assert.strictEqual(answered({ messages: [user, answer("a"), user] }), open)
     assert.strictEqual(answered({ messages: [] }), open)
+    const alone = "the conversation has no message before its answer"
+    assert.strictEqual(answered({ messages: [answer("a")] }), alone)
+    assert.strictEqual(answered({ chosen: [answer("a")], rejected: [answer("b")] }), alone)
   })
 })
 
