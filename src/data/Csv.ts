@@ -39,25 +39,38 @@ const records = (): Records.Boundary => {
 
 const byteOrderMark: ReadonlyArray<number | undefined> = [0xef, 0xbb, 0xbf]
 
-const cell = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|$)/y
-
-/** What is wrong with text that does not begin with a cell. */
-const fault = (rest: string): string => {
-  const whole = /^(?:"(?:[^"]|"")*"|[^",\r\n]*)/.exec(rest)?.[0] ?? ""
-  if (rest[whole.length] === "\r") return "a carriage return that is not in quotes and ends no line"
-  return rest[0] === '"' && whole === "" ? "a quote that is not closed" : "a quote out of place"
+/** Where the quoted cell that begins at `from` ends, behind its last quote; undefined where it is not closed. */
+const quotedEnd = (text: string, from: number): number | undefined => {
+  for (let at = text.indexOf('"', from + 1); at >= 0; at = text.indexOf('"', at + 2)) {
+    if (text[at + 1] !== '"') return at + 1
+  }
+  return undefined
 }
+
+const plain = /[^",\r\n]*/y
+
+/** Where the cell that begins at `from` ends, if it does: a pattern for quoted ones would have no room for large ones. */
+const cellEnd = (text: string, from: number): number | undefined => {
+  if (text[from] === '"') return quotedEnd(text, from)
+  plain.lastIndex = from
+  plain.test(text)
+  return plain.lastIndex
+}
+
+const cellOf = (written: string): string => (written[0] === '"' ? written.slice(1, -1).replaceAll('""', '"') : written)
 
 /** The cells of a record, or what is wrong with it. */
 const cells = (text: string): Result.Result<ReadonlyArray<string>, string> => {
   const out: Array<string> = []
-  cell.lastIndex = 0
-  for (;;) {
-    const at = cell.lastIndex
-    const match = cell.exec(text)
-    if (match === null) return Result.fail(`cell ${out.length + 1}: ${fault(text.slice(at))}`)
-    out.push(match[1] === undefined ? (match[2] ?? "") : match[1].replaceAll('""', '"'))
-    if (match[3] === "") return Result.succeed(out)
+  for (let at = 0; ;) {
+    const end = cellEnd(text, at)
+    const wrong = (fault: string) => Result.fail(`cell ${out.length + 1}: ${fault}`)
+    if (end === undefined) return wrong("a quote that is not closed")
+    if (text[end] === "\r") return wrong("a carriage return that is not in quotes and ends no line")
+    if (end < text.length && text[end] !== ",") return wrong("a quote out of place")
+    out.push(cellOf(text.slice(at, end)))
+    if (end === text.length) return Result.succeed(out)
+    at = end + 1
   }
 }
 

@@ -97,6 +97,15 @@ layer(NodeServices.layer)("what people's files have in them", (it) => {
     )
   }
 
+  it.effect("a quote that is not closed takes no other rows with it where megabytes follow", () =>
+    Effect.gen(function* () {
+      // More characters than a regular expression can go through one by one.
+      const large = "words and ".repeat(1_000_000)
+      const all = yield* prompts(yield* temporary("a.csv", bytes(`prompt\none\n"two\n${large}\n`)))
+      assert.deepStrictEqual(all, ["one", "3: cell 1: a quote that is not closed; the record goes on to line 4"])
+    })
+  )
+
   it.effect("a quote that is not closed says how far it goes", () =>
     Effect.gen(function* () {
       const all = yield* prompts(yield* temporary("a.csv", bytes('prompt\none\n"two\nthree\n')))
