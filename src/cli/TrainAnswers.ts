@@ -3,7 +3,7 @@
  */
 import { Effect, Option } from "effect"
 import type * as Adapters from "../engine/Adapters.ts"
-import type * as Decoder from "../engine/Decoder.ts"
+import * as Decoder from "../engine/Decoder.ts"
 import type * as Forward from "../engine/Forward.ts"
 import * as Rollouts from "../engine/Rollouts.ts"
 import * as Training from "../engine/Training.ts"
@@ -40,6 +40,20 @@ export interface Prompt {
   readonly id: string
   readonly ids: ReadonlyArray<number>
 }
+
+/** Bytes of keys and values of the answers under way. */
+const usualMemory = 2 ** 29
+
+/**
+ * Bytes that keys and values may take: what is usual, or more where the longest of the prompts would be refused its
+ * answer. A model whose heads share no keys has a few hundred kilobytes of them for each token.
+ */
+export const cacheMemory = (
+  { config }: Pick<Checkpoint, "config">,
+  prompts: ReadonlyArray<Prompt>,
+  maxTokens: number
+): number =>
+  prompts.reduce((most, { ids }) => Math.max(most, Decoder.leastMemory(config, { ids, maxTokens })), usualMemory)
 
 /** The answers of the update `index` (from 0): those of the log, or new ones, which are written there. */
 export const from = (

@@ -86,7 +86,8 @@ export const execute = Effect.fn("charter train policy")(function* (input: Train
   }
   yield* tellRejects(prompts.rejects, input.out)
 
-  const decoder = yield* Decoder.make(base, { memory: 2 ** 29, maxRows: 64 })
+  const memory = TrainAnswers.cacheMemory(checkpoint, prompts.rows, settings.maxTokens)
+  const decoder = yield* Decoder.make(base, { memory, maxRows: 64 })
   const scorer = yield* Scorer.make(base, { maxTokens: common.microTokens })
   const forward = Forward.over(scorer, settings.temperature)
   const judging =

@@ -48,7 +48,7 @@ export interface Job {
 }
 
 /** The tokens that a request may come to hold. */
-export const need = ({ ids, maxTokens }: Request): number => ids.length + maxTokens
+export const need = ({ ids, maxTokens }: Pick<Request, "ids" | "maxTokens">): number => ids.length + maxTokens
 
 /** Tokens up to which requests are alike, and requests that a longer one lets pass for each doubling of them. */
 const alike = { tokens: 256, passing: 256 }

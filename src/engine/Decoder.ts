@@ -47,6 +47,10 @@ export interface Options {
   readonly burst?: number
 }
 
+/** Bytes of keys and values without which a request is refused. */
+export const leastMemory = (config: ModelConfig, request: Pick<Request, "ids" | "maxTokens">): number =>
+  KvCache.bytes(config, DecodeBatch.leastSlots, need(request))
+
 /** Why a request can never be carried out, if that is so. */
 const refusal = (config: ModelConfig, memory: number, request: Request): DecoderError | undefined => {
   const wrong = Sampling.problem(request, config.vocabSize)
@@ -59,7 +63,7 @@ const refusal = (config: ModelConfig, memory: number, request: Request): Decoder
     const message = `A prompt of ${ids.length} tokens with ${maxTokens} more does not fit: the model has ${config.maxPositions} positions.`
     return new DecoderError({ reason: "context", message })
   }
-  const bytes = KvCache.bytes(config, DecodeBatch.leastSlots, need(request))
+  const bytes = leastMemory(config, request)
   if (bytes <= memory) return undefined
   const message = `${need(request)} tokens need ${bytes} bytes of keys and values, and ${memory} are allowed; allow more, or ask for fewer tokens.`
   return new DecoderError({ reason: "memory", message })

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Option } from "effect"
 import * as TrainAnswers from "../../src/cli/TrainAnswers.ts"
+import * as Decoder from "../../src/engine/Decoder.ts"
+import type { ModelConfig } from "../../src/model/ModelConfig.ts"
 
 const options = {
   batchSize: 4,
@@ -52,4 +54,14 @@ describe("the answers of an update", () => {
       expect(looks).toBe(100)
     })
   )
+
+  it("are given the memory without which the longest prompt is refused, by a model whose tokens take much of it, too", () => {
+    // SmolLM2-1.7B: all of its heads have keys of their own.
+    const large = { config: { layers: 24, kvHeads: 32, headDim: 64 } as ModelConfig }
+    const prompts = [8, 1000, 20].map((length) => ({ id: `${length}`, ids: Array<number>(length).fill(1) }))
+    const least = Decoder.leastMemory(large.config, { ids: prompts[1]!.ids, maxTokens: 128 })
+    expect(least).toBeGreaterThan(2 ** 29)
+    expect(TrainAnswers.cacheMemory(large, prompts, 128)).toBe(least)
+    expect(TrainAnswers.cacheMemory(large, prompts.slice(0, 1), 128)).toBe(2 ** 29)
+  })
 })

@@ -382,6 +382,11 @@ describe("the decoder", () => {
       const far = yield* Effect.flip(decoder.generate(request("far", Array<number>(256).fill(5), { maxTokens: 1 })))
       expect(far).toMatchObject({ _tag: "DecoderError", reason: "context" })
       expect((yield* decoder.generate(request("fits", [5, 6], { maxTokens: 62 }))).tokenIds.length).toBeGreaterThan(0)
+      const least = Decoder.leastMemory(checkpoint.config, { ids: [5, 6], maxTokens: 62 })
+      const narrower = yield* Decoder.make(checkpoint, { memory: least - 1, maxRows: 64 })
+      expect(yield* Effect.flip(narrower.generate(request("fits", [5, 6], { maxTokens: 62 })))).toMatchObject({
+        reason: "memory"
+      })
     })
   )
 
