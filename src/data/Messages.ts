@@ -16,10 +16,21 @@ const besides = [
   ["tool_calls", "function_call"]
 ]
 
-/** Whether a field says nothing: Parquet has every field in every message. */
+const isBlank = (value: unknown): boolean =>
+  typeof value === "string" ? ["", "[]", "{}", "null"].includes(value.trim()) : !value
+
+/**
+ * Whether a field says nothing: Parquet has every field in every message. Not recursive: what is read may be nested
+ * deeply.
+ */
 const isNothing = (value: unknown): boolean => {
-  if (typeof value === "string") return ["", "[]", "{}", "null"].includes(value.trim())
-  return typeof value === "object" && value !== null ? Object.values(value).every(isNothing) : !value
+  const rest = [value]
+  while (rest.length > 0) {
+    const next = rest.pop()
+    if (typeof next === "object" && next !== null) for (const inner of Object.values(next)) rest.push(inner)
+    else if (!isBlank(next)) return false
+  }
+  return true
 }
 
 /** The fields in which a message says more than its `content`, one for the thoughts and one for the calls. */
@@ -32,13 +43,22 @@ export const without = (message: Message, field: string): Message => {
   return Object.fromEntries(Object.entries(message).filter(([name]) => !names.includes(name))) as unknown as Message
 }
 
+/** Whether two values are certainly the same; of what is nested too deeply to be compared nothing is certain. */
+const equal = (a: unknown, b: unknown): boolean => {
+  try {
+    return Equal.equals(a, b)
+  } catch {
+    return false
+  }
+}
+
 /** Whether two messages say the same, whatever else they have. */
 export const same = (a: Message, b: Message): boolean =>
   a.role === b.role &&
   a.content === b.content &&
   besides.flat().every((name) => {
     const [one, other] = [(a as Rows.Row)[name], (b as Rows.Row)[name]]
-    return (isNothing(one) && isNothing(other)) || Equal.equals(one, other)
+    return (isNothing(one) && isNothing(other)) || equal(one, other)
   })
 
 /** Whether a message without text has calls of tools in its place, as OpenAI's have. */

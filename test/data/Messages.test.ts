@@ -36,6 +36,18 @@ describe("a row's messages", () => {
     [["Hi"], "message 1 of `prompt` is no {role, content}"],
     [{ role: "user" }, "`prompt` is neither text nor [{role, content}]"]
   ]
+  it("may have calls that are nested deeper than functions can call each other", () => {
+    const nested = (inner: string) => JSON.parse(`${"[".repeat(20_000)}${inner}${"]".repeat(20_000)}`) as unknown
+    const calling = (inner: string) => ({ role: "assistant", content: "So.", tool_calls: nested(inner) }) as const
+    const conversation = () => [user, calling("1"), user]
+    assert.deepStrictEqual(Messages.more(calling("1")), ["tool_calls"])
+    assert.deepStrictEqual(Messages.more(calling("null")), [])
+    // Nobody knows whether two of them are the same.
+    const pair = { chosen: [...conversation(), calling("1")], rejected: [...conversation(), calling("2")] }
+    const found = Result.flatMap(Trl.decode(pair), Trl.compared)
+    assert.deepStrictEqual(found, Result.fail("`chosen` and `rejected` do not share their prompt"))
+  })
+
   it.each(strange)("are told apart by what is wrong with them: %j", (prompt, said) => {
     assert.deepStrictEqual(Trl.decode({ prompt }), Result.fail(said))
     assert.deepStrictEqual(Prompts.conversation({ prompt }), Result.fail(said))
