@@ -51,6 +51,13 @@ export interface Options {
 export const leastMemory = (config: ModelConfig, request: Pick<Request, "ids" | "maxTokens">): number =>
   KvCache.bytes(config, DecodeBatch.leastSlots, need(request))
 
+/**
+ * Bytes of keys and values that an engine allows unless it is told otherwise: 1 GiB, or more where a sequence as long as
+ * the model allows would be refused, but no more than a quarter of what the machine has.
+ */
+export const usualMemory = (config: ModelConfig, machine: number): number =>
+  Math.max(2 ** 30, Math.min(leastMemory(config, { ids: [], maxTokens: config.maxPositions }), machine / 4))
+
 /** Why a request can never be carried out, if that is so. */
 const refusal = (config: ModelConfig, memory: number, request: Request): DecoderError | undefined => {
   const wrong = Sampling.problem(request, config.vocabSize)

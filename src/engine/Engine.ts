@@ -5,6 +5,7 @@
  * is used for nothing but recognising stop texts.
  */
 import { Effect, Option, Semaphore, Stream } from "effect"
+import { totalmem } from "node:os"
 import * as Checkpoint from "../model/Checkpoint.ts"
 import * as Lora from "../model/Lora.ts"
 import * as Memory from "../model/Memory.ts"
@@ -36,7 +37,7 @@ import * as TrainingState from "./TrainingState.ts"
 export interface Options {
   /** The Hugging Face folder of the base. */
   readonly dir: string
-  /** Bytes that keys and values may take. */
+  /** Bytes that keys and values may take; `Decoder.usualMemory` if not given. */
   readonly cacheMemory?: number
   /** Rows of a decoding batch at most. */
   readonly maxRows?: number
@@ -75,7 +76,7 @@ export const layer = (options: Options) =>
       // Most who ask have a tokenizer of their own; a second one is loaded when a stop text is to be recognised.
       const tokenizer = yield* Effect.cached(Effect.option(Tokenizer.load(options.dir)))
       const decoder = yield* Decoder.make(base, {
-        memory: options.cacheMemory ?? 2 ** 30,
+        memory: options.cacheMemory ?? Decoder.usualMemory(base.config, totalmem()),
         maxRows: options.maxRows ?? 256
       })
       const scorer = yield* Scorer.make(base, {

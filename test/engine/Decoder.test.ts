@@ -390,6 +390,19 @@ describe("the decoder", () => {
     })
   )
 
+  it.effect("has a usual budget of 1 GiB, or what the longest sequence needs, within a quarter of the machine", () =>
+    Effect.gen(function* () {
+      const { config } = (yield* Golden.load).checkpoint
+      const gib = 2 ** 30
+      expect(Decoder.usualMemory(config, 64 * gib)).toBe(gib)
+      // As SmolLM2-1.7B: heads that share no keys, 384 KiB of keys and values a token, in two rows.
+      const wide = { ...config, layers: 24, heads: 32, kvHeads: 32, headDim: 64, maxPositions: 8192 }
+      expect(Decoder.usualMemory(wide, 64 * gib)).toBe(8192 * 2 * 384 * 1024)
+      expect(Decoder.usualMemory(wide, 16 * gib)).toBe(4 * gib)
+      expect(Decoder.usualMemory(wide, gib)).toBe(gib)
+    })
+  )
+
   it.live("tells those who wait of a failure, whatever it is, and serves the next ones", () =>
     Effect.gen(function* () {
       const { checkpoint } = yield* Golden.load
