@@ -2,7 +2,7 @@
  * TrainModel: what a training changes, an adapter over the model or all of its parameters, from its start to its file.
  */
 import { Effect } from "effect"
-import { existsSync, mkdirSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import * as Adapters from "../engine/Adapters.ts"
 import * as Trainables from "../engine/Trainables.ts"
@@ -15,6 +15,7 @@ import * as ModelConfig from "../model/ModelConfig.ts"
 import * as ModelFile from "../model/ModelFile.ts"
 import * as RewardHead from "../model/RewardHead.ts"
 import * as Safetensors from "../model/Safetensors.ts"
+import * as Folder from "../Folder.ts"
 import * as Random from "../Random.ts"
 import * as Atomic from "../recipes/Atomic.ts"
 import { failed } from "../recipes/RunError.ts"
@@ -191,7 +192,7 @@ export const save = Effect.fnUntraced(function* (
     const from = join(checkpoint.dir, name)
     if (!existsSync(from)) continue
     const to = join(dir, name)
-    yield* Attempt.write(to, () => mkdirSync(dirname(to), { recursive: true }))
+    yield* Attempt.write(to, () => Folder.makeUnsafe(dirname(to)))
     yield* copy(from, to)
   }
   yield* Checkpoint.writeModel(

@@ -87,7 +87,7 @@ describe("charter train sft", () => {
     // What a process leaves that is killed before it has begun is no other training.
     const early = join(dir, "early")
     mkdirSync(early)
-    writeFileSync(join(early, "rejected.jsonl"), "{}\n")
+    writeFileSync(join(early, "rejected.jsonl"), `${JSON.stringify({ file: data, line: 1, reason: "it is empty" })}\n`)
     const half = Atomic.unfinished(join(early, "train.json"))
     writeFileSync(half, "{")
     assert.strictEqual((await train(...args.with(6, early))).status, 0)

@@ -397,7 +397,8 @@ describe("the decoder", () => {
       expect(Decoder.usualMemory(config, 64 * gib)).toBe(gib)
       // As SmolLM2-1.7B: heads that share no keys, 384 KiB of keys and values a token, in two rows.
       const wide = { ...config, layers: 24, heads: 32, kvHeads: 32, headDim: 64, maxPositions: 8192 }
-      expect(Decoder.usualMemory(wide, 64 * gib)).toBe(8192 * 2 * 384 * 1024)
+      expect(Decoder.usualMemory(wide, 64 * gib)).toBe(Decoder.leastMemory(wide, { ids: [], maxTokens: 8192 }))
+      expect(Decoder.usualMemory(wide, 64 * gib)).toBeGreaterThanOrEqual(8192 * 2 * 384 * 1024)
       expect(Decoder.usualMemory(wide, 16 * gib)).toBe(4 * gib)
       expect(Decoder.usualMemory(wide, gib)).toBe(gib)
     })
