@@ -54,7 +54,7 @@ export const inputs = (graph: Graph.Graph, shares: boolean): Ragged => ({
 
 /** What the tokens of rows make of each other. */
 export interface Attention {
-  /** The mask of rows [S, 1, L, P + L] by parts of the queries (see `RaggedHeads.parts`): [S, 1, Lᵢ, P + L₀ + … + Lᵢ]. */
+  /** The mask of rows [S, 1, L, P + L] by parts of their queries (see `RaggedHeads.parts`). */
   readonly masks: (mask: Value) => ReadonlyArray<Value>
   /**
    * Values mixed by tokens: queries [T, 1, heads·d], keys and values [T, 1, kvHeads·d] give [T, 1, heads·d]. The masks are

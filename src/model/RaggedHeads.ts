@@ -10,22 +10,24 @@ import * as Op from "../onnx/Op.ts"
 import type { Ragged } from "./Ragged.ts"
 
 /**
- * The queries of rows are computed in so many parts, each about as long: part i has Lᵢ of them, and sees P + L₀ + … + Lᵢ
- * keys. So a quarter of the scores, which no token may see, is never computed; more and smaller parts cost more than they
- * save. Rows have at least so many places: the gradient of the keys of a part without queries is a batch of products over
+ * The queries of rows that share nothing are computed in so many parts, each about as long: part i has Lᵢ of them, and
+ * sees L₀ + … + Lᵢ keys. So a quarter of the scores, which no token may see, is never computed; more and smaller parts cost
+ * more than they save, and so do two in the shorter rows of answers behind a shared beginning, which are one part.
+ *
+ * Rows have at least so many places: the gradient of the keys of a part without queries is a batch of products over
  * nothing, which the runtime leaves as its memory was.
  */
 export const parts = 2
 
 /** Ways from tokens to rows and back. */
 export interface RaggedHeads {
-  /** A mask [S, 1, L, P + L] by parts: [S, 1, Lᵢ, P + L₀ + … + Lᵢ]. */
+  /** A mask [S, 1, L, P + L] by parts: [S, 1, Lᵢ, L₀ + … + Lᵢ], or the whole of it. */
   readonly masks: (mask: Value) => ReadonlyArray<Value>
   /** Queries [T, 1, heads·d] in rows, by parts, those of a group's heads after each other: [S, kvHeads, group·Lᵢ, d]. */
   readonly queries: (x: Value) => ReadonlyArray<Value>
   /** What queries in rows became, as tokens again. It is the inverse, and so the gradient, of `queries`. */
   readonly tokens: (rows: ReadonlyArray<Value>) => Value
-  /** The keys or values [T, 1, kvHeads·d] that a part sees: [S, kvHeads, P + L₀ + … + Lᵢ, d]. */
+  /** The keys or values [T, 1, kvHeads·d] that a part sees: [S, kvHeads, L₀ + … + Lᵢ, d], or P + L of them. */
   readonly keys: (x: Value, part: number) => Value
   /** The gradient of keys or values, given that of each part. */
   readonly keyTokens: (rows: ReadonlyArray<Value>) => Value
@@ -37,26 +39,28 @@ export const make = ({ places, queries, shared }: Ragged, heads: number, kvHeads
   const [S, L] = queries.shape as [Dim, Dim]
   const T = places.shape[0]!
   const group = heads / kvHeads
-  const last = parts - 1
+  const partCount = shared === undefined ? parts : 1
+  const last = partCount - 1
   const integer = (n: number) => Graph.constant(graph, "int64", [1], [n])
   const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)
   const column = (x: Value): Value => Op.reshape(x, [T, 1])
 
   // A part is of queries from its start to its end, and of the keys before its end.
-  const names = numbers(parts).map((i) => `L${i}`)
+  const names = numbers(partCount).map((i) => `L${i}`)
   const [rows, length] = [0, 1].map((axis) => Op.gather(Op.shapeOf(queries), integer(axis))) as [Value, Value]
-  const ends = numbers(parts).map((i) => Op.div(Op.mul(length, integer(i + 1)), integer(parts)))
+  const ends = numbers(partCount).map((i) => Op.div(Op.mul(length, integer(i + 1)), integer(partCount)))
   const starts = [integer(0), ...ends.slice(0, last)]
   const sizes = ends.map((end, i) => Op.sub(end, starts[i]!))
   const byPart = (x: Value, axis: number) => Op.splitBy(x, axis, Op.concat(sizes, 0), names)
-  const before = shared === undefined ? integer(0) : Op.gather(shared.sizes, integer(0))
   const keyDims = [...numbers(last).map((i) => `K${i}`), shared === undefined ? L : shared.keys.shape[1]!]
   const unseen = ends.map((end) => Op.sub(length, end))
   /** What a part sees of `x`, which has an axis along keys. */
   const seen = (x: Value, axis: number, part: number): Value => {
     if (part === last) return x
-    const sizes = Op.concat([Op.add(before, ends[part]!), unseen[part]!], 0)
-    return Op.splitBy(x, axis, sizes, [keyDims[part]!, `beyond ${keyDims[part]}`])[0]!
+    return Op.splitBy(x, axis, Op.concat([ends[part]!, unseen[part]!], 0), [
+      keyDims[part]!,
+      `beyond ${keyDims[part]}`
+    ])[0]!
   }
   /** Zeros in the place of keys that a part does not see. */
   const filled = (x: Value, part: number): Value => {
@@ -86,10 +90,10 @@ export const make = ({ places, queries, shared }: Ragged, heads: number, kvHeads
     Op.reshape(headsOf(tokens, heads), [S, kvHeads, group === 1 ? names[i]! : `${group}*${names[i]}`])
   )
   const allKeys = headsOf(shared?.keys ?? queries, kvHeads)
-  const keyHeads = numbers(parts).map((part) => seen(allKeys, 2, part))
+  const keyHeads = numbers(partCount).map((part) => seen(allKeys, 2, part))
   const { rest: within, whole: row } = quotient(places, length)
   // The vectors of a part stand behind those of the parts before.
-  const queryPlaces = numbers(parts)
+  const queryPlaces = numbers(partCount)
     .map((i) => {
       const behind = Op.mul(Op.mul(rows, integer(heads)), starts[i]!)
       return Op.add(behind, inRows(row, Op.sub(within, starts[i]!), sizes[i]!, heads))
@@ -111,7 +115,8 @@ export const make = ({ places, queries, shared }: Ragged, heads: number, kvHeads
   return {
     masks: (mask) => byPart(mask, 2).map((part, i) => seen(part, 3, i)),
     queries: (x) => queryHeads.map((at) => Op.gather(vectors(x, heads), at)),
-    tokens: (rows) => gathered(Op.concat(rows.map(flat), 0, "places"), queryPlaces),
+    tokens: (rows) =>
+      gathered(rows.length === 1 ? flat(rows[0]!) : Op.concat(rows.map(flat), 0, "places"), queryPlaces),
     keys: (x, part) => Op.gather(vectors(x, kvHeads), keyHeads[part]!),
     keyTokens: (rows) => {
       const all = rows.map(filled).reduce((a, b) => Op.add(a, b))
@@ -119,6 +124,7 @@ export const make = ({ places, queries, shared }: Ragged, heads: number, kvHeads
       const d = all.shape[3]!
       const [common, own] = Op.splitBy(all, 2, shared.sizes, ["P", L])
       const sums = Op.matmul(shared.rowsOf, Op.reshape(common!, [S, `${kvHeads * Number(d)}*P`]))
+      const before = Op.gather(shared.sizes, integer(0))
       const { rest, whole } = quotient(shared.beginnings, before)
       const ofBeginnings = gathered(Op.reshape(sums, [`F*${kvHeads}*P`, d]), inRows(whole, rest, before, kvHeads))
       return Op.add(gathered(flat(own!), keyPlaces), ofBeginnings)
