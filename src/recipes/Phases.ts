@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto"
 import { Schema } from "effect"
 import * as Constitution from "../Constitution.ts"
+import * as Json from "../Json.ts"
 import * as Sample from "../Sample.ts"
 import type { Transcript } from "../Transcript.ts"
 import type { PromptSets } from "./PromptSets.ts"
@@ -43,11 +44,8 @@ export interface Inputs {
   readonly sets: PromptSets
 }
 
-/** The hash of a value, as it stands in JSON, and of maps, which JSON leaves empty, by what they hold. */
-export const hash = (value: unknown): string => {
-  const json = JSON.stringify(value, (_, inner: unknown) => (inner instanceof Map ? [...inner] : inner))
-  return createHash("sha256").update(json).digest("hex").slice(0, 32)
-}
+/** The hash of a value, as it stands in JSON. */
+export const hash = (value: unknown): string => createHash("sha256").update(Json.text(value)).digest("hex").slice(0, 32)
 
 /** The hash of a transcript: of what it makes of an example of everything. */
 export const hashOfTranscript = (transcript: Transcript): string => {

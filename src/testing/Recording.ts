@@ -14,6 +14,7 @@
  */
 import { Effect, FileSystem, Schema } from "effect"
 import type { PlatformError } from "effect"
+import * as Json from "../Json.ts"
 import * as Sample from "../Sample.ts"
 
 /** A file that is no recording: which line, and what to do. */
@@ -52,11 +53,7 @@ export const make = (entries: Iterable<Entry> = []): Recording => {
 }
 
 /** The key of a call of one kind. */
-export const keyOf = (kind: string, call: object): string =>
-  Sample.id(
-    kind,
-    JSON.stringify(call, (_, value: unknown) => (value instanceof Map ? [...value] : value))
-  )
+export const keyOf = (kind: string, call: object): string => Sample.id(kind, Json.text(call))
 
 const Line = Schema.fromJsonString(Entry)
 
