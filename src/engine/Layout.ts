@@ -114,31 +114,20 @@ export const apart = (sequences: ReadonlyArray<Ids>): Layout =>
 export const shares = (feeds: Session.Feeds): boolean => feeds["keys"] !== undefined
 
 const feeds = (parts: Parts, shares: boolean): Session.Feeds => {
-  const { beginnings, tokens } = parts
-  const { before: common, length, rows } = intoRows(parts)
-  const before = shares ? common : 0
-  const [S, K, F] = [rows.length, before + length, beginnings.length + 1]
+  const { tokens } = parts
+  const laid = intoRows(parts)
+  const { length, rows } = laid
+  const before = shares ? laid.before : 0
+  const [S, K] = [rows.length, before + length]
   // Where a row is not full, one token more stands: nothing depends on it, so its gradients are zero.
   const T = S * length === tokens ? tokens : tokens + 1
   const nobody = T - 1
   const ids = Array<number>(T).fill(0)
   const positions = Array<number>(T).fill(0)
   const queries = Array<number>(S * length).fill(nobody)
-  const keys = Array<number>(S * K).fill(nobody)
   const places = Array<number>(T).fill(0)
   const seen = new Float32Array(S * length * K).fill(masked)
-  const rowsOf = new Float32Array(F * S)
-  // The last beginning is no row's, so what it gathers is zero.
-  const inBeginnings = Array<number>(T).fill(beginnings.length * before)
-  beginnings.forEach(({ at, to }, f) => {
-    for (let t = 0; t < to; t++) inBeginnings[at + t] = f * before + t
-  })
   rows.forEach((row, s) => {
-    const { beginning, from: shared } = row[0]!
-    if (beginning !== undefined) {
-      rowsOf[beginning * S + s] = 1
-      for (let t = 0; t < shared; t++) keys[s * K + t] = beginnings[beginning]!.at + t
-    }
     let first = 0
     for (const { at, from, ids: own, to } of row) {
       for (let t = 0; t < to - from; t++) {
@@ -147,7 +136,6 @@ const feeds = (parts: Parts, shares: boolean): Session.Feeds => {
         positions[at + t] = from + t
         places[at + t] = place
         queries[place] = at + t
-        keys[s * K + before + first + t] = at + t
         seen.fill(0, place * K, place * K + from)
         seen.fill(0, place * K + before + first, place * K + before + first + t + 1)
       }
@@ -155,16 +143,39 @@ const feeds = (parts: Parts, shares: boolean): Session.Feeds => {
     }
   })
   if (T > tokens) places[nobody] = queries.indexOf(nobody)
-  const own = {
+  return {
     ids: Session.int64(ids, [T, 1]),
     positions: Session.int64(positions, [T, 1]),
     seen: Session.float32(seen, [S, 1, length, K]),
     queries: Session.int64(queries, [S, length]),
-    places: Session.int64(places, [T])
+    places: Session.int64(places, [T]),
+    ...(shares ? sharedFeeds(parts, laid, queries, T) : {})
   }
-  if (!shares) return own
+}
+
+/** The feeds that say which beginnings rows share, given the queries of the rows, among so many tokens. */
+const sharedFeeds = (
+  { beginnings }: Parts,
+  { before, length, rows }: Rows,
+  queries: ReadonlyArray<number>,
+  T: number
+): Session.Feeds => {
+  const [S, K, F] = [rows.length, before + length, beginnings.length + 1]
+  const keys = Array<number>(S * K).fill(T - 1)
+  const rowsOf = new Float32Array(F * S)
+  // The last beginning is no row's, so what it gathers is zero.
+  const inBeginnings = Array<number>(T).fill(beginnings.length * before)
+  beginnings.forEach(({ at, to }, f) => {
+    for (let t = 0; t < to; t++) inBeginnings[at + t] = f * before + t
+  })
+  rows.forEach(([part], s) => {
+    const { beginning, from } = part!
+    for (let l = 0; l < length; l++) keys[s * K + before + l] = queries[s * length + l]!
+    if (beginning === undefined) return
+    rowsOf[beginning * S + s] = 1
+    for (let t = 0; t < from; t++) keys[s * K + t] = beginnings[beginning]!.at + t
+  })
   return {
-    ...own,
     keys: Session.int64(keys, [S, K]),
     beginnings: Session.int64(inBeginnings, [T]),
     rows_of: Session.float32(rowsOf, [F, S]),
