@@ -6,12 +6,12 @@ import * as Attention from "../../src/model/Attention.ts"
 import * as Checkpoint from "../../src/model/Checkpoint.ts"
 import * as Graph from "../../src/onnx/Graph.ts"
 import * as Session from "../../src/onnx/Session.ts"
+import * as Plain from "../onnx/Plain.ts"
 
 const [d, scale] = [6, 0.4]
 const tiny = path.join(fileURLToPath(new URL("../fixtures", import.meta.url)), "tiny-llama")
 
-const numbers = (length: number, seed: number) =>
-  Float32Array.from({ length }, (_, i) => Math.sin(i * 12.9898 + seed) * (1 + ((i * 31 + seed) % 3)))
+const numbers = (length: number, seed: number) => Plain.numbers(length, seed, 3)
 
 /** New tokens of rows that attend over a past, numbers as they lie: q [B, T, heads·d], keys [B, kvHeads, M, d], … */
 interface Rows {

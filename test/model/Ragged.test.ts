@@ -7,11 +7,11 @@ import * as Graph from "../../src/onnx/Graph.ts"
 import type { Value } from "../../src/onnx/Graph.ts"
 import * as Op from "../../src/onnx/Op.ts"
 import * as Session from "../../src/onnx/Session.ts"
+import * as Plain from "../onnx/Plain.ts"
 
 const [d, scale] = [4, 0.3]
 
-const numbers = (length: number, seed: number) =>
-  Float32Array.from({ length }, (_, i) => Math.sin(i * 12.9898 + seed) * (1 + ((i * 31 + seed) % 3)))
+const numbers = (length: number, seed: number) => Plain.numbers(length, seed, 3)
 
 interface Inputs {
   readonly q: Value

@@ -3,9 +3,9 @@ import { Effect } from "effect"
 import * as Attend from "../../src/onnx/Attend.ts"
 import * as Graph from "../../src/onnx/Graph.ts"
 import * as Session from "../../src/onnx/Session.ts"
+import * as Plain from "./Plain.ts"
 
-const numbers = (length: number, seed: number) =>
-  Float32Array.from({ length }, (_, i) => Math.sin(i * 12.9898 + seed) * (1 + ((i * 31 + seed) % 5)))
+const numbers = (length: number, seed: number) => Plain.numbers(length, seed, 5)
 
 describe("causal attention", () => {
   for (const [d, window, blockwise] of [

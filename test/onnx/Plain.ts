@@ -28,6 +28,10 @@ export interface Axis {
 
 export const count = (sizes: ReadonlyArray<number>): number => sizes.reduce((a, b) => a * b, 1)
 
+/** So many numbers that look random, of sizes up to `largest`, the same for the same seed. */
+export const numbers = (length: number, seed: number, largest: number): Float32Array =>
+  Float32Array.from({ length }, (_, i) => Math.sin(i * 12.9898 + seed) * (1 + ((i * 31 + seed) % largest)))
+
 /** The coordinates of the `i`-th element. */
 export const coordinates = (sizes: ReadonlyArray<number>, i: number): Array<number> => {
   const at: Array<number> = []
